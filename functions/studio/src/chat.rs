@@ -1,0 +1,259 @@
+//! `/api/public/agents`: what a visitor's browser calls. No credential; a running conversation is named by its handle.
+
+use axum::extract::State;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use shared::app::{App, agent, conversation, lead};
+use shared::domain::agent::Snapshot;
+use shared::domain::lead::{Details, LeadSource};
+use shared::domain::message::Author;
+use shared::domain::usage::KeySource;
+use shared::domain::{Lead, Message};
+use shared::http::{Created, IdempotencyKey, Json, Path, Query, Visit};
+use shared::kernel::{Id, Int, Limit, Result, Text, Time};
+use shared::turn::{self, Incoming, Outcome, Reported};
+
+shared::ops! {
+    /// What a chat page needs to know of an agent.
+    GET "/api/public/agents/{slug}" => find_public_agent, [] Anyone "" PublicRead Any Known Unaudited Safe;
+    /// Send a message and get the reply.
+    ///
+    /// The reply is stored before it is answered. Give `conversation_id` of the first answer to go on. The same
+    /// `client_message_id` (or `Idempotency-Key`) gets the stored outcome, whatever happened meanwhile.
+    POST "/api/public/agents/{slug}/chat" => chat, [] Anyone "" PublicChat Any Known Unaudited Own;
+    /// Leave contact details.
+    POST "/api/public/agents/{slug}/leads" => create_public_lead, [] Anyone "" PublicForm Any Known Unaudited Keyed;
+    /// A visitor's own conversation, oldest first.
+    ///
+    /// Poll it with `after` to get the answers of people.
+    GET "/api/public/agents/{slug}/conversations/{handle}/messages" => list_public_messages, [] Anyone "" PublicRead Any Known Unaudited Safe;
+}
+
+/// An agent, as anybody may see it.
+#[derive(Debug, Serialize, JsonSchema)]
+struct PublicAgentOut {
+    name: String,
+    description: Option<String>,
+    /// What it says first.
+    greeting: Option<String>,
+    avatar: Option<String>,
+    /// `#rrggbb`.
+    accent: Option<String>,
+    suggested_questions: Vec<String>,
+    show_powered_by: bool,
+    /// Whether it captures leads.
+    lead_form: bool,
+    /// Whether it answers without a model, from its own instructions only.
+    offline: bool,
+}
+
+async fn find_public_agent(State(app): State<App>, _: Visit, Path(slug): Path<String>) -> Result<Json<PublicAgentOut>> {
+    let snapshot = agent::public(&app, &slug).await?;
+    let provider = snapshot.provider.as_deref().unwrap_or(&app.config.default_provider);
+    let Snapshot { name, description, greeting_message, widget, .. } = snapshot.as_ref().clone();
+    Ok(Json(PublicAgentOut {
+        name,
+        description,
+        greeting: greeting_message,
+        avatar: widget.avatar,
+        accent: widget.accent,
+        suggested_questions: widget.suggested_questions,
+        show_powered_by: !widget.hide_powered_by,
+        lead_form: snapshot.tools.iter().any(|tool| tool.tool == shared::domain::tool::Builtin::CaptureLead),
+        offline: provider == "offline",
+    }))
+}
+
+/// A visitor's message.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct ChatIn {
+    /// 1 to 8,000 characters.
+    message: String,
+    /// Earlier messages as the page has them; used for a new conversation only, at most 20, and never stored.
+    #[serde(default)]
+    history: Vec<HistoryIn>,
+    /// The handle that the first answer gave.
+    #[serde(default)]
+    conversation_id: Option<String>,
+    /// What the page calls its visitor; a label, up to 128 characters.
+    #[serde(default)]
+    visitor_id: Option<String>,
+    /// The page's own id of this message, such as a UUID: 16 to 128 characters.
+    #[serde(default)]
+    client_message_id: Option<String>,
+}
+
+/// An earlier message.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct HistoryIn {
+    /// `user` or `assistant`.
+    role: HistoryRole,
+    content: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum HistoryRole {
+    User,
+    Assistant,
+}
+
+/// A reply.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ChatOut {
+    /// Empty when a person has taken over.
+    reply: String,
+    /// The handle of the conversation: keep it secret, give it with the next message.
+    conversation_id: String,
+    /// The reply's message; null when there is none.
+    message_id: Option<Text<Message>>,
+    key_source: KeySource,
+    /// Trial messages that the owner has left, over all agents; null on plans without a trial.
+    free_messages_remaining: Option<u64>,
+    /// True when a person has taken over: the message was stored and a person answers.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    human_takeover: bool,
+}
+
+impl From<Outcome> for ChatOut {
+    fn from(outcome: Outcome) -> Self {
+        let human_takeover = outcome.reply.is_none();
+        let (message_id, free) = match &outcome.reply {
+            Some(answer) => (Some(answer.message_id.into()), answer.free_messages_remaining),
+            None => (None, None),
+        };
+        Self {
+            reply: outcome.reply.map(|answer| answer.content).unwrap_or_default(),
+            conversation_id: outcome.handle,
+            message_id,
+            key_source: outcome.key_source,
+            free_messages_remaining: free,
+            human_takeover,
+        }
+    }
+}
+
+async fn chat(
+    State(app): State<App>,
+    _: Visit,
+    Path(slug): Path<String>,
+    IdempotencyKey(key): IdempotencyKey,
+    Json(body): Json<ChatIn>,
+) -> Result<Json<ChatOut>> {
+    let reported =
+        |entry: HistoryIn| Reported { by_agent: entry.role == HistoryRole::Assistant, content: entry.content };
+    let incoming = Incoming {
+        slug,
+        handle: body.conversation_id.filter(|handle| !handle.is_empty()),
+        visitor_id: body.visitor_id,
+        content: body.message,
+        client_message_id: body.client_message_id.or(key),
+        history: body.history.into_iter().map(reported).collect(),
+    };
+    Ok(Json(turn::answer(&app, incoming).await?.into()))
+}
+
+/// Contact details; at least one of name, e-mail and phone.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct LeadIn {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    email: Option<String>,
+    /// 8 to 18 digits.
+    #[serde(default)]
+    phone: Option<String>,
+    #[serde(default)]
+    interest: Option<String>,
+    /// The handle of the visitor's conversation, if there is one.
+    #[serde(default)]
+    conversation_id: Option<String>,
+}
+
+/// A lead that was stored.
+#[derive(Debug, Serialize, JsonSchema)]
+struct PublicLeadOut {
+    id: Int<Lead>,
+    created_at: Time,
+}
+
+async fn create_public_lead(
+    State(app): State<App>,
+    visit: Visit,
+    Path(slug): Path<String>,
+    Json(body): Json<LeadIn>,
+) -> Result<Created<PublicLeadOut>> {
+    let details =
+        Details::check(body.name.as_deref(), body.email.as_deref(), body.phone.as_deref(), body.interest.as_deref())?;
+    let handle = body.conversation_id.as_deref().filter(|handle| !handle.is_empty());
+    let capture = || lead::capture_public(&app, &slug, handle, LeadSource::Form, &details);
+    visit.run(&app, capture, |lead| PublicLeadOut { id: lead.id.into(), created_at: lead.created_at }).await
+}
+
+/// Which messages of a conversation.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct AfterQuery {
+    /// The id of the last message that the page has.
+    #[serde(default)]
+    after: Option<String>,
+    /// 1 to 100; 20 when absent.
+    #[serde(default)]
+    limit: Option<u32>,
+}
+
+/// A visitor's own conversation.
+#[derive(Debug, Serialize, JsonSchema)]
+struct PublicMessagesOut {
+    /// Oldest first.
+    items: Vec<PublicMessageOut>,
+    /// Give it as `after` to get the rest; null when there is none.
+    next_cursor: Option<String>,
+    /// Whether a person answers instead of the agent.
+    human_takeover: bool,
+}
+
+/// A message, as the visitor may see it.
+#[derive(Debug, Serialize, JsonSchema)]
+struct PublicMessageOut {
+    id: Text<Message>,
+    /// `user` or `assistant`.
+    role: &'static str,
+    /// `visitor`, `agent` or `operator`.
+    author: &'static str,
+    content: String,
+    client_message_id: Option<String>,
+    created_at: Time,
+}
+
+impl From<Message> for PublicMessageOut {
+    fn from(message: Message) -> Self {
+        let (role, author) = match message.author {
+            Author::Visitor => ("user", "visitor"),
+            Author::Agent => ("assistant", "agent"),
+            Author::Operator => ("assistant", "operator"),
+        };
+        Self {
+            id: message.id.into(),
+            role,
+            author,
+            content: message.content,
+            client_message_id: message.client_message_id,
+            created_at: message.created_at,
+        }
+    }
+}
+
+async fn list_public_messages(
+    State(app): State<App>,
+    _: Visit,
+    Path((slug, handle)): Path<(String, String)>,
+    Query(query): Query<AfterQuery>,
+) -> Result<Json<PublicMessagesOut>> {
+    let malformed = || shared::kernel::Error::field("after", "invalid", "after must be the id of a message");
+    let after = query.after.as_deref().map(|text| Id::<Message>::from_text(text).ok_or_else(malformed)).transpose()?;
+    let limit = Limit::new(query.limit)?;
+    let (page, human_takeover) = conversation::public_messages(&app, &slug, &handle, after, limit).await?;
+    let items: Vec<PublicMessageOut> = page.items.into_iter().map(PublicMessageOut::from).collect();
+    let next_cursor = page.next.and(items.last().map(|last| last.id.0.text()));
+    Ok(Json(PublicMessagesOut { items, next_cursor, human_takeover }))
+}

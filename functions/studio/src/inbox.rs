@@ -1,0 +1,230 @@
+//! `/api/clients/me/agents/{id}`: watching conversations, taking them over, leads.
+
+use axum::extract::State;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use shared::app::{App, conversation, lead};
+use shared::domain::conversation::{Channel, ConversationStatus};
+use shared::domain::lead::{LeadSource, LeadStatus};
+use shared::domain::message::Author;
+use shared::domain::{Agent, Conversation, Lead, Message, User};
+use shared::http::{Call, Created, Done, Json, Path, Query};
+use shared::kernel::{Id, Int, Result, Time};
+use shared::store::conversation::Thread;
+
+use crate::wire::{ListOut, PageQuery};
+
+shared::ops! {
+    /// List an agent's conversations, the most recently active first.
+    GET "/api/clients/me/agents/{id}/conversations" => list_conversations, [User] Viewer "" General Any Known Unaudited Safe;
+    /// One conversation with its last 200 messages.
+    GET "/api/clients/me/agents/{id}/conversations/{cid}" => find_conversation, [User] Viewer "" General Any Known Unaudited Safe;
+    /// Take a conversation over, or hand it back to the agent.
+    ///
+    /// Once this is answered, no reply of the agent is stored until it is handed back.
+    POST "/api/clients/me/agents/{id}/conversations/{cid}/takeover" => set_takeover, [User] Operator "" General Any Known Audited Keyed;
+    /// Answer in a conversation as a person, which takes it over.
+    POST "/api/clients/me/agents/{id}/conversations/{cid}/messages" => create_operator_message, [User] Operator "" General Any Known Unaudited Keyed;
+    /// List an agent's leads.
+    GET "/api/clients/me/agents/{id}/leads" => list_leads, [User] Viewer "" General Any Known Unaudited Safe;
+}
+
+/// A conversation as lists show it.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ConversationOut {
+    id: Int<Conversation>,
+    agent_id: Int<Agent>,
+    agent_name: String,
+    owner_id: Int<User>,
+    visitor_id: Option<String>,
+    channel: Channel,
+    status: ConversationStatus,
+    /// Whether a person has taken over.
+    ai_paused: bool,
+    message_count: u64,
+    last_message_at: Time,
+    last_preview: String,
+    /// When the visitor asked for a person.
+    handoff_requested_at: Option<Time>,
+    created_at: Time,
+    closed_at: Option<Time>,
+}
+
+impl ConversationOut {
+    fn new(owner: Id<User>, head: Conversation) -> Self {
+        Self {
+            id: head.id.into(),
+            agent_id: head.agent_id.into(),
+            agent_name: head.agent_name,
+            owner_id: owner.into(),
+            visitor_id: head.visitor_id,
+            channel: head.channel,
+            status: head.status,
+            ai_paused: head.ai_paused,
+            message_count: head.message_count,
+            last_message_at: head.last_message_at,
+            last_preview: head.last_preview,
+            handoff_requested_at: head.handoff_requested_at,
+            created_at: head.created_at,
+            closed_at: head.closed_at,
+        }
+    }
+}
+
+/// A conversation with its messages.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ConversationDetailOut {
+    #[serde(flatten)]
+    conversation: ConversationOut,
+    /// The last 200, oldest first.
+    messages: Vec<MessageOut>,
+}
+
+/// A message.
+#[derive(Debug, Serialize, JsonSchema)]
+struct MessageOut {
+    id: Int<Message>,
+    conversation_id: Int<Conversation>,
+    /// `user` or `assistant`; a person's message is `assistant` with `meta.author` = `operator`.
+    role: &'static str,
+    content: String,
+    /// Who wrote it, and for replies: model, tokens, time, tools.
+    meta: Value,
+    created_at: Time,
+}
+
+impl From<Message> for MessageOut {
+    fn from(message: Message) -> Self {
+        let (role, author) = match message.author {
+            Author::Visitor => ("user", "visitor"),
+            Author::Agent => ("assistant", "agent"),
+            Author::Operator => ("assistant", "operator"),
+        };
+        let mut meta = json!({"author": author});
+        if let Some(user) = message.author_user_id {
+            meta["user_id"] = json!(user.int());
+        }
+        if let Some(reply) = message.reply {
+            meta["fallback"] = json!(reply.is_fallback());
+            meta["key_source"] = json!(reply.key_source);
+            meta["model"] = json!(reply.model);
+            meta["tokens_in"] = json!(reply.tokens_in);
+            meta["tokens_out"] = json!(reply.tokens_out);
+            meta["response_ms"] = json!(reply.response_ms);
+            meta["tool_calls"] = json!(reply.tool_calls);
+            meta["answers"] = json!(reply.answers.iter().map(|id| id.int()).collect::<Vec<_>>());
+        }
+        Self {
+            id: message.id.into(),
+            conversation_id: message.conversation_id.into(),
+            role,
+            content: message.content,
+            meta,
+            created_at: message.created_at,
+        }
+    }
+}
+
+const CONVERSATIONS: &str = "conversations";
+const LEADS: &str = "leads";
+
+async fn list_conversations(
+    State(app): State<App>,
+    call: Call,
+    Path(id): Path<Int<Agent>>,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<ListOut<ConversationOut>>> {
+    let (after, limit) = query.read(CONVERSATIONS)?;
+    let page = conversation::list(&app, &call.caller, id.0, after.as_ref(), limit).await?;
+    let owner = call.caller.owner_user_id;
+    Ok(Json(ListOut::page(CONVERSATIONS, page.map(|head| ConversationOut::new(owner, head)))))
+}
+
+async fn find_conversation(
+    State(app): State<App>,
+    call: Call,
+    Path((id, cid)): Path<(Int<Agent>, Int<Conversation>)>,
+) -> Result<Json<ConversationDetailOut>> {
+    let Thread { head, messages } = conversation::detail(&app, &call.caller, id.0, cid.0).await?;
+    Ok(Json(ConversationDetailOut {
+        conversation: ConversationOut::new(call.caller.owner_user_id, head),
+        messages: messages.into_iter().map(MessageOut::from).collect(),
+    }))
+}
+
+/// A takeover.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct TakeoverIn {
+    /// Whether a person answers from now on.
+    paused: bool,
+}
+
+async fn set_takeover(
+    State(app): State<App>,
+    call: Call,
+    Path((id, cid)): Path<(Int<Agent>, Int<Conversation>)>,
+    Json(body): Json<TakeoverIn>,
+) -> Result<Done<ConversationOut>> {
+    let owner = call.caller.owner_user_id;
+    let command = || conversation::set_paused(&app, &call.caller, id.0, cid.0, body.paused);
+    call.run(&app, command, |head| ConversationOut::new(owner, head)).await
+}
+
+/// A person's answer.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct OperatorMessageIn {
+    /// 1 to 4,096 characters.
+    content: String,
+}
+
+async fn create_operator_message(
+    State(app): State<App>,
+    call: Call,
+    Path((id, cid)): Path<(Int<Agent>, Int<Conversation>)>,
+    Json(body): Json<OperatorMessageIn>,
+) -> Result<Created<MessageOut>> {
+    let command = || conversation::answer_as_operator(&app, &call.caller, id.0, cid.0, &body.content);
+    call.run(&app, command, MessageOut::from).await
+}
+
+/// A lead.
+#[derive(Debug, Serialize, JsonSchema)]
+struct LeadOut {
+    id: Int<Lead>,
+    agent_id: Int<Agent>,
+    owner_id: Int<User>,
+    conversation_id: Option<Int<Conversation>>,
+    name: Option<String>,
+    email: Option<String>,
+    phone: Option<String>,
+    interest: Option<String>,
+    source: LeadSource,
+    status: LeadStatus,
+    created_at: Time,
+}
+
+async fn list_leads(
+    State(app): State<App>,
+    call: Call,
+    Path(id): Path<Int<Agent>>,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<ListOut<LeadOut>>> {
+    let (after, limit) = query.read(LEADS)?;
+    let page = lead::list(&app, &call.caller, id.0, after.as_ref(), limit).await?;
+    let owner_id = call.caller.owner_user_id.into();
+    let out = |lead: Lead| LeadOut {
+        id: lead.id.into(),
+        agent_id: lead.agent_id.into(),
+        owner_id,
+        conversation_id: lead.conversation_id.map(Int),
+        name: lead.name,
+        email: lead.email,
+        phone: lead.phone,
+        interest: lead.interest,
+        source: lead.source,
+        status: lead.status,
+        created_at: lead.created_at,
+    };
+    Ok(Json(ListOut::page(LEADS, page.map(out))))
+}

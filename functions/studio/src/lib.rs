@@ -1,0 +1,60 @@
+//! Studio: the surface that freelancers build, publish and watch their agents at. Its contract is `skill.md`; what it
+//! leaves open is decided in `docs/DOMAIN.md`.
+
+mod auth;
+mod dialect;
+mod wire;
+
+pub mod admin;
+pub mod agents;
+pub mod billing;
+pub mod chat;
+pub mod developers;
+pub mod inbox;
+pub mod sessions;
+pub mod site;
+
+use shared::http::{Group, Surface};
+
+/// The surface with its groups; each group is one Lambda function.
+pub static SURFACE: Surface = Surface {
+    name: "studio",
+    title: "Chatia studio API",
+    dialect: dialect::DIALECT,
+    authenticate: auth::authenticate,
+    groups: &[
+        Group {
+            name: "auth",
+            about: "Registering, logging in and out.",
+            rows: sessions::rows,
+            router: sessions::router,
+        },
+        Group { name: "agents", about: "Building and publishing agents.", rows: agents::rows, router: agents::router },
+        Group {
+            name: "developers",
+            about: "Keys, webhooks, events.",
+            rows: developers::rows,
+            router: developers::router,
+        },
+        Group { name: "chat", about: "The public chat. No credential.", rows: chat::rows, router: chat::router },
+        Group {
+            name: "inbox",
+            about: "Watching and taking over conversations; leads.",
+            rows: inbox::rows,
+            router: inbox::router,
+        },
+        Group {
+            name: "billing",
+            about: "Plans and how the account stands.",
+            rows: billing::rows,
+            router: billing::router,
+        },
+        Group {
+            name: "admin",
+            about: "For the operator of the installation.",
+            rows: admin::rows,
+            router: admin::router,
+        },
+        Group { name: "site", about: "Pages, files and this document.", rows: site::rows, router: site::router },
+    ],
+};

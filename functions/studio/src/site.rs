@@ -1,0 +1,93 @@
+//! Pages and files: the chat page, the widget, the documents, health.
+
+use std::sync::LazyLock;
+
+use axum::extract::State;
+use minijinja::{AutoEscape, Environment, Value, context};
+use schemars::JsonSchema;
+use serde::Serialize;
+use shared::app::{App, agent};
+use shared::http::{Asset, Json, Path, Visit};
+use shared::kernel::{Code, Error, Result};
+
+shared::ops! {
+    /// Whether the system serves, and its version.
+    GET "/health" => health, [] Anyone "" PublicRead Any Known Unaudited Safe;
+    /// This reference, for people.
+    GET "/docs" => docs, [] Anyone "" PublicRead Any Known Unaudited Safe;
+    /// This reference, for programs.
+    GET "/openapi/studio.json" => openapi, [] Anyone "" PublicRead Any Known Unaudited Safe;
+    /// The script that puts a chat button on any page.
+    GET "/widget.js" => widget, [] Anyone "" PublicRead Any Known Unaudited Safe;
+    /// A file that our pages load.
+    GET "/assets/{file}" => asset, [] Anyone "" PublicRead Any Known Unaudited Safe;
+    /// The chat page of an agent.
+    GET "/{public_slug}" => chat_page, [] Anyone "" PublicRead Any Known Unaudited Safe;
+}
+
+static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut templates = Environment::new();
+    templates.set_auto_escape_callback(|_| AutoEscape::Html);
+    for (name, source) in [
+        ("chat.html", include_str!("../assets/chat.html")),
+        ("docs.html", include_str!("../assets/docs.html")),
+        ("not_found.html", include_str!("../assets/not_found.html")),
+    ] {
+        if let Err(error) = templates.add_template(name, source) {
+            unreachable!("{name} is part of the program and parses: {error}");
+        }
+    }
+    templates
+});
+
+/// Renders one of our pages. A template that fails is a fault of ours that a test finds.
+pub(crate) fn page(name: &str, context: Value) -> Asset {
+    let rendered = TEMPLATES.get_template(name).and_then(|template| template.render(context));
+    Asset::page(rendered.unwrap_or_else(|error| format!("<!doctype html><title>Error</title><p>{}</p>", error.kind())))
+}
+
+/// How the system is.
+#[derive(Debug, Serialize, JsonSchema)]
+struct HealthOut {
+    /// `ok`.
+    status: &'static str,
+    version: &'static str,
+}
+
+async fn health(_: State<App>, _: Visit) -> Result<Json<HealthOut>> {
+    Ok(Json(HealthOut { status: "ok", version: env!("CARGO_PKG_VERSION") }))
+}
+
+async fn docs(_: State<App>, _: Visit) -> Result<Asset> {
+    let url = "/openapi/studio.json";
+    let specs = [context! { name => "studio", url => url }];
+    Ok(page("docs.html", context! { title => "Chatia API", spec_url => url, specs => specs }))
+}
+
+async fn openapi(_: State<App>, _: Visit) -> Result<Asset> {
+    Ok(Asset::file(include_str!("../../../docs/openapi/studio.json"), "application/json"))
+}
+
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+
+async fn widget(_: State<App>, _: Visit) -> Result<Asset> {
+    Ok(Asset::file(include_str!("../assets/widget.js"), JAVASCRIPT))
+}
+
+async fn asset(_: State<App>, _: Visit, Path(file): Path<String>) -> Result<Asset> {
+    match file.as_str() {
+        "chat.css" => Ok(Asset::file(include_str!("../assets/chat.css"), CSS)),
+        "chat.js" => Ok(Asset::file(include_str!("../assets/chat.js"), JAVASCRIPT)),
+        "docs.css" => Ok(Asset::file(include_str!("../assets/docs.css"), CSS)),
+        "docs.js" => Ok(Asset::file(include_str!("../assets/docs.js"), JAVASCRIPT)),
+        _ => Err(Error::new(Code::RouteNotFound)),
+    }
+}
+
+async fn chat_page(State(app): State<App>, _: Visit, Path(slug): Path<String>) -> Result<Asset> {
+    let snapshot = agent::public(&app, &slug).await?;
+    let (name, description) = (&snapshot.name, &snapshot.description);
+    let page = page("chat.html", context! { name, description, greeting => &snapshot.greeting_message });
+    Ok(Asset { framable: true, ..page })
+}

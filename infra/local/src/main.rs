@@ -1,0 +1,3 @@
+//! `chatia`: the local platform.
+
+fn main() {}

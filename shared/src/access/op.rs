@@ -1,0 +1,101 @@
+//! What one operation declares. Every column is mandatory in the `ops!` table, so nothing is open by omission.
+
+use super::{Credential, RateClass};
+use crate::domain::Role;
+
+/// One operation of one surface.
+#[derive(Debug)]
+pub struct Op {
+    /// The handler's name: unique in the surface, the `operationId` of its document, the action of its audit entry.
+    pub id: &'static str,
+    /// HTTP method.
+    pub method: &'static str,
+    /// Path with `{parameters}`.
+    pub path: &'static str,
+    /// Credentials that it takes; none means that anybody may call.
+    pub credentials: &'static [Credential],
+    /// The lowest role.
+    pub floor: Floor,
+    /// The scope that a key needs; empty when none.
+    pub scope: &'static str,
+    /// Which rate limit counts it.
+    pub rate: RateClass,
+    /// What the plan must include.
+    pub plan: PlanGate,
+    /// What a caller below the floor is told.
+    pub visibility: Visibility,
+    /// Whether it leaves an audit entry.
+    pub audit: Audit,
+    /// What an `Idempotency-Key` does.
+    pub idempotency: Idempotency,
+    /// The doc comment of the row.
+    pub doc: &'static str,
+}
+
+/// The lowest role that may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the roles of `domain::Role`, and the two ends beyond them")]
+pub enum Floor {
+    Anyone,
+    Client,
+    Viewer,
+    Operator,
+    Editor,
+    Admin,
+    Owner,
+    Superadmin,
+}
+
+impl Floor {
+    /// The workspace role that it asks for; `None` at both ends.
+    #[must_use]
+    pub const fn role(self) -> Option<Role> {
+        match self {
+            Self::Anyone | Self::Superadmin => None,
+            Self::Client => Some(Role::Client),
+            Self::Viewer => Some(Role::Viewer),
+            Self::Operator => Some(Role::Operator),
+            Self::Editor => Some(Role::Editor),
+            Self::Admin => Some(Role::Admin),
+            Self::Owner => Some(Role::Owner),
+        }
+    }
+}
+
+/// What the plan must include.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlanGate {
+    /// Nothing.
+    Any,
+    /// Some plan that is paid for.
+    Paid,
+}
+
+/// What a caller below the floor is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visibility {
+    /// 403: the caller may know that the operation exists.
+    Known,
+    /// 404: the caller may not.
+    Hidden,
+}
+
+/// Whether a successful call leaves an audit entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audit {
+    /// Yes, in the command's own transaction.
+    Audited,
+    /// No.
+    Unaudited,
+}
+
+/// What an `Idempotency-Key` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Idempotency {
+    /// The operation only reads; the header is ignored.
+    Safe,
+    /// The first answer is stored with the command and given again.
+    Keyed,
+    /// The operation has its own way of recognising a repeat (a chat's message id), or repeats harmlessly (a log-in).
+    Own,
+}

@@ -1,0 +1,552 @@
+//! Building, publishing and deleting agents.
+
+use serde_json::{Map, Value};
+
+use super::{App, Draft};
+use crate::access::Caller;
+use crate::domain::Workspace;
+use crate::domain::agent::{
+    Agent, AgentStatus, Definition, MAX_DRAFTS, MAX_TOOLS, PublicAlias, SecretField, ToolBinding, Widget, compile,
+};
+use crate::domain::slug::{public_slug_candidate, slugify};
+use crate::domain::text::Checks;
+use crate::domain::tool::Builtin;
+use crate::kernel::secret::Sealed;
+use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Patch, Result, Secret};
+use crate::store;
+use crate::store::agent::Section;
+use crate::store::rollup::AgentCounts;
+use crate::table::{Unit, Versioned};
+
+/// What a caller says of an agent. At creation absent means none; in a change absent means as it is.
+#[derive(Debug, Clone, Default)]
+pub struct Changes {
+    /// What people call it.
+    pub name: Option<String>,
+    /// What it is for.
+    pub description: Patch<String>,
+    /// The body of the default playbook.
+    pub system_prompt: Option<String>,
+    /// Model provider.
+    pub provider: Patch<String>,
+    /// Model name.
+    pub model: Patch<String>,
+    /// What it says first.
+    pub greeting_message: Patch<String>,
+    /// What it says when it cannot answer.
+    pub fallback_message: Patch<String>,
+    /// Whether it answers at all.
+    pub enabled: Option<bool>,
+    /// The customer's model key.
+    pub ai_api_key: Patch<Secret>,
+    /// Where a compatible provider listens.
+    pub ai_base_url: Patch<String>,
+    /// The customer's Kapso key.
+    pub kapso_api_key: Patch<Secret>,
+    /// The customer's line at Kapso.
+    pub kapso_phone_number_id: Patch<String>,
+    /// How the chat looks.
+    pub widget: Option<Widget>,
+}
+
+/// A new agent.
+#[derive(Debug, Clone)]
+pub struct Create {
+    /// Everything but its tools.
+    pub changes: Changes,
+    /// Names of built-in tools.
+    pub tools: Vec<String>,
+    /// Whether it goes live at once.
+    pub publish: bool,
+}
+
+/// An agent with its definition and counters.
+#[derive(Debug, Clone)]
+pub struct Detail {
+    /// The head.
+    pub agent: Agent,
+    /// The sections.
+    pub definition: Definition,
+    /// The counters.
+    pub counts: AgentCounts,
+}
+
+const MAX_PROMPT: usize = 32_000;
+
+/// Makes an agent.
+///
+/// # Errors
+/// `validation_error`, `agent_limit_reached` when it is to be published and the plan's number is reached, or when there
+/// are too many drafts.
+pub async fn create(app: &App, caller: &Caller, command: &Create) -> Result<Draft<Detail>> {
+    let workspace = store::workspace::get(&app.table, caller.workspace_id).await?;
+    let mut checks = Checks::new();
+    let name = checks.required("name", command.changes.name.as_deref().unwrap_or_default(), 120);
+    let tools: Vec<Builtin> = command.tools.iter().filter_map(|name| find_tool(&mut checks, "tools", name)).collect();
+    let mut agent = new_agent(app, &workspace.body, name);
+    let mut definition = Definition::default();
+    apply(app, &mut checks, &mut agent, &mut definition, &command.changes);
+    checks.finish()?;
+    ensure_room(app, caller).await?;
+    for tool in tools {
+        if definition.tool(tool).is_none() {
+            definition.tools.push(new_binding(app, tool, Map::new()));
+        }
+    }
+    let mut unit = Unit::new();
+    let events = app.events();
+    crate::events::emit(&mut unit, &events.agent_created(&agent))?;
+    let secrets = put_secrets(app, &mut unit, &mut agent, &command.changes).await?;
+    if command.publish {
+        go_live(app, &mut unit, &mut agent, &workspace.body).await?;
+        crate::events::emit(&mut unit, &events.agent_published(&agent))?;
+        put_compiled(&mut unit, &agent, &definition, &workspace.body, secrets.ai_key)?;
+    }
+    store::agent::create(&mut unit, &agent)?;
+    store::agent::put_section(&mut unit, &agent, Section::Playbooks, &definition)?;
+    store::agent::put_section(&mut unit, &agent, Section::Widget, &definition)?;
+    for binding in &definition.tools {
+        store::agent::put_tool(&mut unit, &agent, binding)?;
+    }
+    make_default(&mut unit, workspace, agent.id)?;
+    Ok(Draft::new(unit, Detail { agent, definition, counts: AgentCounts::default() }))
+}
+
+fn new_agent(app: &App, workspace: &Workspace, name: String) -> Agent {
+    let now = app.now();
+    Agent {
+        id: app.ids().id(),
+        workspace_id: workspace.id,
+        slug: format!("agent-{}-{}", slugify(&name, 24), app.rng.text(8)).replace("--", "-"),
+        name,
+        description: None,
+        provider: None,
+        model: None,
+        ai_base_url: None,
+        has_ai_key: false,
+        kapso_phone_number_id: None,
+        has_kapso_key: false,
+        greeting_message: None,
+        fallback_message: None,
+        enabled: true,
+        status: AgentStatus::Draft,
+        public_slug: None,
+        minor: 0,
+        revision: 0,
+        auto_publish: false,
+        published_at: None,
+        created_at: now,
+        updated_at: now,
+    }
+}
+
+/// Drafts are free, but not without end.
+async fn ensure_room(app: &App, caller: &Caller) -> Result<()> {
+    let agents = store::agent::all(&app.table, caller.workspace_id).await?;
+    if agents.iter().filter(|agent| !agent.is_published()).count() >= MAX_DRAFTS {
+        let message = format!("A workspace can keep {MAX_DRAFTS} unpublished agents. Delete one first.");
+        return Err(Error::with_message(Code::AgentLimitReached, message));
+    }
+    Ok(())
+}
+
+/// The first agent of a workspace is its default one.
+fn make_default(unit: &mut Unit, mut workspace: Versioned<Workspace>, agent: Id<Agent>) -> Result<()> {
+    if workspace.body.default_agent_id.is_none() {
+        workspace.body.default_agent_id = Some(agent);
+        store::workspace::replace(unit, &workspace.body, workspace.v)?;
+    }
+    Ok(())
+}
+
+fn apply(app: &App, checks: &mut Checks, agent: &mut Agent, definition: &mut Definition, changes: &Changes) {
+    if let Some(name) = &changes.name {
+        agent.name = checks.required("name", name, 120);
+    }
+    if let Some(prompt) = &changes.system_prompt {
+        definition.set_system_prompt(&checks.limited("system_prompt", prompt, MAX_PROMPT));
+    }
+    let texts = [
+        ("description", &changes.description, 2_000, &mut agent.description),
+        ("provider", &changes.provider, 60, &mut agent.provider),
+        ("model", &changes.model, 120, &mut agent.model),
+        ("greeting_message", &changes.greeting_message, 1_000, &mut agent.greeting_message),
+        ("fallback_message", &changes.fallback_message, 1_000, &mut agent.fallback_message),
+        ("config.ai.base_url", &changes.ai_base_url, 2_048, &mut agent.ai_base_url),
+        ("config.kapso.phone_number_id", &changes.kapso_phone_number_id, 60, &mut agent.kapso_phone_number_id),
+    ];
+    for (name, change, max, field) in texts {
+        match change {
+            Patch::Keep => {}
+            Patch::Clear => *field = None,
+            Patch::Set(text) => *field = checks.optional(name, Some(text), max),
+        }
+    }
+    if let Patch::Set(url) = &changes.ai_base_url
+        && let Err(error) = app.egress.check_url(url)
+    {
+        checks.fail("config.ai.base_url", "egress_refused", error.message());
+    }
+    agent.enabled = changes.enabled.unwrap_or(agent.enabled);
+    if let Some(widget) = &changes.widget {
+        check_widget(checks, widget);
+        definition.widget.clone_from(widget);
+    }
+}
+
+fn check_widget(checks: &mut Checks, widget: &Widget) {
+    let hex =
+        |text: &str| text.len() == 7 && text.starts_with('#') && text[1..].bytes().all(|byte| byte.is_ascii_hexdigit());
+    let accent = widget.accent.as_deref().is_none_or(hex);
+    checks.ensure(accent, "widget.accent", "invalid_color", "widget.accent must be a color like #10b981");
+    let avatar = widget.avatar.as_deref().is_none_or(|url| url.starts_with("https://") && url.len() <= 2_048);
+    checks.ensure(avatar, "widget.avatar", "invalid_url", "widget.avatar must be an https URL");
+    let few = widget.suggested_questions.len() <= 6;
+    checks.ensure(few, "widget.suggested_questions", "too_many", "widget.suggested_questions may hold 6 questions");
+    for question in &widget.suggested_questions {
+        checks.required("widget.suggested_questions", question, 200);
+    }
+}
+
+struct NewSecrets {
+    ai_key: Option<Sealed>,
+}
+
+/// Seals the secrets that the caller sent. They are write-only: the head keeps only whether there is one.
+async fn put_secrets(app: &App, unit: &mut Unit, agent: &mut Agent, changes: &Changes) -> Result<NewSecrets> {
+    let mut secrets = NewSecrets { ai_key: None };
+    for (field, change) in [(SecretField::AiKey, &changes.ai_api_key), (SecretField::KapsoKey, &changes.kapso_api_key)]
+    {
+        let sealed = match change {
+            Patch::Keep => continue,
+            Patch::Clear => None,
+            Patch::Set(secret) if secret.expose().trim().is_empty() => None,
+            Patch::Set(secret) => {
+                let place = Agent::secret_place(agent.workspace_id, agent.id, field);
+                Some(app.seal(&place, &Secret::new(secret.expose().trim())).await?)
+            }
+        };
+        match field {
+            SecretField::AiKey => (agent.has_ai_key, secrets.ai_key) = (sealed.is_some(), sealed.clone()),
+            SecretField::KapsoKey => agent.has_kapso_key = sealed.is_some(),
+        }
+        store::agent::put_secret(unit, agent, field, sealed)?;
+    }
+    Ok(secrets)
+}
+
+/// Marks an agent as published: counts it on the plan and mints its public slug, both when it was not published yet.
+async fn go_live(app: &App, unit: &mut Unit, agent: &mut Agent, workspace: &Workspace) -> Result<()> {
+    if !agent.is_published() {
+        let account = store::billing::get(&app.table, workspace.billing_account_id).await?;
+        store::agent::count_published(unit, account.id, account.effective_plan().agents);
+    }
+    if agent.public_slug.is_none() {
+        let slug = free_public_slug(app, &agent.name).await?;
+        let alias = PublicAlias {
+            workspace_id: agent.workspace_id,
+            agent_id: agent.id,
+            billing_account_id: workspace.billing_account_id,
+        };
+        store::agent::create_public_slug(unit, &slug, alias)?;
+        agent.public_slug = Some(slug);
+    }
+    agent.status = AgentStatus::Published;
+    agent.auto_publish = true;
+    agent.minor += 1;
+    agent.published_at = Some(app.now());
+    Ok(())
+}
+
+async fn free_public_slug(app: &App, name: &str) -> Result<String> {
+    let plain = public_slug_candidate(name, None);
+    if store::agent::public_alias(&app.table, &plain).await?.is_none() {
+        return Ok(plain);
+    }
+    Ok(public_slug_candidate(name, Some(&app.rng.text(6))))
+}
+
+/// Compiles the agent and puts its live snapshot. Every edit of a published agent does this in its own transaction.
+fn put_compiled(
+    unit: &mut Unit,
+    agent: &Agent,
+    definition: &Definition,
+    workspace: &Workspace,
+    ai_key: Option<Sealed>,
+) -> Result<()> {
+    store::agent::put_snapshot(unit, &compile(agent, definition, workspace, ai_key))
+}
+
+/// An agent as it is while it is being changed.
+struct Editing {
+    workspace: Versioned<Workspace>,
+    agent: Versioned<Agent>,
+    definition: Definition,
+    ai_key: Option<Sealed>,
+}
+
+async fn edit(app: &App, caller: &Caller, agent: Id<Agent>) -> Result<Editing> {
+    let (table, id) = (&app.table, caller.workspace_id);
+    let (workspace, agent, definition, ai_key) = tokio::try_join!(
+        store::workspace::get(table, id),
+        store::agent::get(table, id, agent),
+        store::agent::definition(table, id, agent),
+        store::agent::secret(table, id, agent, SecretField::AiKey),
+    )?;
+    Ok(Editing { workspace, agent, definition, ai_key })
+}
+
+impl Editing {
+    /// Writes the head back, and the snapshot when the agent is live.
+    fn save(mut self, app: &App, mut unit: Unit) -> Result<Draft<Detail>> {
+        let agent = &mut self.agent.body;
+        agent.updated_at = app.now();
+        agent.revision += 1;
+        store::agent::replace(&mut unit, agent, self.agent.v)?;
+        if agent.is_published() {
+            put_compiled(&mut unit, agent, &self.definition, &self.workspace.body, self.ai_key)?;
+        }
+        Ok(Draft::new(
+            unit,
+            Detail { agent: agent.clone(), definition: self.definition, counts: AgentCounts::default() },
+        ))
+    }
+}
+
+/// Changes an agent; what is live follows at once.
+///
+/// # Errors
+/// `not_found`, `validation_error`.
+pub async fn change(app: &App, caller: &Caller, agent: Id<Agent>, changes: &Changes) -> Result<Draft<Detail>> {
+    let mut editing = edit(app, caller, agent).await?;
+    let mut checks = Checks::new();
+    apply(app, &mut checks, &mut editing.agent.body, &mut editing.definition, changes);
+    checks.finish()?;
+    let mut unit = Unit::new();
+    let secrets = put_secrets(app, &mut unit, &mut editing.agent.body, changes).await?;
+    if changes.ai_api_key.is_present() {
+        editing.ai_key = secrets.ai_key;
+    }
+    if changes.system_prompt.is_some() {
+        store::agent::put_section(&mut unit, &editing.agent.body, Section::Playbooks, &editing.definition)?;
+    }
+    if changes.widget.is_some() {
+        store::agent::put_section(&mut unit, &editing.agent.body, Section::Widget, &editing.definition)?;
+    }
+    with_counts(app, editing.save(app, unit)?).await
+}
+
+/// Publishes an agent: a new version goes live.
+///
+/// # Errors
+/// `not_found`, `agent_limit_reached`.
+pub async fn publish(app: &App, caller: &Caller, agent: Id<Agent>) -> Result<Draft<Detail>> {
+    let mut editing = edit(app, caller, agent).await?;
+    let mut unit = Unit::new();
+    go_live(app, &mut unit, &mut editing.agent.body, &editing.workspace.body).await?;
+    crate::events::emit(&mut unit, &app.events().agent_published(&editing.agent.body))?;
+    with_counts(app, editing.save(app, unit)?).await
+}
+
+/// Takes an agent off the air: its page is gone, its slug stays reserved for it.
+///
+/// # Errors
+/// `not_found`.
+pub async fn unpublish(app: &App, caller: &Caller, agent: Id<Agent>) -> Result<Draft<Detail>> {
+    let mut editing = edit(app, caller, agent).await?;
+    let mut unit = Unit::new();
+    if editing.agent.body.is_published() {
+        editing.agent.body.status = AgentStatus::Draft;
+        store::agent::uncount_published(&mut unit, caller.billing_account_id);
+        store::agent::delete_snapshot(&mut unit, &editing.agent.body);
+    }
+    with_counts(app, editing.save(app, unit)?).await
+}
+
+/// A wish to attach a tool.
+#[derive(Debug, Clone)]
+pub struct AttachTool {
+    /// Its name.
+    pub name: String,
+    /// Its configuration; absent keeps what there is.
+    pub config: Option<Map<String, Value>>,
+    /// Whether the agent may use it; absent keeps what there is.
+    pub is_active: Option<bool>,
+}
+
+/// Attaches a built-in tool, or changes the one that is attached. Says whether it is new.
+///
+/// # Errors
+/// `not_found`, `validation_error` for an unknown tool or a wrong configuration, `tool.limit_reached`.
+pub async fn attach_tool(
+    app: &App,
+    caller: &Caller,
+    agent: Id<Agent>,
+    command: &AttachTool,
+) -> Result<Draft<(ToolBinding, bool)>> {
+    let mut editing = edit(app, caller, agent).await?;
+    let mut checks = Checks::new();
+    let tool = find_tool(&mut checks, "name", &command.name);
+    let (config, headers) = split_config(&mut checks, tool, command.config.clone());
+    checks.finish()?;
+    let tool = tool.ok_or_else(|| Error::new(Code::ValidationError))?;
+    let known = editing.definition.tool(tool).cloned();
+    if known.is_none() && editing.definition.tools.len() >= MAX_TOOLS {
+        return Err(Error::new(Code::ToolLimitReached));
+    }
+    let is_new = known.is_none();
+    let mut binding = known.unwrap_or_else(|| new_binding(app, tool, Map::new()));
+    if let Some(config) = config {
+        binding.config = config;
+    }
+    if let Some(headers) = headers {
+        let place = tool_secret_place(&editing.agent.body, tool);
+        binding.secrets = Some(app.seal(&place, &headers).await?);
+    }
+    binding.is_active = command.is_active.unwrap_or(binding.is_active);
+    editing.definition.tools.retain(|other| other.tool != tool);
+    editing.definition.tools.push(binding.clone());
+    let mut unit = Unit::new();
+    store::agent::put_tool(&mut unit, &editing.agent.body, &binding)?;
+    let draft = editing.save(app, unit)?;
+    Ok(Draft::new(draft.unit, (binding, is_new)))
+}
+
+/// Detaches a tool; its secrets go with it.
+///
+/// # Errors
+/// `not_found` when the agent does not have it.
+pub async fn detach_tool(app: &App, caller: &Caller, agent: Id<Agent>, name: &str) -> Result<Draft<()>> {
+    let mut editing = edit(app, caller, agent).await?;
+    let tool = Builtin::find(name).filter(|tool| editing.definition.tool(*tool).is_some());
+    let tool = tool.ok_or_else(Error::not_found)?;
+    editing.definition.tools.retain(|binding| binding.tool != tool);
+    let mut unit = Unit::new();
+    store::agent::delete_tool(&mut unit, &editing.agent.body, tool);
+    Ok(Draft::new(editing.save(app, unit)?.unit, ()))
+}
+
+/// Where the sealed headers of a tool belong.
+#[must_use]
+pub fn tool_secret_place(agent: &Agent, tool: Builtin) -> String {
+    secret_place_of(agent.workspace_id, agent.id, tool)
+}
+
+/// As [`tool_secret_place`], for whoever has only the ids.
+#[must_use]
+pub fn secret_place_of(workspace: Id<Workspace>, agent: Id<Agent>, tool: Builtin) -> String {
+    format!("{}/{}/tool/{}", workspace.text(), agent.text(), tool.name())
+}
+
+fn find_tool(checks: &mut Checks, field: &str, name: &str) -> Option<Builtin> {
+    let tool = Builtin::find(name);
+    let known = Builtin::ALL.map(Builtin::name).join(", ");
+    checks.ensure(tool.is_some(), field, "unknown_tool", &format!("there is no tool {name}; known are {known}"));
+    tool
+}
+
+fn new_binding(app: &App, tool: Builtin, config: Map<String, Value>) -> ToolBinding {
+    ToolBinding { tool, config, secrets: None, is_active: true, created_at: app.now() }
+}
+
+/// Splits a tool's configuration into what may be shown and its secret headers, and checks both.
+fn split_config(
+    checks: &mut Checks,
+    tool: Option<Builtin>,
+    config: Option<Map<String, Value>>,
+) -> (Option<Map<String, Value>>, Option<Secret>) {
+    let Some(mut config) = config else { return (None, None) };
+    let size = serde_json::to_string(&config).map_or(0, |text| text.len());
+    checks.ensure(size <= 8 * 1024, "config", "too_large", "config may have 8 KB");
+    if tool != Some(Builtin::HttpRequest) {
+        return (Some(config), None);
+    }
+    let headers = config.remove("headers");
+    let texts = |value: &Value| value.as_object().is_some_and(|map| map.values().all(Value::is_string));
+    let valid = headers.as_ref().is_none_or(texts);
+    checks.ensure(valid, "config.headers", "invalid", "config.headers must map names to texts");
+    let hosts = config.get("allowed_hosts");
+    let host = |value: &Value| value.as_str().is_some_and(|host| !host.is_empty() && !host.contains(['/', '@', ' ']));
+    let valid =
+        hosts.is_none_or(|hosts| hosts.as_array().is_some_and(|hosts| !hosts.is_empty() && hosts.iter().all(host)));
+    checks.ensure(
+        valid,
+        "config.allowed_hosts",
+        "invalid",
+        "config.allowed_hosts must list host names, such as api.example.com",
+    );
+    (Some(config), headers.map(|headers| Secret::new(headers.to_string())))
+}
+
+/// Deletes an agent for good. `confirmation` must be its exact name. Conversations and leads stay.
+///
+/// # Errors
+/// `not_found`, `confirmation_mismatch`.
+pub async fn delete(app: &App, caller: &Caller, agent: Id<Agent>, confirmation: &str) -> Result<Draft<()>> {
+    let Editing { mut workspace, agent, definition, .. } = edit(app, caller, agent).await?;
+    if confirmation != agent.body.name {
+        let message = "confirmation must be the exact name of the agent.";
+        return Err(Error::with_message(Code::ConfirmationMismatch, message));
+    }
+    let mut unit = Unit::new();
+    store::agent::delete(&mut unit, &agent.body, agent.v, &definition);
+    if agent.body.is_published() {
+        store::agent::uncount_published(&mut unit, caller.billing_account_id);
+    }
+    if workspace.body.default_agent_id == Some(agent.body.id) {
+        let others = store::agent::all(&app.table, caller.workspace_id).await?;
+        let next = others.iter().find(|other| other.id != agent.body.id && other.is_published());
+        workspace.body.default_agent_id = next.map(|next| next.id);
+        store::workspace::replace(&mut unit, &workspace.body, workspace.v)?;
+    }
+    crate::events::emit(&mut unit, &app.events().agent_deleted(&agent.body))?;
+    Ok(Draft::new(unit, ()))
+}
+
+async fn with_counts(app: &App, mut draft: Draft<Detail>) -> Result<Draft<Detail>> {
+    let agent = &draft.value.agent;
+    let counts = store::rollup::agents(&app.table, agent.workspace_id, &[agent.id]).await?;
+    draft.value.counts = counts.into_iter().next().unwrap_or_default();
+    Ok(draft)
+}
+
+/// A page of the workspace's agents with their counters, newest first.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn list(
+    app: &App,
+    caller: &Caller,
+    after: Option<&Cursor>,
+    limit: Limit,
+) -> Result<Page<(Agent, AgentCounts)>> {
+    let page = store::agent::page(&app.table, caller.workspace_id, after, limit).await?;
+    let ids: Vec<Id<Agent>> = page.items.iter().map(|agent| agent.id).collect();
+    let mut counts = store::rollup::agents(&app.table, caller.workspace_id, &ids).await?.into_iter();
+    Ok(page.map(|agent| (agent, counts.next().unwrap_or_default())))
+}
+
+/// One agent with its definition and counters.
+///
+/// # Errors
+/// `not_found`.
+pub async fn detail(app: &App, caller: &Caller, agent: Id<Agent>) -> Result<Detail> {
+    let (table, workspace) = (&app.table, caller.workspace_id);
+    let only = [agent];
+    let (head, definition, counts) = tokio::try_join!(
+        store::agent::get(table, workspace, agent),
+        store::agent::definition(table, workspace, agent),
+        store::rollup::agents(table, workspace, &only),
+    )?;
+    Ok(Detail { agent: head.body, definition, counts: counts.into_iter().next().unwrap_or_default() })
+}
+
+/// The live snapshot behind a public slug.
+///
+/// # Errors
+/// `not_found` when there is none, or the agent does not answer.
+pub async fn public(app: &App, slug: &str) -> Result<std::sync::Arc<crate::domain::agent::Snapshot>> {
+    let alias = store::agent::public_alias(&app.table, slug).await?.ok_or_else(Error::not_found)?;
+    let snapshot = store::agent::snapshot(&app.table, alias.workspace_id, alias.agent_id).await?;
+    snapshot.filter(|snapshot| snapshot.enabled).ok_or_else(Error::not_found)
+}

@@ -1,0 +1,140 @@
+//! The app of a Lambda function: every port in its AWS form, from the function's environment. The DynamoDB client is
+//! built at init; everything else on first use, which keeps a cold start short.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use tokio::sync::OnceCell;
+
+use super::{App, Config, Parts};
+use crate::kernel::{Clock, Code, Error, Result, Rng, SystemClock};
+use crate::ports::egress::{Egress, EgressConfig, managed_client};
+use crate::ports::llm::{Completion, Llm, Models, ModelsConfig, Request, Tokens};
+use crate::ports::mail::{Mail, Mailer, SmtpConfig, SmtpMailer};
+use crate::ports::objects::Objects;
+use crate::ports::polar::Polar;
+use crate::ports::queue::{QueueName, SqsQueue};
+use crate::ports::secrets::{ManagerSecrets, Secrets};
+use crate::table::Table;
+
+/// The `user-agent` of every call to an address that a customer gave.
+pub const USER_AGENT: &str = concat!("Chatia/", env!("CARGO_PKG_VERSION"));
+
+/// Builds the app from the function's environment.
+///
+/// # Errors
+/// When a required variable (`TABLE_NAME`, `SECRET_ARN`, `OBJECTS_BUCKET`) is missing or another one is wrong.
+pub async fn app() -> Result<App> {
+    let config = Config::read(variable)?;
+    let https = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).build_https();
+    let sdk = aws_config::defaults(aws_config::BehaviorVersion::latest()).http_client(https).load().await;
+    let (clock, rng): (Arc<dyn Clock>, _) = (Arc::new(SystemClock), Rng::from_system());
+    let dynamodb = aws_sdk_dynamodb::Client::new(&sdk);
+    let secrets: Arc<dyn Secrets> =
+        Arc::new(ManagerSecrets::new(sdk.clone(), required("SECRET_ARN")?, Arc::clone(&clock)));
+    let egress = egress(&config);
+    Ok(App::new(Parts {
+        table: Table::new(dynamodb, required("TABLE_NAME")?, rng.clone(), Arc::clone(&clock)),
+        queue: Arc::new(SqsQueue::new(sdk.clone(), queue_urls())),
+        mailer: Arc::new(LazyMailer {
+            secrets: Arc::clone(&secrets),
+            clock: Arc::clone(&clock),
+            smtp: OnceCell::new(),
+        }),
+        objects: Objects::s3(required("OBJECTS_BUCKET")?),
+        llm: Arc::new(LazyModels::new(&config, Arc::clone(&secrets), Arc::clone(&egress))),
+        polar: config.polar_base_url.clone().map(Polar::new),
+        egress,
+        secrets,
+        clock,
+        rng,
+        config,
+    }))
+}
+
+/// The way to addresses that customers gave.
+#[must_use]
+pub fn egress(config: &Config) -> Arc<Egress> {
+    Arc::new(Egress::new(EgressConfig { allow: config.egress_allow.clone(), user_agent: USER_AGENT.into() }))
+}
+
+/// The models, built when the first one is asked: their keys are secrets, and their client loads TLS roots.
+pub struct LazyModels {
+    config: Config,
+    secrets: Arc<dyn Secrets>,
+    egress: Arc<Egress>,
+    models: OnceCell<Models>,
+}
+
+impl LazyModels {
+    /// The models that this configuration names.
+    #[must_use]
+    pub fn new(config: &Config, secrets: Arc<dyn Secrets>, egress: Arc<Egress>) -> Self {
+        Self { config: config.clone(), secrets, egress, models: OnceCell::new() }
+    }
+
+    async fn build(&self) -> Result<Models> {
+        let config = ModelsConfig {
+            openai_base_url: self.config.openai_base_url.clone(),
+            openai_api_key: self.secrets.get("openai_api_key").await?,
+            anthropic_base_url: self.config.anthropic_base_url.clone(),
+            anthropic_version: self.config.anthropic_version.clone(),
+            anthropic_api_key: self.secrets.get("anthropic_api_key").await?,
+        };
+        let client = managed_client()?;
+        Ok(Models::new(config, client.clone(), client).with_egress(Arc::clone(&self.egress)))
+    }
+}
+
+#[async_trait]
+impl Llm for LazyModels {
+    async fn complete(&self, request: &Request, tokens: &dyn Tokens) -> Result<Completion> {
+        self.models.get_or_try_init(|| self.build()).await?.complete(request, tokens).await
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn required(name: &str) -> Result<String> {
+    variable(name).ok_or_else(|| Error::with_message(Code::NotConfigured, format!("The variable {name} is missing.")))
+}
+
+fn queue_urls() -> impl Iterator<Item = (QueueName, String)> {
+    QueueName::ALL.iter().filter_map(|queue| Some((*queue, variable(queue.url_variable())?)))
+}
+
+/// Mail by SMTP (Amazon SES has an SMTP endpoint), built when the first mail is sent: its password is a secret.
+struct LazyMailer {
+    secrets: Arc<dyn Secrets>,
+    clock: Arc<dyn Clock>,
+    smtp: OnceCell<SmtpMailer>,
+}
+
+impl LazyMailer {
+    async fn build(&self) -> Result<SmtpMailer> {
+        let password = self.secrets.get("smtp_password").await?;
+        let port = variable("SMTP_PORT").unwrap_or_else(|| "465".into());
+        let config = SmtpConfig {
+            host: required("SMTP_HOST")?,
+            port: port
+                .parse()
+                .map_err(|_| Error::with_message(Code::NotConfigured, "SMTP_PORT must be a port number."))?,
+            user: required("SMTP_USER")?,
+            password: password
+                .ok_or_else(|| Error::with_message(Code::NotConfigured, "The secret smtp_password is missing."))?,
+            from: required("MAIL_FROM")?,
+        };
+        SmtpMailer::new(config, Arc::clone(&self.clock))
+    }
+}
+
+#[async_trait]
+impl Mailer for LazyMailer {
+    async fn send(&self, mail: &Mail) -> Result<()> {
+        self.smtp.get_or_try_init(|| self.build()).await?.send(mail).await
+    }
+}

@@ -1,0 +1,83 @@
+//! What time alone makes happen: silent conversations are closed, deliveries whose wait is over are queued.
+
+use super::conversation::silence_timer;
+use super::{App, deliver};
+use crate::domain::conversation::{ConversationStatus, SILENCE};
+use crate::domain::{Conversation, Workspace};
+use crate::events::emit;
+use crate::kernel::{Code, Id, Result};
+use crate::ports::queue::{Outgoing, QueueName};
+use crate::store;
+use crate::store::keys::SHARDS;
+use crate::store::timer::{Task, Timer};
+use crate::table::{Cond, Refusal, Unit};
+
+/// How many things one tick does in a shard; the rest waits for the next tick.
+const PER_SHARD: usize = 100;
+
+/// What a tick did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ticked {
+    /// Conversations that were closed.
+    pub closed: usize,
+    /// Deliveries that were queued.
+    pub queued: usize,
+}
+
+/// Does what is due.
+///
+/// # Errors
+/// When the table or the queue cannot be reached.
+pub async fn tick(app: &App) -> Result<Ticked> {
+    let mut ticked = Ticked::default();
+    for shard in 0..SHARDS {
+        for timer in store::timer::due(&app.table, shard, app.now(), PER_SHARD).await? {
+            let Task::CloseSilent { workspace_id, conversation_id } = timer.task;
+            ticked.closed += usize::from(close_if_silent(app, &timer, workspace_id, conversation_id).await?);
+        }
+        for delivery in store::webhook::due(&app.table, shard, app.now(), PER_SHARD).await? {
+            let task = Outgoing::now(deliver::Task::attempt(&delivery).to_json()?);
+            app.queue.send(QueueName::Deliver, vec![task]).await?;
+            ticked.queued += 1;
+        }
+    }
+    Ok(ticked)
+}
+
+/// Closes a conversation that has been silent, or looks again when it would be. Says whether it was closed.
+async fn close_if_silent(app: &App, timer: &Timer, workspace: Id<Workspace>, id: Id<Conversation>) -> Result<bool> {
+    let now = app.now();
+    let mut unit = Unit::new();
+    store::timer::claim(&mut unit, timer);
+    let head = match store::conversation::head(&app.table, workspace, id).await {
+        Ok(head) if head.status == ConversationStatus::Open => head,
+        Ok(_) => return finish(app, unit, false).await,
+        Err(error) if error.code() == Code::NotFound => return finish(app, unit, false).await,
+        Err(error) => return Err(error),
+    };
+    if now.since(head.last_message_at) < SILENCE || head.is_busy(now) {
+        // Never at or before now, or the next tick would come back at once.
+        let last = head.last_message_at.max(now - SILENCE + std::time::Duration::from_secs(60));
+        store::timer::set(&mut unit, &silence_timer(&head, last))?;
+        return finish(app, unit, false).await;
+    }
+    let update = crate::table::Update::new(store::keys::conversation(workspace, id))
+        .set("status", ConversationStatus::Closed)
+        .set("closed_at", now);
+    let update = store::conversation::list_at(update, &head, ConversationStatus::Closed, head.last_message_at);
+    // A message that came in between keeps it open.
+    let silent = Cond::eq("message_count", head.message_count).and(Cond::eq("status", ConversationStatus::Open));
+    store::conversation::update_head(&mut unit, update, silent);
+    emit(&mut unit, &app.events().conversation_closed(&head))?;
+    finish(app, unit, true).await
+}
+
+/// Carries the unit out. Another clock, or a message in between, makes it somebody else's work: the timer is still
+/// there then, or was taken.
+async fn finish(app: &App, unit: Unit, closes: bool) -> Result<bool> {
+    match app.commit(unit).await {
+        Ok(()) => Ok(closes),
+        Err(Refusal::Conditions(_)) => Ok(false),
+        Err(Refusal::Error(error)) => Err(error),
+    }
+}

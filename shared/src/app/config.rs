@@ -1,0 +1,94 @@
+//! Settings, each from one environment variable; `docs/CONFIGURATION.md` lists them. Nothing else reads the environment.
+
+use std::time::Duration;
+
+use url::Url;
+
+use crate::domain::webhook::RETRY_SCHEDULE;
+use crate::kernel::{Error, Result};
+use crate::ports::egress::Cidr;
+
+/// Settings of the installation.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `PUBLIC_BASE_URL`: where callers reach us.
+    pub public_base_url: String,
+    /// `CHATIA_PROVIDER`: the model provider of agents that name none.
+    pub default_provider: String,
+    /// `CHATIA_MODEL`: the model of agents that name none.
+    pub default_model: String,
+    /// `OPENAI_BASE_URL`.
+    pub openai_base_url: Url,
+    /// `ANTHROPIC_BASE_URL`.
+    pub anthropic_base_url: Url,
+    /// `ANTHROPIC_VERSION`.
+    pub anthropic_version: String,
+    /// `POLAR_BASE_URL`; without it nothing is reported.
+    pub polar_base_url: Option<Url>,
+    /// `CHATIA_EGRESS_ALLOW`: networks that may be called although they are not public, for development.
+    pub egress_allow: Vec<Cidr>,
+    /// `CHATIA_WEBHOOK_RETRY_SECONDS`: waits before the retries.
+    pub webhook_retries: Vec<Duration>,
+    /// How long a buffered turn may take in all.
+    pub turn_budget: Duration,
+    /// `CHATIA_ORIGIN_SECRET`: what the CDN adds, so that its word on the caller's address is believed.
+    pub origin_secret: Option<String>,
+}
+
+impl Config {
+    /// Reads the settings through `lookup`, which finds a variable by its name.
+    ///
+    /// # Errors
+    /// `validation_error` that names the variable and says what it should be.
+    pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let given = |name: &str| lookup(name).filter(|value| !value.trim().is_empty());
+        let text = |name: &str, default: &str| given(name).unwrap_or_else(|| default.to_owned());
+        let url = |name: &str, default: &str| parse_url(name, &text(name, default));
+        Ok(Self {
+            public_base_url: text("PUBLIC_BASE_URL", "http://127.0.0.1:8000").trim_end_matches('/').to_owned(),
+            default_provider: text("CHATIA_PROVIDER", "offline"),
+            default_model: text("CHATIA_MODEL", "offline-1"),
+            openai_base_url: url("OPENAI_BASE_URL", "https://api.openai.com/v1")?,
+            anthropic_base_url: url("ANTHROPIC_BASE_URL", "https://api.anthropic.com")?,
+            anthropic_version: text("ANTHROPIC_VERSION", "2026-10-21"),
+            polar_base_url: given("POLAR_BASE_URL").map(|text| parse_url("POLAR_BASE_URL", &text)).transpose()?,
+            egress_allow: Cidr::parse_list(&text("CHATIA_EGRESS_ALLOW", ""))?,
+            webhook_retries: given("CHATIA_WEBHOOK_RETRY_SECONDS")
+                .map_or(Ok(RETRY_SCHEDULE.to_vec()), |text| retries(&text))?,
+            turn_budget: Duration::from_secs(24),
+            origin_secret: given("CHATIA_ORIGIN_SECRET"),
+        })
+    }
+}
+
+fn parse_url(name: &str, text: &str) -> Result<Url> {
+    Url::parse(text).map_err(|_| Error::field(name, "invalid_url", format!("{name} must be an absolute URL")))
+}
+
+fn retries(text: &str) -> Result<Vec<Duration>> {
+    let name = "CHATIA_WEBHOOK_RETRY_SECONDS";
+    let wrong = || Error::field(name, "invalid", format!("{name} must be seconds separated by commas, such as 1,2,5"));
+    let seconds = text.split(',').map(|part| part.trim().parse::<f64>().map_err(|_| wrong()));
+    seconds.map(|seconds| Duration::try_from_secs_f64(seconds?).map_err(|_| wrong())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_environment_is_a_working_development_set_up() {
+        let config = Config::read(|_| None).unwrap();
+        assert_eq!(config.default_provider, "offline");
+        assert_eq!(config.webhook_retries.len(), 5);
+        assert!(config.polar_base_url.is_none());
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named() {
+        let lookup = |name: &str| (name == "CHATIA_WEBHOOK_RETRY_SECONDS").then(|| "1,x".to_owned());
+        assert!(Config::read(lookup).unwrap_err().to_string().contains("CHATIA_WEBHOOK_RETRY_SECONDS"));
+        let lookup = |name: &str| (name == "POLAR_BASE_URL").then(|| "polar".to_owned());
+        assert!(Config::read(lookup).is_err());
+    }
+}

@@ -1,0 +1,146 @@
+//! Reading conversations, taking them over, and answering in them as a person.
+
+use super::{App, Draft};
+use crate::access::Caller;
+use crate::domain::agent::Snapshot;
+use crate::domain::conversation::ConversationStatus;
+use crate::domain::handle::Handle;
+use crate::domain::message::{Author, MAX_OPERATOR_CHARS};
+use crate::domain::text::Checks;
+use crate::domain::{Agent, Conversation, Message};
+use crate::events::emit;
+use crate::kernel::{Cursor, Error, Id, Limit, Page, Result};
+use crate::store;
+use crate::store::conversation::Thread;
+use crate::table::{Cond, Unit};
+
+/// How many messages a conversation's detail shows.
+const DETAIL_MESSAGES: usize = 200;
+
+/// A page of an agent's conversations, the most recently active first.
+///
+/// # Errors
+/// `not_found` when the workspace has no such agent.
+pub async fn list(
+    app: &App,
+    caller: &Caller,
+    agent: Id<Agent>,
+    after: Option<&Cursor>,
+    limit: Limit,
+) -> Result<Page<Conversation>> {
+    store::agent::get(&app.table, caller.workspace_id, agent).await?;
+    store::conversation::page_of_agent(&app.table, caller.workspace_id, agent, after, limit).await
+}
+
+/// A conversation of an agent with its last messages.
+///
+/// # Errors
+/// `not_found` when the workspace has no such conversation with that agent.
+pub async fn detail(app: &App, caller: &Caller, agent: Id<Agent>, id: Id<Conversation>) -> Result<Thread> {
+    let thread = store::conversation::thread(&app.table, caller.workspace_id, id, DETAIL_MESSAGES).await?;
+    thread.filter(|thread| thread.head.agent_id == agent).ok_or_else(Error::not_found)
+}
+
+async fn head(app: &App, caller: &Caller, agent: Id<Agent>, id: Id<Conversation>) -> Result<Conversation> {
+    let head = store::conversation::head(&app.table, caller.workspace_id, id).await?;
+    if head.agent_id == agent { Ok(head) } else { Err(Error::not_found()) }
+}
+
+/// Takes a conversation over, or hands it back. A turn in flight commits nothing once this is answered.
+///
+/// # Errors
+/// `not_found`.
+pub async fn set_paused(
+    app: &App,
+    caller: &Caller,
+    agent: Id<Agent>,
+    id: Id<Conversation>,
+    paused: bool,
+) -> Result<Draft<Conversation>> {
+    let mut head = head(app, caller, agent, id).await?;
+    let by = caller.user_id.filter(|_| paused);
+    let mut unit = Unit::new();
+    store::conversation::set_paused(&mut unit, &head, paused, by);
+    (head.ai_paused, head.paused_by) = (paused, by);
+    Ok(Draft::new(unit, head))
+}
+
+/// Answers as a person, which takes the conversation over.
+///
+/// # Errors
+/// `not_found`, `validation_error`.
+pub async fn answer_as_operator(
+    app: &App,
+    caller: &Caller,
+    agent: Id<Agent>,
+    id: Id<Conversation>,
+    content: &str,
+) -> Result<Draft<Message>> {
+    let mut checks = Checks::new();
+    let content = checks.required("content", content, MAX_OPERATOR_CHARS);
+    checks.finish()?;
+    let head = head(app, caller, agent, id).await?;
+    let now = app.now();
+    let message = Message {
+        id: app.ids().id(),
+        conversation_id: head.id,
+        author: Author::Operator,
+        content,
+        client_message_id: None,
+        reply: None,
+        author_user_id: caller.user_id,
+        created_at: now,
+    };
+    let mut unit = Unit::new();
+    store::conversation::add_message(&mut unit, head.workspace_id, &message)?;
+    let update = store::conversation::touch(&head, &message.content, now);
+    let update = update.set("ai_paused", true).set("paused_by", caller.user_id);
+    let update = match head.status {
+        ConversationStatus::Open => update,
+        ConversationStatus::Closed => {
+            store::timer::set(&mut unit, &silence_timer(&head, now))?;
+            update.set("status", ConversationStatus::Open).remove("closed_at")
+        }
+    };
+    store::conversation::update_head(&mut unit, update, Cond::existing());
+    emit(&mut unit, &app.events().message_outbound(&head, message.id))?;
+    Ok(Draft::new(unit, message))
+}
+
+/// The timer that looks whether the conversation fell silent.
+#[must_use]
+pub fn silence_timer(head: &Conversation, last: crate::kernel::Time) -> store::timer::Timer {
+    store::timer::Timer::close_silent(head.workspace_id, head.id, last + crate::domain::conversation::SILENCE)
+}
+
+/// The conversation that a visitor's handle names, if it is one with this agent.
+///
+/// # Errors
+/// `not_found` otherwise.
+pub async fn of_handle(app: &App, snapshot: &Snapshot, handle: &str) -> Result<Id<Conversation>> {
+    let handle = Handle::decode(&app.keys().await?.handle, handle);
+    let place = (snapshot.workspace_id, snapshot.agent_id);
+    let ours = handle.filter(|handle| (handle.workspace_id, handle.agent_id) == place);
+    ours.map(|handle| handle.conversation_id).ok_or_else(Error::not_found)
+}
+
+/// What a visitor sees of their own conversation after a message, oldest first, and whether a person is answering.
+///
+/// # Errors
+/// `not_found` unless the handle is ours and belongs to the agent behind the slug.
+pub async fn public_messages(
+    app: &App,
+    slug: &str,
+    handle: &str,
+    after: Option<Id<Message>>,
+    limit: Limit,
+) -> Result<(Page<Message>, bool)> {
+    let snapshot = super::agent::public(app, slug).await?;
+    let id = of_handle(app, &snapshot, handle).await?;
+    let (table, workspace) = (&app.table, snapshot.workspace_id);
+    let (head, page) = tokio::try_join!(
+        store::conversation::head(table, workspace, id),
+        store::conversation::messages_after(table, workspace, id, after, limit),
+    )?;
+    Ok((page, head.ai_paused))
+}

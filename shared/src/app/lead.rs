@@ -1,0 +1,129 @@
+//! Capturing and listing leads.
+
+use super::{App, Draft};
+use crate::access::Caller;
+use crate::domain::lead::{Details, LeadSource, LeadStatus};
+use crate::domain::{Agent, Contact, Conversation, Lead, Workspace};
+use crate::events::emit;
+use crate::kernel::{Cursor, Id, Limit, Page, Result};
+use crate::store;
+use crate::table::Unit;
+
+/// Where a lead is captured.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// Whose.
+    pub workspace_id: Id<Workspace>,
+    /// By which agent.
+    pub agent_id: Id<Agent>,
+    /// In which conversation, if in one.
+    pub conversation_id: Option<Id<Conversation>>,
+    /// How.
+    pub source: LeadSource,
+}
+
+/// Captures a lead: finds or makes the contact, fills its blanks only, and makes one lead for each contact in a
+/// conversation. Captured again there, the lead is completed and nothing is told anew.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn capture(app: &App, place: Place, details: &Details) -> Result<Draft<Lead>> {
+    let mut unit = Unit::new();
+    let contact = save_contact(app, &mut unit, place.workspace_id, details).await?;
+    let known = match place.conversation_id {
+        Some(conversation) => {
+            store::lead::of_conversation(&app.table, place.workspace_id, place.agent_id, conversation, contact).await?
+        }
+        None => None,
+    };
+    if let Some(known) = known {
+        let mut lead = known.body;
+        let complete = |field: &mut Option<String>, given: &Option<String>| {
+            *field = given.clone().or_else(|| field.take());
+        };
+        complete(&mut lead.name, &details.name);
+        complete(&mut lead.email, &details.email);
+        complete(&mut lead.phone, &details.phone);
+        complete(&mut lead.interest, &details.interest);
+        store::lead::replace(&mut unit, &lead, known.v)?;
+        return Ok(Draft::new(unit, lead));
+    }
+    let lead = Lead {
+        id: app.ids().id(),
+        workspace_id: place.workspace_id,
+        agent_id: place.agent_id,
+        contact_id: contact,
+        conversation_id: place.conversation_id,
+        name: details.name.clone(),
+        email: details.email.clone(),
+        phone: details.phone.clone(),
+        interest: details.interest.clone(),
+        source: place.source,
+        status: LeadStatus::New,
+        created_at: app.now(),
+    };
+    store::lead::create(&mut unit, &lead)?;
+    emit(&mut unit, &app.events().lead_captured(&lead))?;
+    Ok(Draft::new(unit, lead))
+}
+
+/// Captures a lead from a public form of the agent behind a slug, in the visitor's conversation when they show its
+/// handle.
+///
+/// # Errors
+/// `not_found` for an unknown slug, or a handle that is not of this agent.
+pub async fn capture_public(
+    app: &App,
+    slug: &str,
+    handle: Option<&str>,
+    source: LeadSource,
+    details: &Details,
+) -> Result<Draft<Lead>> {
+    let snapshot = super::agent::public(app, slug).await?;
+    let conversation_id = match handle {
+        Some(handle) => Some(super::conversation::of_handle(app, &snapshot, handle).await?),
+        None => None,
+    };
+    let place = Place { workspace_id: snapshot.workspace_id, agent_id: snapshot.agent_id, conversation_id, source };
+    capture(app, place, details).await
+}
+
+async fn save_contact(app: &App, unit: &mut Unit, workspace: Id<Workspace>, details: &Details) -> Result<Id<Contact>> {
+    let now = app.now();
+    let (name, email, phone) = (details.name.as_deref(), details.email.as_deref(), details.phone.as_deref());
+    if let Some(found) = store::contact::find(&app.table, workspace, details).await? {
+        let (before, v) = (found.body.clone(), found.v);
+        let mut contact = found.body;
+        let (phone, email) = store::contact::unheld(&app.table, &contact, phone, email).await?;
+        if contact.fill_blanks(name, email, phone, now) {
+            store::contact::replace(unit, &contact, &before, v)?;
+        }
+        return Ok(contact.id);
+    }
+    let contact = Contact {
+        id: app.ids().id(),
+        workspace_id: workspace,
+        name: details.name.clone(),
+        email: details.email.clone(),
+        phone: details.phone.clone(),
+        created_at: now,
+        updated_at: now,
+    };
+    store::contact::create(unit, &contact)?;
+    Ok(contact.id)
+}
+
+/// A page of an agent's leads, newest first.
+///
+/// # Errors
+/// `not_found` when the workspace has no such agent.
+pub async fn list(
+    app: &App,
+    caller: &Caller,
+    agent: Id<Agent>,
+    after: Option<&Cursor>,
+    limit: Limit,
+) -> Result<Page<Lead>> {
+    store::agent::get(&app.table, caller.workspace_id, agent).await?;
+    store::lead::page(&app.table, caller.workspace_id, agent, after, limit).await
+}

@@ -1,0 +1,212 @@
+//! Use cases. Each is `(app, caller, command) -> Result<…>`; one that changes something returns a [`Draft`]: the
+//! transaction, not carried out yet, and what it will have made. Whoever carries it out can add to it (the audit entry,
+//! the idempotency record), so that all of it happens together or not at all.
+
+pub mod agent;
+pub mod api_key;
+pub mod auth;
+pub mod aws;
+pub mod billing;
+pub mod clock;
+pub mod config;
+pub mod conversation;
+pub mod deliver;
+pub mod event;
+pub mod lead;
+pub mod log;
+pub mod notify;
+pub mod password;
+pub mod payload;
+pub mod projector;
+pub mod rate;
+pub mod relay;
+pub mod usage;
+pub mod webhook;
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use tokio::sync::{Notify, OnceCell};
+
+pub use config::Config;
+
+use crate::events::catalog::Catalog;
+use crate::kernel::secret::Secret;
+use crate::kernel::{Clock, Error, Ids, Keyring, Result, Rng, Time};
+use crate::ports::egress::Egress;
+use crate::ports::llm::Llm;
+use crate::ports::mail::Mailer;
+use crate::ports::objects::Objects;
+use crate::ports::polar::Polar;
+use crate::ports::queue::{Outgoing, Queue, QueueName};
+use crate::ports::secrets::Secrets;
+use crate::table::{Refusal, Table, Unit};
+
+/// Everything that a use case may reach; cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+/// What an [`App`] is made of.
+pub struct Parts {
+    /// Where everything is kept.
+    pub table: Table,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub rng: Rng,
+    /// Settings.
+    pub config: Config,
+    /// Secrets of the installation.
+    pub secrets: Arc<dyn Secrets>,
+    /// Work for later.
+    pub queue: Arc<dyn Queue>,
+    /// Mail.
+    pub mailer: Arc<dyn Mailer>,
+    /// Files.
+    pub objects: Objects,
+    /// Models.
+    pub llm: Arc<dyn Llm>,
+    /// Calls to addresses that callers gave.
+    pub egress: Arc<Egress>,
+    /// The metering provider; `None` where it is not configured.
+    pub polar: Option<Polar>,
+}
+
+/// The parts, and what is made of them once.
+pub struct Inner {
+    parts: Parts,
+    ids: Ids,
+    keys: OnceCell<Keys>,
+    rates: rate::Rates,
+    outbox: Notify,
+}
+
+/// The installation's keys, one ring a purpose.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    /// Signs sessions.
+    pub session: Keyring,
+    /// Authenticates visitors' handles.
+    pub handle: Keyring,
+    /// Seals customers' secrets.
+    pub seal: Keyring,
+}
+
+/// A transaction that is not carried out yet, and what it will have made.
+#[derive(Debug)]
+pub struct Draft<T> {
+    /// The writes.
+    pub unit: Unit,
+    /// What they make.
+    pub value: T,
+    /// Messages to send once it is written. Only for haste: what must not be lost is also found by the clock.
+    pub then: Vec<(QueueName, Outgoing)>,
+}
+
+impl<T> Draft<T> {
+    /// A draft.
+    pub const fn new(unit: Unit, value: T) -> Self {
+        Self { unit, value, then: Vec::new() }
+    }
+}
+
+impl App {
+    /// An app of these parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let ids = Ids::new(Arc::clone(&parts.clock), parts.rng.clone());
+        let rates = rate::Rates::default();
+        Self(Arc::new(Inner { parts, ids, keys: OnceCell::new(), rates, outbox: Notify::new() }))
+    }
+
+    /// Now.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// Makes ids.
+    #[must_use]
+    pub fn ids(&self) -> &Ids {
+        &self.0.ids
+    }
+
+    /// Makes events of this moment.
+    #[must_use]
+    pub fn events(&self) -> Catalog<'_> {
+        Catalog::new(self.ids(), self.now())
+    }
+
+    /// The installation's keys, read from the secrets at first use.
+    ///
+    /// # Errors
+    /// `not_configured` without a root keyring, `internal_error` when it is unreadable.
+    pub async fn keys(&self) -> Result<&Keys> {
+        self.0
+            .keys
+            .get_or_try_init(|| async {
+                let root = self.secrets.get("root_keyring").await?;
+                let root = root.ok_or_else(|| Error::internal("the secret root_keyring is missing"))?;
+                let root = Keyring::parse(root.expose())?;
+                let derive = |purpose| root.derive(purpose);
+                Ok(Keys { session: derive("session"), handle: derive("handle"), seal: derive("seal") })
+            })
+            .await
+    }
+
+    /// Seals a secret of a customer's into its place.
+    ///
+    /// # Errors
+    /// As [`Self::keys`].
+    pub async fn seal(&self, place: &str, secret: &Secret) -> Result<crate::kernel::secret::Sealed> {
+        self.keys().await?.seal.seal(&self.rng, place, secret.expose().as_bytes())
+    }
+
+    /// Carries out a unit and wakes whoever waits for its events.
+    ///
+    /// # Errors
+    /// As [`Table::commit`].
+    pub async fn commit(&self, unit: Unit) -> Result<(), Refusal> {
+        self.table.commit(unit).await?;
+        self.0.outbox.notify_one();
+        Ok(())
+    }
+
+    /// Carries out a draft as it is and gives what it made: for callers without a request, such as workers.
+    ///
+    /// # Errors
+    /// As [`Table::commit`].
+    pub async fn complete<T>(&self, draft: Draft<T>) -> Result<T> {
+        self.commit(draft.unit).await?;
+        self.send_after(draft.then).await;
+        Ok(draft.value)
+    }
+
+    /// Sends what a draft asked for after it was carried out.
+    pub async fn send_after(&self, messages: Vec<(QueueName, Outgoing)>) {
+        for (queue, message) in messages {
+            if let Err(error) = self.queue.send(queue, vec![message]).await {
+                tracing::warn!(queue = queue.as_str(), %error, "left to the clock: the queue did not take a message");
+            }
+        }
+    }
+
+    /// Waits until something was committed since the last wait: how the local platform's relay is woken. In production
+    /// the table's stream carries the events and nobody waits here.
+    pub async fn outbox_changed(&self) {
+        self.0.outbox.notified().await;
+    }
+
+    /// Counts calls against their limits.
+    #[must_use]
+    pub fn rates(&self) -> &rate::Rates {
+        &self.0.rates
+    }
+}
+
+impl Deref for App {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.0.parts
+    }
+}

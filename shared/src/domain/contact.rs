@@ -1,0 +1,48 @@
+//! A person that a workspace's agents talk to.
+
+use serde::{Deserialize, Serialize};
+
+use super::Workspace;
+use crate::kernel::{Id, Time};
+
+/// A person outside, known to the whole workspace. Phone numbers are unique in it; of one e-mail the first wins.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Contact {
+    /// Identity.
+    pub id: Id<Contact>,
+    /// Whose contact.
+    pub workspace_id: Id<Workspace>,
+    /// Full name.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Lower case.
+    #[serde(default)]
+    pub email: Option<String>,
+    /// Digits without `+`.
+    #[serde(default)]
+    pub phone: Option<String>,
+    /// When we first heard of them.
+    pub created_at: Time,
+    /// The last change.
+    pub updated_at: Time,
+}
+
+impl Contact {
+    /// Takes over details that a visitor typed, but only where nothing is known: an anonymous visitor must not be able
+    /// to overwrite what the workspace knows. Says whether anything changed.
+    pub fn fill_blanks(&mut self, name: Option<&str>, email: Option<&str>, phone: Option<&str>, now: Time) -> bool {
+        let fill = |field: &mut Option<String>, value: Option<&str>| match (&field, value) {
+            (None, Some(value)) => {
+                *field = Some(value.to_owned());
+                true
+            }
+            _ => false,
+        };
+        let changed = [fill(&mut self.name, name), fill(&mut self.email, email), fill(&mut self.phone, phone)];
+        let changed = changed.contains(&true);
+        if changed {
+            self.updated_at = now;
+        }
+        changed
+    }
+}

@@ -1,0 +1,119 @@
+//! A thread between a visitor and an agent.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Agent, Contact, User, Workspace};
+use crate::kernel::{Id, Time};
+
+/// Silence after which a conversation is closed.
+pub const SILENCE: Duration = Duration::from_secs(30 * 60);
+
+/// The head of a thread. Changed field by field, never put whole, since turns, takeovers and closings write at once.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Conversation {
+    /// Identity.
+    pub id: Id<Conversation>,
+    /// Whose.
+    pub workspace_id: Id<Workspace>,
+    /// With which agent.
+    pub agent_id: Id<Agent>,
+    /// The agent's name when the thread began; stays when the agent goes.
+    pub agent_name: String,
+    /// Where the visitor writes.
+    pub channel: Channel,
+    /// What the visitor's browser calls itself; a label, never a capability.
+    #[serde(default)]
+    pub visitor_id: Option<String>,
+    /// Who the visitor is, once known.
+    #[serde(default)]
+    pub contact_id: Option<Id<Contact>>,
+    /// Open or closed.
+    pub status: ConversationStatus,
+    /// Whether a person has taken over.
+    #[serde(default)]
+    pub ai_paused: bool,
+    /// Who took over.
+    #[serde(default)]
+    pub paused_by: Option<Id<User>>,
+    /// When a person was asked for.
+    #[serde(default)]
+    pub handoff_requested_at: Option<Time>,
+    /// The turn that holds the conversation, if one does.
+    #[serde(default)]
+    pub turn: Option<Turn>,
+    /// How many messages the visitor sent. A commit names the number that it saw.
+    #[serde(default)]
+    pub inbound_count: u64,
+    /// How many messages there are.
+    #[serde(default)]
+    pub message_count: u64,
+    /// The last message.
+    pub last_message_at: Time,
+    /// The position in lists; follows `last_message_at` at most once a minute, since moving it costs.
+    pub listed_at: Time,
+    /// The start of the last message.
+    #[serde(default)]
+    pub last_preview: String,
+    /// When it began.
+    pub created_at: Time,
+    /// When it was closed.
+    #[serde(default)]
+    pub closed_at: Option<Time>,
+}
+
+/// The lease of a running turn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// Which turn: random, so that a turn recognises its own.
+    pub id: String,
+    /// Until when it holds the conversation, in milliseconds since 1970, so that the table can compare it.
+    pub until: i64,
+    /// The allowance period that was charged, to be given back if the turn never commits.
+    pub period: String,
+    /// What the charge was beyond the included messages, in micro-dollars; 0 when it was included.
+    pub overage: i64,
+}
+
+/// Where the visitor writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Channel {
+    /// The public chat and its page.
+    Webchat,
+}
+
+/// Open or closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the two words say it")]
+pub enum ConversationStatus {
+    Open,
+    Closed,
+}
+
+impl ConversationStatus {
+    /// One letter, for list positions: open ones and closed ones lie apart.
+    #[must_use]
+    pub const fn letter(self) -> char {
+        match self {
+            Self::Open => 'o',
+            Self::Closed => 'c',
+        }
+    }
+}
+
+impl Conversation {
+    /// Whether a turn holds the conversation now.
+    #[must_use]
+    pub fn is_busy(&self, now: Time) -> bool {
+        self.turn.as_ref().is_some_and(|turn| turn.until > now.millis())
+    }
+
+    /// Whether the list position should follow the last message.
+    #[must_use]
+    pub fn list_is_due(&self, now: Time) -> bool {
+        now.since(self.listed_at) >= Duration::from_secs(60)
+    }
+}

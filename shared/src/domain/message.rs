@@ -1,0 +1,96 @@
+//! One message of a conversation.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::usage::KeySource;
+use super::{Conversation, User};
+use crate::kernel::{Id, Time};
+
+/// The longest message of a visitor, in characters.
+pub const MAX_VISITOR_CHARS: usize = 8_000;
+/// The longest message of an operator, in characters.
+pub const MAX_OPERATOR_CHARS: usize = 4_096;
+
+/// One message. Its id rises in the order in which the conversation stored it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Message {
+    /// Identity.
+    pub id: Id<Message>,
+    /// Where.
+    pub conversation_id: Id<Conversation>,
+    /// Who wrote it.
+    pub author: Author,
+    /// The text.
+    pub content: String,
+    /// The caller's own id of it, if given.
+    #[serde(default)]
+    pub client_message_id: Option<String>,
+    /// What only a reply of the agent has.
+    #[serde(default)]
+    pub reply: Option<Reply>,
+    /// Which member wrote it, for operators.
+    #[serde(default)]
+    pub author_user_id: Option<Id<User>>,
+    /// When.
+    pub created_at: Time,
+}
+
+/// Who wrote a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Author {
+    /// The person who asked.
+    Visitor,
+    /// The model.
+    Agent,
+    /// A person of the team.
+    Operator,
+}
+
+/// What a reply of the agent knows.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Reply {
+    /// The visitor messages that it answers.
+    pub answers: Vec<Id<Message>>,
+    /// Whose key paid the model; `None` for the fallback text, which costs nothing.
+    #[serde(default)]
+    pub key_source: Option<KeySource>,
+    /// Which model.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Tokens read.
+    #[serde(default)]
+    pub tokens_in: u64,
+    /// Tokens written.
+    #[serde(default)]
+    pub tokens_out: u64,
+    /// From accept to commit.
+    #[serde(default)]
+    pub response_ms: u64,
+    /// The tools that were called: name, arguments without secrets, whether it worked.
+    #[serde(default)]
+    pub tool_calls: Vec<ToolUse>,
+    /// Trial messages left after this one, on a trial.
+    #[serde(default)]
+    pub free_messages_remaining: Option<u64>,
+}
+
+/// A tool call as the thread shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToolUse {
+    /// Which tool.
+    pub name: String,
+    /// With what.
+    pub arguments: Value,
+    /// Whether it worked.
+    pub ok: bool,
+}
+
+impl Reply {
+    /// Whether this is the fallback text that stands in for an answer.
+    #[must_use]
+    pub const fn is_fallback(&self) -> bool {
+        self.key_source.is_none()
+    }
+}

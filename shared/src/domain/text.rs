@@ -1,0 +1,132 @@
+//! Rules for texts that callers send, checked in one pass so that a caller learns of every wrong field at once.
+
+use crate::kernel::{Error, Field, Result};
+
+/// Collects what is wrong with a request.
+#[derive(Debug, Default)]
+pub struct Checks(Vec<Field>);
+
+impl Checks {
+    /// Nothing wrong yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Notes a wrong field.
+    pub fn fail(&mut self, name: &str, code: &'static str, message: impl Into<String>) {
+        self.0.push(Field { name: name.into(), code, message: message.into() });
+    }
+
+    /// Notes the field when the rule does not hold.
+    pub fn ensure(&mut self, holds: bool, name: &str, code: &'static str, message: &str) {
+        if !holds {
+            self.fail(name, code, message);
+        }
+    }
+
+    /// A text that must say something, of at most `max` characters, trimmed.
+    pub fn required(&mut self, name: &str, text: &str, max: usize) -> String {
+        let text = text.trim();
+        self.ensure(!text.is_empty(), name, "required", &format!("{name} must not be empty"));
+        self.limited(name, text, max)
+    }
+
+    /// A text of at most `max` characters; the text itself, unchanged.
+    pub fn limited(&mut self, name: &str, text: &str, max: usize) -> String {
+        let fits = text.chars().count() <= max;
+        self.ensure(fits, name, "too_long", &format!("{name} may have at most {max} characters"));
+        // DynamoDB keeps any text, but control characters break logs, mail and CSV of whoever reads it later.
+        let clean = !text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'));
+        self.ensure(clean, name, "control_characters", &format!("{name} may not contain control characters"));
+        text.to_owned()
+    }
+
+    /// An optional text: trimmed, empty means none.
+    pub fn optional(&mut self, name: &str, text: Option<&str>, max: usize) -> Option<String> {
+        let text = text.map(str::trim).filter(|text| !text.is_empty())?;
+        Some(self.limited(name, text, max))
+    }
+
+    /// An e-mail address in its stored form: trimmed, lower case.
+    pub fn email(&mut self, name: &str, text: &str) -> String {
+        let email = text.trim().to_lowercase();
+        self.ensure(is_email(&email), name, "invalid_email", &format!("{name} must be an e-mail address"));
+        email
+    }
+
+    /// A phone number in its stored form: 8 to 18 digits without `+`.
+    pub fn phone(&mut self, name: &str, text: &str) -> String {
+        let digits: String = text.chars().filter(|c| !matches!(c, ' ' | '-' | '.' | '(' | ')')).collect();
+        let digits = digits.strip_prefix('+').unwrap_or(&digits).to_owned();
+        let valid = (8..=18).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+        self.ensure(valid, name, "invalid_phone", &format!("{name} must be a phone number of 8 to 18 digits"));
+        digits
+    }
+
+    /// The end of the checks.
+    ///
+    /// # Errors
+    /// `validation_error` with every field that was noted.
+    pub fn finish(self) -> Result<()> {
+        if self.0.is_empty() { Ok(()) } else { Err(Error::fields(self.0)) }
+    }
+}
+
+/// Whether the text could be an e-mail address: one `@`, a local part, a host with a dot, no blanks, at most 254 long.
+#[must_use]
+pub fn is_email(text: &str) -> bool {
+    let Some((local, host)) = text.rsplit_once('@') else { return false };
+    let plain = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, ',' | ';' | '<' | '>' | '"' | '@');
+    text.len() <= 254
+        && !local.is_empty()
+        && local.len() <= 64
+        && host.contains('.')
+        && host.split('.').all(|label| !label.is_empty() && !label.starts_with('-'))
+        && local.chars().all(plain)
+        && host.chars().all(|c| plain(c) && c != '_')
+}
+
+/// The first `max` characters, with an ellipsis when something was cut.
+#[must_use]
+pub fn shorten(text: &str, max: usize) -> String {
+    let mut chars = text.chars();
+    let head: String = chars.by_ref().take(max).collect();
+    if chars.next().is_some() { format!("{}…", head.trim_end()) } else { head }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_told_from_other_texts() {
+        for good in ["a@b.co", "first.last+tag@sub.example.com", "ü@exämple.de"] {
+            assert!(is_email(good), "{good}");
+        }
+        for bad in ["", "a", "a@b", "@b.co", "a@", "a b@c.de", "a@b..co", "a@@b.co", "a@b.co\nBcc: x@y.z", "<a@b.co>"] {
+            assert!(!is_email(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_phone_number_is_stored_as_digits() {
+        let mut checks = Checks::new();
+        assert_eq!(checks.phone("phone", "+54 (11) 5555-1234"), "541155551234");
+        assert!(checks.finish().is_ok());
+        let mut checks = Checks::new();
+        checks.phone("phone", "12ab");
+        assert!(checks.finish().is_err());
+    }
+
+    #[test]
+    fn every_wrong_field_is_named() {
+        let mut checks = Checks::new();
+        checks.required("name", "  ", 10);
+        checks.email("email", "nope");
+        checks.limited("notes", "too long", 3);
+        let error = checks.finish().unwrap_err();
+        let names: Vec<_> = error.invalid_fields().iter().map(|field| field.name.as_str()).collect();
+        assert_eq!(names, ["name", "email", "notes"]);
+    }
+}

@@ -1,0 +1,85 @@
+//! A tenant and who belongs to it. Owner account (studio), client (sites), workspace, org and tenant (panel) are this.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Agent, BillingAccount, User};
+use crate::kernel::{Id, Time};
+
+/// A tenant: everything else belongs to one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Workspace {
+    /// Identity.
+    pub id: Id<Workspace>,
+    /// `^[a-z0-9][a-z0-9_-]{1,62}$`, unique over the installation, never changed, never used again.
+    pub slug: String,
+    /// What people call it.
+    pub name: String,
+    /// The member with role owner.
+    pub owner_user_id: Id<User>,
+    /// Who pays; several workspaces of one owner share it.
+    pub billing_account_id: Id<BillingAccount>,
+    /// IANA name.
+    pub timezone: String,
+    /// Whether it is in use.
+    pub status: WorkspaceStatus,
+    /// The agent of doors that know only one.
+    #[serde(default)]
+    pub default_agent_id: Option<Id<Agent>>,
+    /// When it was made.
+    pub created_at: Time,
+    /// The last change.
+    pub updated_at: Time,
+}
+
+/// Whether a workspace is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkspaceStatus {
+    /// In use.
+    Active,
+    /// Switched off by an admin: keys and public chat are refused.
+    Inactive,
+    /// Switched off by staff.
+    Suspended,
+    /// To be deleted at a date.
+    DeletionScheduled,
+    /// Gone.
+    Deleted,
+}
+
+/// A person in a workspace.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Membership {
+    /// Where.
+    pub workspace_id: Id<Workspace>,
+    /// Who.
+    pub user_id: Id<User>,
+    /// As what.
+    pub role: Role,
+    /// Since when.
+    pub joined_at: Time,
+}
+
+/// What a member may do; each role includes the ones above it in this list. `Client` is a studio sub-user, who has no
+/// rank and sees only what is granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Only granted agents.
+    Client,
+    /// Reads.
+    Viewer,
+    /// Works in the inbox.
+    Operator,
+    /// Builds agents.
+    Editor,
+    /// Runs the workspace.
+    Admin,
+    /// Owns it and pays.
+    Owner,
+}
+
+impl Role {
+    /// Every role, lowest first.
+    pub const ALL: [Role; 6] = [Role::Client, Role::Viewer, Role::Operator, Role::Editor, Role::Admin, Role::Owner];
+}

@@ -1,0 +1,147 @@
+//! The events, by our own names, with versioned data. Data holds ids as keys, not texts.
+
+use serde_json::{Map, Value, json};
+
+use crate::domain::usage::KeySource;
+use crate::domain::{Agent, Conversation, Event, Lead, Message, Workspace};
+use crate::kernel::{Id, Ids, Time};
+
+/// Makes events of one moment.
+#[derive(Clone)]
+pub struct Catalog<'a> {
+    ids: &'a Ids,
+    now: Time,
+}
+
+/// Our names, for whoever matches on them.
+pub mod kind {
+    #![expect(missing_docs, reason = "the functions of the catalogue say what each is")]
+    pub const AGENT_CREATED: &str = "agent.created";
+    pub const AGENT_PUBLISHED: &str = "agent.published";
+    pub const AGENT_DELETED: &str = "agent.deleted";
+    pub const CONVERSATION_CREATED: &str = "conversation.created";
+    pub const CONVERSATION_CLOSED: &str = "conversation.closed";
+    pub const MESSAGE_INBOUND: &str = "message.inbound";
+    pub const MESSAGE_REPLY: &str = "message.reply";
+    pub const MESSAGE_OUTBOUND: &str = "message.outbound";
+    pub const LEAD_CAPTURED: &str = "lead.captured";
+    pub const TOOL_CALLED: &str = "tool.called";
+    pub const HANDOFF_REQUESTED: &str = "handoff.requested";
+    pub const CUSTOM: &str = "custom";
+}
+
+impl<'a> Catalog<'a> {
+    /// A maker of events that happen now.
+    #[must_use]
+    pub const fn new(ids: &'a Ids, now: Time) -> Self {
+        Self { ids, now }
+    }
+
+    fn event(&self, kind: &str, workspace: Id<Workspace>, agent: Option<Id<Agent>>, data: Value) -> Event {
+        let data = match data {
+            Value::Object(data) => data,
+            _ => Map::new(),
+        };
+        Event {
+            id: self.ids.uuid(),
+            kind: kind.into(),
+            version: 1,
+            at: self.now,
+            workspace_id: workspace,
+            agent_id: agent,
+            data,
+        }
+    }
+
+    /// An agent was created.
+    #[must_use]
+    pub fn agent_created(&self, agent: &Agent) -> Event {
+        self.event(kind::AGENT_CREATED, agent.workspace_id, Some(agent.id), json!({"name": agent.name}))
+    }
+
+    /// An agent was published, by a person or by creation.
+    #[must_use]
+    pub fn agent_published(&self, agent: &Agent) -> Event {
+        let data = json!({"name": agent.name, "version": agent.version(), "public_slug": agent.public_slug});
+        self.event(kind::AGENT_PUBLISHED, agent.workspace_id, Some(agent.id), data)
+    }
+
+    /// An agent was deleted.
+    #[must_use]
+    pub fn agent_deleted(&self, agent: &Agent) -> Event {
+        self.event(kind::AGENT_DELETED, agent.workspace_id, Some(agent.id), json!({"name": agent.name}))
+    }
+
+    /// A conversation began.
+    #[must_use]
+    pub fn conversation_created(&self, head: &Conversation) -> Event {
+        self.event(kind::CONVERSATION_CREATED, head.workspace_id, Some(head.agent_id), json!({"conversation": head.id}))
+    }
+
+    /// A conversation was closed after silence.
+    #[must_use]
+    pub fn conversation_closed(&self, head: &Conversation) -> Event {
+        let data = json!({"conversation": head.id, "by": "silence", "message_count": head.message_count});
+        self.event(kind::CONVERSATION_CLOSED, head.workspace_id, Some(head.agent_id), data)
+    }
+
+    /// A visitor's message was stored.
+    #[must_use]
+    pub fn message_inbound(&self, head: &Conversation, message: Id<Message>) -> Event {
+        let data = json!({"conversation": head.id, "message": message});
+        self.event(kind::MESSAGE_INBOUND, head.workspace_id, Some(head.agent_id), data)
+    }
+
+    /// A reply of the agent was stored.
+    #[must_use]
+    pub fn message_reply(
+        &self,
+        head: &Conversation,
+        account: Id<crate::domain::BillingAccount>,
+        message: Id<Message>,
+        key_source: Option<KeySource>,
+    ) -> Event {
+        let data = json!({"conversation": head.id, "message": message, "account": account, "key_source": key_source});
+        self.event(kind::MESSAGE_REPLY, head.workspace_id, Some(head.agent_id), data)
+    }
+
+    /// A message of a person of the team was stored.
+    #[must_use]
+    pub fn message_outbound(&self, head: &Conversation, message: Id<Message>) -> Event {
+        let data = json!({"conversation": head.id, "message": message});
+        self.event(kind::MESSAGE_OUTBOUND, head.workspace_id, Some(head.agent_id), data)
+    }
+
+    /// A lead was captured.
+    #[must_use]
+    pub fn lead_captured(&self, lead: &Lead) -> Event {
+        let data = json!({"lead": lead.id, "contact": lead.contact_id, "conversation": lead.conversation_id});
+        self.event(kind::LEAD_CAPTURED, lead.workspace_id, Some(lead.agent_id), data)
+    }
+
+    /// A tool call ended. Its arguments lie in the stored result; the event names the call only.
+    #[must_use]
+    pub fn tool_called(&self, head: &Conversation, message: Id<Message>, index: u32, tool: &str, ok: bool) -> Event {
+        let data = json!({"conversation": head.id, "message": message, "index": index, "tool": tool, "ok": ok});
+        self.event(kind::TOOL_CALLED, head.workspace_id, Some(head.agent_id), data)
+    }
+
+    /// A person is wanted in a conversation.
+    #[must_use]
+    pub fn handoff_requested(&self, head: &Conversation, channel: &str, reason: &str) -> Event {
+        let data = json!({"conversation": head.id, "channel": channel, "reason": reason});
+        self.event(kind::HANDOFF_REQUESTED, head.workspace_id, Some(head.agent_id), data)
+    }
+
+    /// A customer's own event, told to their own webhooks as they gave it.
+    #[must_use]
+    pub fn custom(
+        &self,
+        workspace: Id<Workspace>,
+        agent: Option<Id<Agent>>,
+        name: &str,
+        data: &Map<String, Value>,
+    ) -> Event {
+        self.event(kind::CUSTOM, workspace, agent, json!({"name": name, "payload": data}))
+    }
+}

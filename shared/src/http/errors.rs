@@ -1,0 +1,44 @@
+//! Late rendering: an error travels as itself until the surface's outermost layer, which writes it in its dialect. So
+//! `?` works everywhere and shared machinery needs to know no surface.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use schemars::{Schema, SchemaGenerator};
+
+use crate::kernel::Error;
+
+/// How a surface writes errors.
+#[derive(Clone, Copy)]
+pub struct Dialect {
+    /// Status and body of an error.
+    pub render: fn(&Error, &Asked) -> Response,
+    /// The schema of that body, for the document.
+    pub schema: fn(&mut SchemaGenerator) -> Schema,
+}
+
+/// What a dialect may want to know of the request.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// The path.
+    pub path: String,
+    /// Whether the caller is a browser that shows a page.
+    pub wants_html: bool,
+    /// The id of the request, as logs have it.
+    pub request_id: String,
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        response.extensions_mut().insert(Arc::new(self));
+        response
+    }
+}
+
+/// The error that a response carries, if it carries one.
+#[must_use]
+pub fn parked(response: &Response) -> Option<Arc<Error>> {
+    response.extensions().get::<Arc<Error>>().cloned()
+}

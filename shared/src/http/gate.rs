@@ -1,0 +1,112 @@
+//! The gate before every handler: credential, rate, role, scope, plan, and what an `Idempotency-Key` was answered with.
+//! It runs before any extractor, so that a broken body of a stranger is a 401 and not a 400. It is driven by the row
+//! alone; a new exception is a new column.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+pub use futures_util::future::BoxFuture;
+
+use super::call::{Context, Idempotent, replay};
+use super::extract::{MAX_JSON, too_large};
+use super::serve::{ClientAddress, RequestId};
+use crate::access::{Caller, Idempotency, Op, PlanGate, decide};
+use crate::app::App;
+use crate::app::rate::Standing;
+use crate::kernel::secret::sha256_hex;
+use crate::kernel::{Code, Error, Result};
+use crate::store;
+
+/// How a surface recognises a caller: `None` when there is no valid credential.
+pub type Authenticate = fn(App, HeaderMap) -> BoxFuture<'static, Result<Option<Caller>>>;
+
+/// What the gate of one row knows.
+#[derive(Clone)]
+pub struct Gate {
+    pub(super) app: App,
+    pub(super) op: &'static Op,
+    pub(super) authenticate: Authenticate,
+}
+
+/// Lets a request through to its handler, or says why not.
+pub(super) async fn gate(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    match pass(&gate, request).await {
+        Ok(Passed::On(request, standing)) => {
+            let mut response = next.run(*request).await;
+            standing.iter().for_each(|standing| rate_headers(response.headers_mut(), standing));
+            response
+        }
+        Ok(Passed::Answered(response)) => response,
+        Err(error) => error.into_response(),
+    }
+}
+
+enum Passed {
+    On(Box<Request>, Option<Standing>),
+    Answered(Response),
+}
+
+async fn pass(gate: &Gate, request: Request) -> Result<Passed> {
+    let Gate { app, op, authenticate } = gate;
+    let address =
+        request.extensions().get::<ClientAddress>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.0);
+    let caller = if op.credentials.is_empty() {
+        None
+    } else {
+        let caller = authenticate(app.clone(), request.headers().clone()).await?;
+        let caller = caller.filter(|caller| op.credentials.contains(&caller.credential));
+        Some(caller.ok_or_else(|| Error::new(Code::Unauthenticated))?)
+    };
+    let subject = caller.as_ref().map_or_else(|| address.to_string(), Caller::actor);
+    let standing = app.count_call(op.rate, &subject).await?;
+    let plan = match (op.plan, &caller) {
+        (PlanGate::Paid, Some(caller)) => {
+            Some(store::billing::get(&app.table, caller.billing_account_id).await?.effective_plan().key)
+        }
+        (PlanGate::Paid | PlanGate::Any, _) => None,
+    };
+    decide(op, caller.as_ref(), plan)?;
+    let (request, idempotent) = idempotent(op, request, &subject).await?;
+    if let Some(idempotent) = &idempotent
+        && let Some(answer) = replay::<(), 200>(app, idempotent).await?
+    {
+        return Ok(Passed::Answered(answer.into_response()));
+    }
+    let (mut parts, body) = request.into_parts();
+    let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+    let path = parts.uri.path().to_owned();
+    parts.extensions.insert(Context { op, caller, address, path, request_id, idempotent });
+    Ok(Passed::On(Box::new(Request::from_parts(parts, body)), Some(standing)))
+}
+
+/// Reads the `Idempotency-Key` of a command, with the hash of what is asked.
+async fn idempotent(op: &Op, request: Request, subject: &str) -> Result<(Request, Option<Idempotent>)> {
+    let given = match op.idempotency {
+        Idempotency::Keyed => request.headers().get("idempotency-key").cloned(),
+        Idempotency::Safe | Idempotency::Own => None,
+    };
+    let Some(key) = given else { return Ok((request, None)) };
+    let key = key.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
+    let wrong =
+        || Error::field("Idempotency-Key", "invalid", "Idempotency-Key must be 1 to 255 visible ASCII characters");
+    let key = store::idempotency::key(subject, key.ok_or_else(wrong)?);
+    let (parts, body) = request.into_parts();
+    let bytes = to_bytes(body, MAX_JSON).await.map_err(|_| too_large())?;
+    let head = format!("{} {}\n", method(&parts.method), parts.uri);
+    let request_hash = sha256_hex([head.as_bytes(), &bytes].concat());
+    Ok((Request::from_parts(parts, Body::from(bytes)), Some(Idempotent { key, request_hash })))
+}
+
+fn method(method: &Method) -> &str {
+    method.as_str()
+}
+
+fn rate_headers(headers: &mut HeaderMap, standing: &Standing) {
+    headers.insert("x-ratelimit-limit", HeaderValue::from(standing.limit));
+    headers.insert("x-ratelimit-remaining", HeaderValue::from(standing.remaining));
+    headers.insert("x-ratelimit-reset", HeaderValue::from(standing.reset.seconds()));
+}

@@ -1,0 +1,49 @@
+//! Running a router or a worker as a Lambda function.
+
+/// What stops a function.
+pub use lambda_http::Error;
+use lambda_runtime::LambdaEvent;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::ops::Surface;
+use super::serve;
+use crate::app::{App, aws};
+
+/// Serves one group of a surface: the whole `main` of an HTTP function.
+///
+/// # Errors
+/// When the function is not configured, or the runtime stops.
+pub fn serve_group(surface: &'static Surface, group: &str) -> Result<(), Error> {
+    start(async {
+        let app = aws::app().await?;
+        let groups = surface.groups.iter().filter(|known| known.name == group);
+        lambda_http::run(serve::surface(&app, surface, groups)).await
+    })
+}
+
+/// Runs a worker: the whole `main` of a function behind a queue, a stream or a schedule.
+///
+/// # Errors
+/// When the function is not configured, or the runtime stops.
+pub fn run_worker<E, R, F, Fut>(work: F) -> Result<(), Error>
+where
+    E: DeserializeOwned,
+    R: Serialize,
+    F: Fn(App, E) -> Fut,
+    Fut: Future<Output = crate::kernel::Result<R>>,
+{
+    start(async {
+        let app = aws::app().await?;
+        let (app, work) = (&app, &work);
+        let service =
+            move |event: LambdaEvent<E>| async move { work(app.clone(), event.payload).await.map_err(Error::from) };
+        lambda_runtime::run(lambda_runtime::service_fn(service)).await
+    })
+}
+
+/// One thread is enough: a function instance serves one request at a time.
+fn start(serving: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+    crate::app::log::to_json();
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serving)
+}

@@ -1,0 +1,20 @@
+//! Machinery between axum and the use cases. It knows HTTP and no noun of the product.
+//!
+//! A surface is a list of groups; a group is an `ops!` table with its handlers. [`serve::surface`] is the only thing that
+//! makes a served router of them, so no route is without its gate and its dialect.
+
+pub mod call;
+pub mod errors;
+pub mod extract;
+pub mod gate;
+pub mod lambda;
+pub mod openapi;
+pub mod ops;
+pub mod respond;
+pub mod serve;
+
+pub use call::{Call, Context, Visit};
+pub use errors::{Asked, Dialect};
+pub use extract::{IdempotencyKey, Json, MaybeJson, Path, Query};
+pub use ops::{Group, Row, Surface};
+pub use respond::{Asset, Created, Done, NoContent, Reply};

@@ -1,0 +1,133 @@
+//! What handlers answer with.
+
+use std::marker::PhantomData;
+
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
+use axum::http::{HeaderName, StatusCode};
+use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::extract::Json;
+use super::ops::{DocOut, OpDoc};
+use crate::kernel::Error;
+
+/// Marks an answer that was given before.
+pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// The answer of a command, with its status in its type so that the document knows it.
+#[derive(Debug)]
+pub struct Reply<W, const STATUS: u16> {
+    /// The status; another than `STATUS` only when an older answer is given again.
+    pub(super) status: u16,
+    /// The JSON body; empty for 204.
+    pub(super) body: Vec<u8>,
+    /// Whether this is an older answer.
+    pub(super) replayed: bool,
+    pub(super) wire: PhantomData<fn() -> W>,
+}
+
+/// 200 with a body.
+pub type Done<W> = Reply<W, 200>;
+/// 201 with a body.
+pub type Created<W> = Reply<W, 201>;
+/// 204.
+pub type NoContent = Reply<(), 204>;
+
+impl<W, const STATUS: u16> Reply<W, STATUS> {
+    /// Another status for this one answer: 200 instead of 201 for what was there already.
+    #[must_use]
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.status = if self.replayed { self.status } else { status };
+        self
+    }
+}
+
+impl<W, const STATUS: u16> IntoResponse for Reply<W, STATUS> {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.body));
+        *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::OK);
+        if self.status != 204 {
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        if self.replayed {
+            response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+        }
+        response
+    }
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(body) => Reply::<T, 200> { status: 200, body, replayed: false, wire: PhantomData }.into_response(),
+            Err(error) => Error::internal(format!("an answer does not serialise: {error}")).into_response(),
+        }
+    }
+}
+
+impl<T: Serialize + JsonSchema> DocOut for Json<T> {
+    fn document(doc: &mut OpDoc<'_>) {
+        doc.ok = Some((200, Some(doc.generator.subschema_for::<T>()), "application/json"));
+    }
+}
+
+impl<W: JsonSchema, const STATUS: u16> DocOut for Reply<W, STATUS> {
+    fn document(doc: &mut OpDoc<'_>) {
+        let schema = (STATUS != 204).then(|| doc.generator.subschema_for::<W>());
+        doc.ok = Some((STATUS, schema, "application/json"));
+    }
+}
+
+/// A page or a file of ours, with the policy that lets it load nothing but our own files.
+#[derive(Debug)]
+pub struct Asset {
+    /// The content.
+    pub body: String,
+    /// Its type.
+    pub content_type: &'static str,
+    /// How long caches may keep it.
+    pub cache: &'static str,
+    /// Whether other sites may show it in a frame.
+    pub framable: bool,
+}
+
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+                      img-src 'self' data: https:; base-uri 'none'; form-action 'none'; frame-src 'self'";
+
+impl Asset {
+    /// A page that only we show.
+    #[must_use]
+    pub const fn page(body: String) -> Self {
+        Self { body, content_type: "text/html; charset=utf-8", cache: "no-cache", framable: false }
+    }
+
+    /// A file that a page loads.
+    #[must_use]
+    pub fn file(body: &'static str, content_type: &'static str) -> Self {
+        Self { body: body.to_owned(), content_type, cache: "public, max-age=300", framable: true }
+    }
+}
+
+impl IntoResponse for Asset {
+    fn into_response(self) -> Response {
+        let ancestors = if self.framable { "*" } else { "'none'" };
+        let policy = format!("{POLICY}; frame-ancestors {ancestors}");
+        let mut response = Response::new(Body::from(self.body));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static(self.cache));
+        if let Ok(policy) = HeaderValue::try_from(policy) {
+            headers.insert(CONTENT_SECURITY_POLICY, policy);
+        }
+        headers.insert("referrer-policy", HeaderValue::from_static("strict-origin-when-cross-origin"));
+        response
+    }
+}
+
+impl DocOut for Asset {
+    fn document(doc: &mut OpDoc<'_>) {
+        doc.ok = Some((200, None, "text/html"));
+    }
+}

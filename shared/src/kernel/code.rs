@@ -1,0 +1,85 @@
+//! Every error code of the product, one line each: name, canonical text, kind, what a person is told.
+//!
+//! The canonical text is dotted lower snake; each surface renders it its own way (studio writes `_` for `.`). A new
+//! line here is all that a new code needs: dialects match on the kind.
+
+use super::Kind;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident $text:literal $kind:ident $message:literal;)*) => {
+        /// What went wrong, exactly.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[expect(missing_docs, reason = "each code's message beside it says what it means")]
+        pub enum Code { $($(#[$doc])* $name,)* }
+
+        impl Code {
+            /// Every code, in the order of this file.
+            pub const ALL: &[Code] = &[$(Code::$name,)*];
+
+            /// The canonical text, such as `agent.limit_reached`.
+            #[must_use]
+            pub const fn text(self) -> &'static str { match self { $(Code::$name => $text,)* } }
+
+            /// The class that decides the status.
+            #[must_use]
+            pub const fn kind(self) -> Kind { match self { $(Code::$name => Kind::$kind,)* } }
+
+            /// What a person is told when nothing more exact is known.
+            #[must_use]
+            pub const fn message(self) -> &'static str { match self { $(Code::$name => $message,)* } }
+        }
+    };
+}
+
+codes! {
+    MalformedBody            "malformed_body"             Malformed        "The body is not valid JSON.";
+    UnsupportedMediaType     "unsupported_media_type"     UnsupportedMedia "Send the body as application/json.";
+    ConfirmationMismatch     "confirmation_mismatch"      Malformed        "The confirmation must be the exact name.";
+    Unauthenticated          "unauthenticated"            Unauthenticated  "Send a valid credential as \"Authorization: Bearer …\".";
+    InvalidCredentials       "invalid_credentials"        Unauthenticated  "The e-mail or the password is wrong.";
+    Forbidden                "forbidden"                  Forbidden        "Your role does not allow this.";
+    ScopeMissing             "scope_missing"              ScopeMissing     "The key lacks the scope that this call needs.";
+    OriginNotAllowed         "origin.not_allowed"         Forbidden        "Calls from this origin are not allowed.";
+    PlanRequired             "plan_required"              PlanRequired     "Your plan does not include this.";
+    AgentLimitReached        "agent_limit_reached"        CountLimit       "Your plan's number of published agents is reached. Unpublish one or choose a larger plan.";
+    MessageLimitReached      "message_limit_reached"      Allowance        "The message allowance is used up. The message was kept.";
+    SpendCapReached          "spend_cap_reached"          Allowance        "The spend cap is reached. The message was kept.";
+    NotFound                 "not_found"                  NotFound         "There is nothing here that you can see.";
+    RouteNotFound            "route_not_found"            NotFound         "No such path. The API is described at /docs.";
+    MethodNotAllowed         "method_not_allowed"         MethodNotAllowed "The path exists, but not with this method.";
+    ValidationError          "validation_error"           Invalid          "The request is not valid.";
+    Conflict                 "conflict"                   Conflict         "The request conflicts with what is stored.";
+    ConcurrentChange         "concurrent_change"          Conflict         "Somebody else changed this at the same time. Read it again and retry.";
+    EmailAlreadyRegistered   "email.already_registered"   Conflict         "That e-mail is registered already. Log in instead.";
+    SlugTaken                "slug.taken"                 Conflict         "That address is taken.";
+    ConversationBusy         "conversation.busy"          Conflict         "The agent is still answering in this conversation. Retry shortly.";
+    ConversationClosed       "conversation.closed"        Conflict         "The conversation is closed.";
+    DeliveryNotFailed        "delivery.not_failed"        Conflict         "Only a failed delivery can be retried.";
+    WebhookLimitReached      "webhook.limit_reached"      Conflict         "A workspace can have 20 webhooks. Delete one first.";
+    KeyLimitReached          "api_key.limit_reached"      Conflict         "A workspace can have 50 keys. Revoke one first.";
+    ToolLimitReached         "tool.limit_reached"         Conflict         "An agent can have 20 tools.";
+    IdempotencyMismatch      "idempotency.mismatch"       Invalid          "This Idempotency-Key was used for a different request.";
+    IdempotencyInFlight      "idempotency.in_flight"      Conflict         "A request with this Idempotency-Key is still running. Retry shortly.";
+    PreconditionFailed       "precondition_failed"        Stale            "The resource changed since you read it.";
+    PayloadTooLarge          "payload_too_large"          TooLarge         "The request is too large.";
+    RateLimited              "rate_limited"               RateLimited      "Too many requests. Slow down.";
+    UpstreamError            "upstream_error"             Upstream         "A provider failed to answer.";
+    EgressRefused            "egress.refused"             Invalid          "That address may not be called: it must be a public https address.";
+    NotConfigured            "not_configured"             Unavailable      "This is not configured on this installation.";
+    Unavailable              "unavailable"                Unavailable      "Busy. Retry shortly.";
+    Timeout                  "timeout"                    Timeout          "The request took too long.";
+    InternalError            "internal_error"             Internal         "Something went wrong on our side. It was logged.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_own_text() {
+        let mut texts: Vec<_> = Code::ALL.iter().map(|code| code.text()).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        assert_eq!(texts.len(), Code::ALL.len());
+    }
+}

@@ -1,0 +1,19 @@
+//! The ground floor: no I/O, and nothing here knows a noun of the product.
+
+pub mod clock;
+pub mod code;
+pub mod error;
+pub mod id;
+pub mod page;
+pub mod patch;
+pub mod rng;
+pub mod secret;
+
+pub use clock::{Clock, ManualClock, SystemClock, Time};
+pub use code::Code;
+pub use error::{Error, Field, Kind, Result};
+pub use id::{Id, Ids, Int, Text};
+pub use page::{Cursor, Limit, Page};
+pub use patch::Patch;
+pub use rng::Rng;
+pub use secret::{Keyring, Secret};

@@ -1,0 +1,270 @@
+//! Anthropic's Messages API. Always streamed, so that there is one path.
+//!
+//! Thinking is never asked for, since its blocks would have to be kept and sent back unchanged in a tool loop.
+
+use reqwest::header::{HeaderMap, HeaderValue};
+use serde_json::{Value, json};
+
+use super::call::{self, Call, Failure, key_header};
+use super::sse::Event;
+use super::{
+    Completion, Finish, Message, Request, Route, Tokens, Tool, ToolCall, Usage, estimate, read_arguments, schema,
+    send_arguments, temperature,
+};
+use crate::kernel::{Code, Error, Result};
+
+/// From this version on the API refuses every sampling parameter.
+const NO_SAMPLING_SINCE: &str = "2026-10-21";
+/// The API wants a conversation to begin with the user; ours may begin with the agent's greeting.
+const OPENING: &str = "(The conversation begins.)";
+
+/// The call for a request.
+///
+/// # Errors
+/// `not_configured` when base URL, version or key cannot be used.
+pub(super) fn call(route: &Route<'_>, request: &Request, version: &str) -> Result<Call> {
+    let mut headers = HeaderMap::new();
+    let unusable = || Error::with_message(Code::NotConfigured, "The configured Anthropic version is not usable.");
+    headers.insert("anthropic-version", HeaderValue::from_str(version).map_err(|_| unusable())?);
+    if let Some(key) = route.key {
+        headers.insert("x-api-key", key_header("", key)?);
+    }
+    // People paste base URLs with and without the version.
+    let versioned = route.base_url.path().trim_end_matches('/').ends_with("/v1");
+    let path: &[&str] = if versioned { &["messages"] } else { &["v1", "messages"] };
+    Call::new(route, path, headers, body(request, version))
+}
+
+fn body(request: &Request, version: &str) -> Value {
+    let mut body = json!({
+        "model": request.target.model,
+        "max_tokens": request.max_tokens.max(1),
+        "messages": messages(&request.messages),
+        "stream": true,
+    });
+    if !request.system.is_empty() {
+        body["system"] = request.system.as_str().into();
+    }
+    // Versions are dates, so their text order is their age.
+    if let Some(value) = request.temperature.filter(|_| version < NO_SAMPLING_SINCE) {
+        body["temperature"] = temperature(value, 1.0).into();
+    }
+    if !request.tools.is_empty() {
+        let tool = |tool: &Tool| {
+            let schema = schema(tool);
+            json!({"name": tool.name, "description": tool.description, "input_schema": schema})
+        };
+        body["tools"] = request.tools.iter().map(tool).collect();
+    }
+    body
+}
+
+/// The conversation in alternating roles. All results of one round get into one user message, and to its front, as
+/// the API demands; what the visitor wrote meanwhile comes after them.
+fn messages(messages: &[Message]) -> Vec<Value> {
+    let mut turns: Vec<(&str, Vec<Value>)> = Vec::new();
+    for message in messages {
+        let (role, blocks) = blocks(message);
+        match turns.last_mut() {
+            _ if blocks.is_empty() => {}
+            Some((last, known)) if *last == role => known.extend(blocks),
+            _ => turns.push((role, blocks)),
+        }
+    }
+    if turns.first().is_none_or(|(role, _)| *role != "user") {
+        turns.insert(0, ("user", vec![text(OPENING)]));
+    }
+    let turn = |(role, mut blocks): (&str, Vec<Value>)| {
+        if role == "user" {
+            blocks.sort_by_key(|block| block["type"] != "tool_result");
+        }
+        json!({"role": role, "content": blocks})
+    };
+    turns.into_iter().map(turn).collect()
+}
+
+/// Role and blocks of one message; the API refuses blank texts.
+fn blocks(message: &Message) -> (&'static str, Vec<Value>) {
+    let texts = |content: &str| (!content.trim().is_empty()).then(|| text(content)).into_iter();
+    match message {
+        Message::User { content } => ("user", texts(content).collect()),
+        Message::Assistant { content, tool_calls } => {
+            let call = |call: &ToolCall| {
+                let input = send_arguments(&call.arguments);
+                json!({"type": "tool_use", "id": call.id, "name": call.name, "input": input})
+            };
+            ("assistant", texts(content).chain(tool_calls.iter().map(call)).collect())
+        }
+        Message::ToolResult { call_id, content, is_error, .. } => {
+            let mut block = json!({"type": "tool_result", "tool_use_id": call_id, "content": content});
+            if *is_error {
+                block["is_error"] = true.into();
+            }
+            ("user", vec![block])
+        }
+    }
+}
+
+fn text(content: &str) -> Value {
+    json!({"type": "text", "text": content})
+}
+
+/// What has arrived of an answer.
+pub(super) struct Answer<'a> {
+    request: &'a Request,
+    model: Option<String>,
+    content: String,
+    calls: Vec<Block>,
+    usage: Option<Counts>,
+    stop: Option<String>,
+    done: bool,
+}
+
+/// A `tool_use` block in pieces.
+struct Block {
+    index: u64,
+    id: String,
+    name: String,
+    /// What the block began with: some compatible servers send the whole input here and no deltas.
+    input: Value,
+    json: String,
+}
+
+/// The provider's counts, which come twice and cumulatively.
+#[derive(Default)]
+struct Counts {
+    fresh: u64,
+    written: u64,
+    cached: u64,
+    out: u64,
+}
+
+impl Counts {
+    fn update(&mut self, usage: &Value) {
+        let take = |name: &str, count: &mut u64| *count = usage[name].as_u64().unwrap_or(*count);
+        take("input_tokens", &mut self.fresh);
+        take("cache_creation_input_tokens", &mut self.written);
+        take("cache_read_input_tokens", &mut self.cached);
+        take("output_tokens", &mut self.out);
+    }
+
+    /// Here the three input counts exclude each other; a [`Usage`] has their sum.
+    fn usage(&self) -> Usage {
+        Usage { tokens_in: self.fresh + self.written + self.cached, tokens_out: self.out, cached_in: self.cached }
+    }
+}
+
+impl<'a> Answer<'a> {
+    /// Nothing yet.
+    pub(super) fn new(request: &'a Request) -> Self {
+        let (content, calls) = (String::new(), Vec::new());
+        Self { request, model: None, content, calls, usage: None, stop: None, done: false }
+    }
+
+    fn write(&mut self, text: &Value, tokens: &dyn Tokens) {
+        if let Some(text) = text.as_str().filter(|text| !text.is_empty()) {
+            self.content.push_str(text);
+            tokens.token(text);
+        }
+    }
+
+    fn count(&mut self, usage: &Value) {
+        if usage.is_object() {
+            self.usage.get_or_insert_default().update(usage);
+        }
+    }
+
+    fn start_block(&mut self, event: &Value, tokens: &dyn Tokens) {
+        let block = &event["content_block"];
+        match block["type"].as_str() {
+            Some("text") => self.write(&block["text"], tokens),
+            Some("tool_use") => self.calls.push(Block {
+                index: event["index"].as_u64().unwrap_or_default(),
+                id: block["id"].as_str().unwrap_or_default().to_owned(),
+                name: block["name"].as_str().unwrap_or_default().to_owned(),
+                input: block["input"].clone(),
+                json: String::new(),
+            }),
+            // Thinking, and what is to come: nothing that we show or call.
+            _ => {}
+        }
+    }
+
+    fn add_to_block(&mut self, event: &Value, tokens: &dyn Tokens) {
+        let delta = &event["delta"];
+        match delta["type"].as_str() {
+            Some("text_delta") => self.write(&delta["text"], tokens),
+            Some("input_json_delta") => {
+                let index = event["index"].as_u64().unwrap_or_default();
+                if let Some(block) = self.calls.iter_mut().find(|block| block.index == index) {
+                    block.json.push_str(delta["partial_json"].as_str().unwrap_or_default());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn tool_calls(&mut self) -> Vec<ToolCall> {
+        let call = |block: Block| ToolCall {
+            id: block.id,
+            name: block.name,
+            arguments: if block.json.is_empty() && block.input.is_object() {
+                block.input
+            } else {
+                read_arguments(&block.json)
+            },
+        };
+        std::mem::take(&mut self.calls).into_iter().map(call).collect()
+    }
+
+    fn finish(&self, calls: &[ToolCall]) -> Finish {
+        match self.stop.as_deref() {
+            Some("max_tokens" | "model_context_window_exceeded") => Finish::Length,
+            Some("refusal") => Finish::Filtered,
+            _ if !calls.is_empty() => Finish::ToolCalls,
+            _ => Finish::Stop,
+        }
+    }
+}
+
+impl call::Answer for Answer<'_> {
+    fn take(&mut self, event: &Event, tokens: &dyn Tokens) -> Result<bool, Failure> {
+        let data: Value = serde_json::from_str(&event.data).map_err(|_| Failure::end("an event is no JSON"))?;
+        match data["type"].as_str().unwrap_or(&event.name) {
+            "message_start" => {
+                self.model = data["message"]["model"].as_str().map(str::to_owned);
+                self.count(&data["message"]["usage"]);
+            }
+            "content_block_start" => self.start_block(&data, tokens),
+            "content_block_delta" => self.add_to_block(&data, tokens),
+            "message_delta" => {
+                if let Some(reason) = data["delta"]["stop_reason"].as_str() {
+                    self.stop = Some(reason.to_owned());
+                }
+                self.count(&data["usage"]);
+            }
+            "message_stop" => self.done = true,
+            "error" => return Err(Failure::in_stream(&data["error"])),
+            // ping, content_block_stop, and what is to come.
+            _ => {}
+        }
+        Ok(self.done)
+    }
+
+    fn complete(mut self) -> Result<Completion, Failure> {
+        if !self.done && self.stop.is_none() {
+            return Err(Failure::passing("the stream ended before the answer"));
+        }
+        let tool_calls = self.tool_calls();
+        let usage = self.usage.as_ref().map_or_else(
+            || {
+                tracing::warn!(provider = "anthropic", "the model sent no usage, it is estimated");
+                estimate(self.request, &self.content, &tool_calls)
+            },
+            Counts::usage,
+        );
+        let finish = self.finish(&tool_calls);
+        let model = self.model.take().unwrap_or_else(|| self.request.target.model.clone());
+        Ok(Completion { content: self.content, tool_calls, usage, model, finish })
+    }
+}

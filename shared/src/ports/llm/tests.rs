@@ -1,0 +1,540 @@
+//! The HTTP providers against a mock on loopback, through [`Models`] as a caller uses it.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::Mutex;
+
+use wiremock::matchers::{body_partial_json, header, method, path};
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+use super::*;
+use crate::ports::egress::{self, Cidr, EgressConfig};
+
+/// Keeps what it is told.
+#[derive(Default)]
+struct Heard(Mutex<Vec<String>>);
+
+impl Tokens for Heard {
+    fn token(&self, text: &str) {
+        self.0.lock().unwrap().push(text.to_owned());
+    }
+}
+
+impl Heard {
+    fn tokens(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+fn models(server: &str) -> Models {
+    let base = |path: &str| Url::parse(&format!("{server}{path}")).unwrap();
+    let config = ModelsConfig {
+        openai_base_url: base("/v1"),
+        openai_api_key: Some(Secret::new("sk-configured")),
+        anthropic_base_url: base(""),
+        anthropic_version: "2026-10-21".into(),
+        anthropic_api_key: Some(Secret::new("sk-ant-configured")),
+    };
+    let client = egress::managed_client().unwrap();
+    Models::new(config, client.clone(), client).with_backoff(Duration::ZERO)
+}
+
+fn request(provider: &str) -> Request {
+    Request {
+        target: Target { provider: provider.into(), model: "m-1".into(), api_key: None, base_url: None },
+        system: "You are Luna.".into(),
+        messages: vec![Message::User { content: "Hi there".into() }],
+        tools: vec![Tool {
+            name: "capture_lead".into(),
+            description: "Keeps a lead.".into(),
+            parameters: json!({"type": "object"}),
+        }],
+        max_tokens: 300,
+        temperature: Some(0.7),
+    }
+}
+
+/// A stream of unnamed events.
+fn stream(events: &[Value]) -> ResponseTemplate {
+    let text: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    raw(format!("{text}data: [DONE]\n\n"))
+}
+
+/// A stream of events that are named by their type.
+fn named(events: &[Value]) -> ResponseTemplate {
+    raw(events.iter().map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap())).collect())
+}
+
+fn raw(text: String) -> ResponseTemplate {
+    ResponseTemplate::new(200).set_body_raw(text, "text/event-stream")
+}
+
+fn delta(delta: Value) -> Value {
+    json!({"model": "m-1-2026", "choices": [{"index": 0, "delta": delta, "finish_reason": null}], "usage": null})
+}
+
+fn ends(reason: &str) -> Value {
+    json!({"model": "m-1-2026", "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
+}
+
+fn openai_usage() -> Value {
+    let cached = json!({"cached_tokens": 32});
+    json!({"choices": [], "usage": {"prompt_tokens": 40, "completion_tokens": 5, "prompt_tokens_details": cached}})
+}
+
+fn text_answer() -> ResponseTemplate {
+    stream(&[delta(json!({"content": "Hi"})), ends("stop"), openai_usage()])
+}
+
+/// Answers once with the first, then always with the second.
+async fn first_then(server: &MockServer, first: ResponseTemplate, then: ResponseTemplate) {
+    Mock::given(method("POST")).respond_with(first).up_to_n_times(1).mount(server).await;
+    Mock::given(method("POST")).respond_with(then).mount(server).await;
+}
+
+async fn always(answer: ResponseTemplate) -> MockServer {
+    let server = MockServer::start().await;
+    Mock::given(method("POST")).respond_with(answer).mount(&server).await;
+    server
+}
+
+async fn calls(server: &MockServer) -> usize {
+    server.received_requests().await.unwrap().len()
+}
+
+async fn body(server: &MockServer) -> Value {
+    server.received_requests().await.unwrap()[0].body_json().unwrap()
+}
+
+fn cause(error: &Error) -> String {
+    assert_eq!(error.code(), Code::UpstreamError, "{error}");
+    error.cause().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn openai_text_is_streamed_and_counted() {
+    let server = MockServer::start().await;
+    let events = [
+        delta(json!({"role": "assistant", "content": ""})),
+        delta(json!({"content": "Hel"})),
+        delta(json!({"content": "lo ñ"})),
+    ];
+    let events = [events.as_slice(), &[ends("stop"), openai_usage()]].concat();
+    let expected = json!({"model": "m-1", "stream": true, "stream_options": {"include_usage": true}, "temperature": 0.7,
+        "max_completion_tokens": 300, "tools": [{"type": "function", "function": {"name": "capture_lead"}}],
+        "messages": [{"role": "system", "content": "You are Luna."}, {"role": "user", "content": "Hi there"}]});
+    Mock::given(path("/v1/chat/completions"))
+        .and(header("authorization", "Bearer sk-configured"))
+        .and(body_partial_json(expected))
+        .respond_with(stream(&events))
+        .mount(&server)
+        .await;
+    let heard = Heard::default();
+    let completion = models(&server.uri()).complete(&request("openai"), &heard).await.unwrap();
+    assert_eq!(heard.tokens(), ["Hel", "lo ñ"]);
+    assert_eq!((completion.content.as_str(), completion.finish), ("Hello ñ", Finish::Stop));
+    assert_eq!(completion.usage, Usage { tokens_in: 40, tokens_out: 5, cached_in: 32 });
+    assert_eq!(completion.model, "m-1-2026");
+}
+
+#[tokio::test]
+async fn openai_tool_calls_are_put_together_by_index() {
+    let piece = |index: u64, id: Value, name: Value, arguments: &str| {
+        delta(json!({"tool_calls": [{"index": index, "id": id, "function": {"name": name, "arguments": arguments}}]}))
+    };
+    let server = always(stream(&[
+        piece(0, json!("call_a"), json!("capture_lead"), ""),
+        piece(0, Value::Null, Value::Null, "{\"email\":"),
+        piece(1, json!("call_b"), json!("now"), ""),
+        piece(0, Value::Null, Value::Null, "\"a@b.io\"}"),
+        piece(2, json!("call_c"), json!("cut"), "{\"a\": \"b"),
+        ends("tool_calls"),
+        openai_usage(),
+    ]))
+    .await;
+    let completion = models(&server.uri()).complete(&request("openai"), &NoTokens).await.unwrap();
+    let call = |id: &str, name: &str, arguments| ToolCall { id: id.into(), name: name.into(), arguments };
+    let expected = [
+        call("call_a", "capture_lead", json!({"email": "a@b.io"})),
+        call("call_b", "now", json!({})),
+        call("call_c", "cut", json!("{\"a\": \"b")),
+    ];
+    assert_eq!(completion.tool_calls, expected);
+    assert_eq!((completion.content.as_str(), completion.finish), ("", Finish::ToolCalls));
+}
+
+#[tokio::test]
+async fn a_compatible_server_may_leave_out_index_id_usage_and_done() {
+    let calls = json!({"tool_calls": [
+        {"id": "x", "function": {"name": "one", "arguments": "{}"}},
+        {"id": "y", "function": {"name": "two", "arguments": "{}"}}]});
+    let text = format!("data: {}\n\ndata: {}\n\n", delta(calls), ends("stop"));
+    let server = always(raw(text)).await;
+    let mut request = request("my-server");
+    request.target.base_url = Some(format!("{}/api/v1/?tenant=a", server.uri()).parse().unwrap());
+    let completion = models("http://127.0.0.1:9").complete(&request, &NoTokens).await.unwrap();
+    let names: Vec<&str> = completion.tool_calls.iter().map(|call| call.name.as_str()).collect();
+    assert_eq!((names.as_slice(), completion.finish), (["one", "two"].as_slice(), Finish::ToolCalls));
+    assert!(completion.usage.tokens_in > 10 && completion.usage.tokens_out > 0, "estimated: {:?}", completion.usage);
+    let received = &server.received_requests().await.unwrap()[0];
+    assert_eq!((received.url.path(), received.url.query()), ("/api/v1/chat/completions", Some("tenant=a")));
+    assert_eq!(body(&server).await["max_tokens"], 300);
+    assert!(!received.headers.contains_key("authorization"), "the configured key stays with the configured server");
+}
+
+#[tokio::test]
+async fn a_customers_key_goes_to_the_customers_server_or_the_configured_one() {
+    let server = always(text_answer()).await;
+    let mut request = request("openai");
+    request.target.api_key = Some(Secret::new(" sk-own\n"));
+    models(&server.uri()).complete(&request, &NoTokens).await.unwrap();
+    request.target.base_url = Some(format!("{}/own", server.uri()).parse().unwrap());
+    models("http://127.0.0.1:9").complete(&request, &NoTokens).await.unwrap();
+    for received in server.received_requests().await.unwrap() {
+        assert_eq!(received.headers["authorization"], "Bearer sk-own");
+    }
+}
+
+#[tokio::test]
+async fn a_customers_server_is_reached_through_the_egress_guard_only() {
+    let egress = Arc::new(Egress::new(EgressConfig::default()));
+    let guarded = egress.guarded_client(&"https://models.example".parse().unwrap()).unwrap();
+    let mut request = request("openai");
+    // The client stops a name that leads home, the egress beside it an address that is written out.
+    let Models { config, managed, .. } = models("http://127.0.0.1:9");
+    let by_client = Models::new(config, managed, guarded).with_backoff(Duration::ZERO);
+    request.target.base_url = Some("https://localhost:9/v1".parse().unwrap());
+    assert_eq!(by_client.complete(&request, &NoTokens).await.unwrap_err().code(), Code::EgressRefused);
+    let by_egress = models("http://127.0.0.1:9").with_egress(egress);
+    for url in ["https://169.254.169.254/v1", "https://[::1]/v1", "http://models.example/v1", "https://localhost/v1"] {
+        request.target.base_url = Some(url.parse().unwrap());
+        assert_eq!(by_egress.complete(&request, &NoTokens).await.unwrap_err().code(), Code::EgressRefused, "{url}");
+    }
+    let server = always(text_answer()).await;
+    let allow = Cidr::parse_list("127.0.0.0/8").unwrap();
+    let allowed = Arc::new(Egress::new(EgressConfig { allow, ..EgressConfig::default() }));
+    request.target.base_url = Some(server.uri().parse().unwrap());
+    assert_eq!(
+        models("http://127.0.0.1:9").with_egress(allowed).complete(&request, &NoTokens).await.unwrap().content,
+        "Hi"
+    );
+}
+
+#[tokio::test]
+async fn a_missing_key_names_its_variable() {
+    let mut models = models("http://127.0.0.1:9");
+    (models.config.openai_api_key, models.config.anthropic_api_key) = (None, None);
+    for (provider, variable) in
+        [("openai", "OPENAI_API_KEY"), ("anthropic", "ANTHROPIC_API_KEY"), ("mistral", "base URL")]
+    {
+        let error = models.complete(&request(provider), &NoTokens).await.unwrap_err();
+        assert_eq!(error.code(), Code::NotConfigured);
+        assert!(error.message().contains(variable), "{error}");
+    }
+    assert_eq!(models.complete(&request("offline"), &NoTokens).await.unwrap().model, "offline-1");
+    models.config.openai_api_key = Some(Secret::new("sk-\u{7f}secret"));
+    let error = models.complete(&request("openai"), &NoTokens).await.unwrap_err();
+    assert_eq!(error.code(), Code::NotConfigured);
+    assert!(!format!("{error:?}{:?}", models.config).contains("secret"));
+}
+
+#[tokio::test]
+async fn a_busy_provider_is_asked_again_twice_at_most() {
+    let server = MockServer::start().await;
+    first_then(&server, ResponseTemplate::new(429).insert_header("retry-after-ms", "0"), text_answer()).await;
+    assert_eq!(models(&server.uri()).complete(&request("openai"), &NoTokens).await.unwrap().content, "Hi");
+    assert_eq!(calls(&server).await, 2);
+    let server = always(ResponseTemplate::new(503)).await;
+    let error = models(&server.uri()).complete(&request("openai"), &NoTokens).await.unwrap_err();
+    assert!(cause(&error).contains("status 503"), "{error}");
+    assert_eq!(calls(&server).await, 3);
+}
+
+#[tokio::test]
+async fn a_spent_quota_or_a_wrong_key_is_not_asked_again() {
+    let spent = json!({"error": {"message": "…", "type": "insufficient_quota", "code": "insufficient_quota"}});
+    let server = always(ResponseTemplate::new(429).set_body_json(spent)).await;
+    let error = models(&server.uri()).complete(&request("openai"), &NoTokens).await.unwrap_err();
+    assert!(cause(&error).contains("insufficient_quota"));
+    assert_eq!(calls(&server).await, 1);
+    let wrong = json!({"error": {"message": "Incorrect key sk-configured for: Hi there", "code": "invalid_api_key"}});
+    let server = always(ResponseTemplate::new(401).set_body_json(wrong)).await;
+    let error = models(&server.uri()).complete(&request("openai"), &NoTokens).await.unwrap_err();
+    assert_eq!(cause(&error), "model provider: status 401: invalid_api_key, norequestid");
+    assert_eq!(calls(&server).await, 1);
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_an_upstream_error() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let error = models(&format!("http://127.0.0.1:{port}")).complete(&request("openai"), &NoTokens).await.unwrap_err();
+    assert!(cause(&error).contains("no connection"), "{error}");
+}
+
+#[tokio::test]
+async fn an_error_in_the_stream_is_retried_only_before_the_first_token() {
+    let broken = json!({"error": {"message": "m", "type": "server_error", "code": null}});
+    let server = MockServer::start().await;
+    first_then(&server, stream(&[delta(json!({"role": "assistant"})), broken.clone()]), text_answer()).await;
+    assert_eq!(models(&server.uri()).complete(&request("openai"), &NoTokens).await.unwrap().content, "Hi");
+    let server = always(stream(&[delta(json!({"content": "He"})), broken])).await;
+    let heard = Heard::default();
+    let error = models(&server.uri()).complete(&request("openai"), &heard).await.unwrap_err();
+    assert!(cause(&error).contains("server_error"));
+    assert_eq!((heard.tokens().concat().as_str(), calls(&server).await), ("He", 1));
+}
+
+#[tokio::test]
+async fn a_stream_that_is_cut_or_unreadable_or_endless_is_an_error() {
+    let cut = always(raw(format!("data: {}\n\n", delta(json!({"content": "He"}))))).await;
+    let unreadable = always(raw("data: {\"a\":\n\n".into())).await;
+    let line = format!("data: {}\n\n", delta(json!({"content": "x".repeat(1000)})));
+    let endless = always(raw(line.repeat(2200))).await;
+    for (server, what) in [(cut, "ended before"), (unreadable, "no JSON"), (endless, "larger than 2 MB")] {
+        let error = models(&server.uri()).complete(&request("openai"), &NoTokens).await.unwrap_err();
+        assert!(cause(&error).contains(what), "{error}");
+        assert_eq!(calls(&server).await, 1, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn why_an_answer_ended_is_told() {
+    let table = [("stop", Finish::Stop), ("length", Finish::Length), ("content_filter", Finish::Filtered)];
+    for (reason, finish) in table {
+        let server = always(stream(&[delta(json!({"content": "Hi"})), ends(reason)])).await;
+        let completion = models(&server.uri()).complete(&request("openai"), &NoTokens).await.unwrap();
+        assert_eq!(completion.finish, finish);
+    }
+    let server = always(stream(&[delta(json!({"refusal": "I can't."})), ends("stop")])).await;
+    let completion = models(&server.uri()).complete(&request("openai"), &NoTokens).await.unwrap();
+    assert_eq!((completion.content.as_str(), completion.finish), ("I can't.", Finish::Filtered));
+}
+
+/// Serves one connection with a chunked answer, in chunks of `size` bytes, each written on its own.
+fn serve_in_chunks(events: String, size: usize) -> (String, std::thread::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let thread = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        socket.set_nodelay(true).unwrap();
+        let (mut read, mut buffer) = (Vec::new(), [0; 4096]);
+        // The body is JSON without a brace in its strings, so its last brace ends it.
+        while !read.ends_with(b"}") {
+            let count = socket.read(&mut buffer).unwrap();
+            read.extend_from_slice(&buffer[..count]);
+        }
+        socket.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n").unwrap();
+        for chunk in events.as_bytes().chunks(size) {
+            socket.write_all(format!("{:x}\r\n", chunk.len()).as_bytes()).unwrap();
+            socket.write_all(chunk).unwrap();
+            socket.write_all(b"\r\n").unwrap();
+        }
+        socket.write_all(b"0\r\n\r\n").unwrap();
+    });
+    (address, thread)
+}
+
+#[tokio::test]
+async fn however_the_network_cuts_a_stream_it_reads_the_same() {
+    let events =
+        [delta(json!({"content": "¿Qué "})), delta(json!({"content": "tal? 👋🏽"})), ends("stop"), openai_usage()];
+    let text: String = events.iter().map(|event| format!(": keep-alive\r\ndata: {event}\r\n\r\n")).collect();
+    for size in [1, 2, 3, 7, 64, 10_000] {
+        let (address, thread) = serve_in_chunks(format!("{text}data: [DONE]\r\n\r\n"), size);
+        let heard = Heard::default();
+        let completion = models(&address).complete(&request("openai"), &heard).await.unwrap();
+        assert_eq!((completion.content.as_str(), heard.tokens().len()), ("¿Qué tal? 👋🏽", 2), "{size}");
+        thread.join().unwrap();
+    }
+}
+
+fn anthropic_start() -> Value {
+    json!({"type": "message_start", "message": {"model": "c-1-2026", "usage": {"input_tokens": 10,
+        "cache_creation_input_tokens": 20, "cache_read_input_tokens": 30, "output_tokens": 1}}})
+}
+
+fn block(index: u64, block: Value) -> Value {
+    json!({"type": "content_block_start", "index": index, "content_block": block})
+}
+
+fn block_delta(index: u64, delta: Value) -> Value {
+    json!({"type": "content_block_delta", "index": index, "delta": delta})
+}
+
+fn anthropic_end(reason: &str) -> [Value; 2] {
+    [
+        json!({"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {"output_tokens": 9}}),
+        json!({"type": "message_stop"}),
+    ]
+}
+
+fn anthropic_text(text: &str, reason: &str) -> ResponseTemplate {
+    let said = [
+        anthropic_start(),
+        json!({"type": "ping"}),
+        block(0, json!({"type": "text", "text": ""})),
+        block_delta(0, json!({"type": "text_delta", "text": text})),
+        json!({"type": "content_block_stop", "index": 0}),
+    ];
+    named(&[said.as_slice(), &anthropic_end(reason)].concat())
+}
+
+#[tokio::test]
+async fn anthropic_text_is_streamed_and_counted_in_the_same_sense() {
+    let server = MockServer::start().await;
+    let expected = json!({"model": "m-1", "max_tokens": 300, "stream": true, "system": "You are Luna.",
+        "tools": [{"name": "capture_lead", "input_schema": {"type": "object"}}]});
+    Mock::given(path("/v1/messages"))
+        .and(header("x-api-key", "sk-ant-configured"))
+        .and(header("anthropic-version", "2026-10-21"))
+        .and(body_partial_json(expected))
+        .respond_with(anthropic_text("Hello", "end_turn"))
+        .mount(&server)
+        .await;
+    let heard = Heard::default();
+    let completion = models(&server.uri()).complete(&request("anthropic"), &heard).await.unwrap();
+    assert_eq!(heard.tokens(), ["Hello"]);
+    assert_eq!((completion.model.as_str(), completion.finish), ("c-1-2026", Finish::Stop));
+    assert_eq!(completion.usage, Usage { tokens_in: 60, tokens_out: 9, cached_in: 30 });
+    assert!(body(&server).await.get("temperature").is_none());
+}
+
+#[tokio::test]
+async fn anthropic_sampling_is_sent_under_the_old_version_only() {
+    let server = always(anthropic_text("Hi", "end_turn")).await;
+    let mut models = models(&server.uri());
+    models.config.anthropic_version = "2023-06-01".into();
+    models.complete(&request("anthropic"), &NoTokens).await.unwrap();
+    assert_eq!(body(&server).await["temperature"], 0.7);
+}
+
+#[tokio::test]
+async fn anthropic_tool_calls_are_put_together() {
+    let server = always(named(
+        &[
+            [anthropic_start(), block(0, json!({"type": "tool_use", "id": "t1", "name": "capture_lead", "input": {}}))]
+                .as_slice(),
+            &[
+                block_delta(0, json!({"type": "input_json_delta", "partial_json": ""})),
+                block_delta(0, json!({"type": "input_json_delta", "partial_json": "{\"email\": \"a"})),
+                block_delta(0, json!({"type": "input_json_delta", "partial_json": "@b.io\"}"})),
+                block(1, json!({"type": "tool_use", "id": "t2", "name": "now", "input": {}})),
+                block(2, json!({"type": "tool_use", "id": "t3", "name": "cut", "input": {}})),
+                block_delta(2, json!({"type": "input_json_delta", "partial_json": "{\"a\""})),
+            ],
+            &anthropic_end("tool_use"),
+        ]
+        .concat(),
+    ))
+    .await;
+    let completion = models(&server.uri()).complete(&request("anthropic"), &NoTokens).await.unwrap();
+    let arguments: Vec<Value> = completion.tool_calls.iter().map(|call| call.arguments.clone()).collect();
+    assert_eq!(arguments, [json!({"email": "a@b.io"}), json!({}), json!("{\"a\"")]);
+    assert_eq!((completion.tool_calls[0].id.as_str(), completion.finish), ("t1", Finish::ToolCalls));
+}
+
+#[tokio::test]
+async fn anthropic_gets_all_results_of_a_round_in_one_message() {
+    let server = always(anthropic_text("Done", "end_turn")).await;
+    let call = |id: &str, arguments| ToolCall { id: id.into(), name: "capture_lead".into(), arguments };
+    let result = |id: &str, is_error| Message::ToolResult {
+        call_id: id.into(),
+        name: "capture_lead".into(),
+        content: "{}".into(),
+        is_error,
+    };
+    let mut request = request("anthropic");
+    request.messages = vec![
+        Message::Assistant { content: "Welcome!".into(), tool_calls: Vec::new() },
+        Message::User { content: "Hi".into() },
+        Message::Assistant {
+            content: String::new(),
+            tool_calls: vec![call("a", json!({"x": 1})), call("b", json!("{cut"))],
+        },
+        result("a", false),
+        Message::User { content: "and this".into() },
+        result("b", true),
+        Message::User { content: " ".into() },
+    ];
+    models(&server.uri()).complete(&request, &NoTokens).await.unwrap();
+    let expected = json!([
+        {"role": "user", "content": [{"type": "text", "text": "(The conversation begins.)"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "Welcome!"}]},
+        {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+        {"role": "assistant", "content": [
+            {"type": "tool_use", "id": "a", "name": "capture_lead", "input": {"x": 1}},
+            {"type": "tool_use", "id": "b", "name": "capture_lead", "input": {"invalid_arguments": "{cut"}}]},
+        {"role": "user", "content": [
+            {"type": "tool_result", "tool_use_id": "a", "content": "{}"},
+            {"type": "tool_result", "tool_use_id": "b", "content": "{}", "is_error": true},
+            {"type": "text", "text": "and this"}]},
+    ]);
+    assert_eq!(body(&server).await["messages"], expected);
+}
+
+#[tokio::test]
+async fn openai_gets_results_and_failures_as_tool_messages() {
+    let server = always(text_answer()).await;
+    let mut request = request("openai");
+    let call = ToolCall { id: "a".into(), name: "now".into(), arguments: json!({"x": 1}) };
+    let result =
+        |is_error| Message::ToolResult { call_id: "a".into(), name: "now".into(), content: "no".into(), is_error };
+    request.messages = vec![
+        Message::Assistant { content: String::new(), tool_calls: vec![call] },
+        result(true),
+        result(false),
+        Message::Assistant { content: "ok".into(), tool_calls: Vec::new() },
+    ];
+    models(&server.uri()).complete(&request, &NoTokens).await.unwrap();
+    let function = json!({"name": "now", "arguments": "{\"x\":1}"});
+    let expected = json!([
+        {"role": "system", "content": "You are Luna."},
+        {"role": "assistant", "content": null, "tool_calls": [{"id": "a", "type": "function", "function": function}]},
+        {"role": "tool", "tool_call_id": "a", "content": "ERROR: no"},
+        {"role": "tool", "tool_call_id": "a", "content": "no"},
+        {"role": "assistant", "content": "ok"},
+    ]);
+    assert_eq!(body(&server).await["messages"], expected);
+}
+
+#[tokio::test]
+async fn anthropic_overload_is_retried_and_a_spend_limit_is_not() {
+    let overload = json!({"type": "error", "error": {"type": "overloaded_error", "message": "m"}});
+    let server = MockServer::start().await;
+    first_then(&server, named(&[anthropic_start(), overload.clone()]), anthropic_text("Hi", "max_tokens")).await;
+    let completion = models(&server.uri()).complete(&request("anthropic"), &NoTokens).await.unwrap();
+    assert_eq!((completion.content.as_str(), completion.finish), ("Hi", Finish::Length));
+    let server = MockServer::start().await;
+    first_then(&server, ResponseTemplate::new(529).set_body_json(&overload), anthropic_text("Hi", "refusal")).await;
+    let completion = models(&server.uri()).complete(&request("anthropic"), &NoTokens).await.unwrap();
+    assert_eq!((calls(&server).await, completion.finish), (2, Finish::Filtered));
+    let spent = json!({"type": "error", "error": {"type": "rate_limit_error", "message": "m",
+        "details": {"error_code": "enforced_spend_limit_reached"}}});
+    let server = always(ResponseTemplate::new(429).set_body_json(spent)).await;
+    let error = models(&server.uri()).complete(&request("anthropic"), &NoTokens).await.unwrap_err();
+    assert!(cause(&error).contains("enforced_spend_limit_reached"));
+    assert_eq!(calls(&server).await, 1);
+}
+
+#[tokio::test]
+async fn anthropic_without_usage_is_estimated_and_cut_streams_fail() {
+    let said = [block(0, json!({"type": "text", "text": "Hi"})), json!({"type": "message_stop"})];
+    let server = always(named(&said)).await;
+    let completion = models(&server.uri()).complete(&request("anthropic"), &NoTokens).await.unwrap();
+    assert!(completion.usage.tokens_in > 5 && completion.usage.tokens_out == 1, "{:?}", completion.usage);
+    let server = always(named(&[anthropic_start(), block(0, json!({"type": "text", "text": "Hi"}))])).await;
+    let error = models(&server.uri()).complete(&request("anthropic"), &NoTokens).await.unwrap_err();
+    assert!(cause(&error).contains("ended before"));
+    assert_eq!(calls(&server).await, 1);
+}
+
+#[tokio::test]
+async fn a_base_url_of_anthropic_may_have_its_version() {
+    let server = always(anthropic_text("Hi", "end_turn")).await;
+    let mut request = request("anthropic");
+    request.target.base_url = Some(format!("{}/proxy/v1/", server.uri()).parse().unwrap());
+    models("http://127.0.0.1:9").complete(&request, &NoTokens).await.unwrap();
+    let received = &server.received_requests().await.unwrap()[0];
+    assert_eq!(received.url.path(), "/proxy/v1/messages");
+    assert!(!received.headers.contains_key("x-api-key"));
+}

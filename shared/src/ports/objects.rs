@@ -1,0 +1,226 @@
+//! Objects: files too large for the table, such as uploads and exports. Production keeps them in S3, the local platform
+//! in a directory; both behind `object_store`.
+
+use std::path::Path as FilePath;
+use std::sync::Arc;
+use std::time::Duration;
+
+// The same type as `bytes::Bytes`, which both `object_store` and the HTTP floor speak.
+use axum::body::Bytes;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{Attribute, Attributes, ClientConfigKey, ObjectStore, ObjectStoreExt as _, PutOptions, RetryConfig};
+use tokio::sync::OnceCell;
+
+use super::secrets::private_directory;
+use crate::kernel::{Code, Error, Result};
+
+/// The longest key, in bytes.
+pub const MAX_KEY: usize = 512;
+
+/// A store of objects.
+///
+/// A key is `<tenant>/<segment>/…`: at least two segments, the tenant's id first, so that a whole tenant can be listed
+/// and deleted. Segments are of ASCII letters, digits, `-`, `_` and `.`, and do not start with a dot.
+pub struct Objects(Place);
+
+enum Place {
+    /// Built on first use, since its client loads TLS roots.
+    S3 { bucket: String, store: OnceCell<Arc<dyn ObjectStore>> },
+    /// A directory or memory, which keep no content types.
+    Local(Arc<dyn ObjectStore>),
+}
+
+impl Objects {
+    /// A bucket. Region, credentials and endpoint come from the standard `AWS_…` variables, read by `object_store`
+    /// on first use; in a function they are the ones of its role. The role needs `s3:ListBucket` too: without it S3
+    /// answers 403 where there is no object, and [`Self::get`] cannot tell that from a refusal.
+    #[must_use]
+    pub fn s3(bucket: impl Into<String>) -> Self {
+        Self(Place::S3 { bucket: bucket.into(), store: OnceCell::new() })
+    }
+
+    /// A directory, which is made, for its owner only, if it is not there.
+    ///
+    /// # Errors
+    /// `not_configured` when it cannot be made or entered.
+    pub fn directory(path: &FilePath) -> Result<Self> {
+        private_directory(path)?;
+        let store = LocalFileSystem::new_with_prefix(path).map_err(|error| {
+            Error::with_message(Code::NotConfigured, format!("{} cannot hold objects: {error}", path.display()))
+        })?;
+        Ok(Self(Place::Local(Arc::new(store.with_automatic_cleanup(true)))))
+    }
+
+    /// Memory, for tests.
+    #[must_use]
+    pub fn memory() -> Self {
+        Self(Place::Local(Arc::new(InMemory::new())))
+    }
+
+    /// Stores an object, whole or not at all, in place of any that has the key. `content_type` is what a download by
+    /// a signed URL would carry; [`Self::get`] does not return it.
+    ///
+    /// # Errors
+    /// `validation_error` on `key`; `unavailable` when the store does not take it.
+    pub async fn put(&self, key: &str, bytes: impl Into<Bytes>, content_type: &str) -> Result<()> {
+        let path = path(key)?;
+        let mut options = PutOptions::default();
+        if matches!(self.0, Place::S3 { .. }) {
+            options.attributes = Attributes::from_iter([(Attribute::ContentType, content_type.to_owned())]);
+        }
+        let put = self.store().await?.put_opts(&path, bytes.into().into(), options).await;
+        put.map(|_| ()).map_err(failed)
+    }
+
+    /// The object's bytes, or `None` when there is none.
+    ///
+    /// # Errors
+    /// `validation_error` on `key`; `unavailable` when the store does not answer.
+    pub async fn get(&self, key: &str) -> Result<Option<Bytes>> {
+        match self.store().await?.get(&path(key)?).await {
+            Ok(found) => found.bytes().await.map(Some).map_err(failed),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Deletes an object; that there is none is fine.
+    ///
+    /// # Errors
+    /// `validation_error` on `key`; `unavailable` when the store does not answer.
+    pub async fn delete(&self, key: &str) -> Result<()> {
+        match self.store().await?.delete(&path(key)?).await {
+            Ok(()) => Ok(()),
+            // S3 answers 204 for an object that is not there; its 404 means that the bucket is not.
+            Err(object_store::Error::NotFound { .. }) if matches!(self.0, Place::Local(_)) => Ok(()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    async fn store(&self) -> Result<&Arc<dyn ObjectStore>> {
+        match &self.0 {
+            Place::Local(store) => Ok(store),
+            Place::S3 { bucket, store } => {
+                store.get_or_try_init(|| async { open_s3(AmazonS3Builder::from_env(), bucket) }).await
+            }
+        }
+    }
+}
+
+/// The time-outs stay below the 29 s that a buffered route has. They are set one by one, since a whole set of client
+/// options would undo what the environment says of them.
+fn open_s3(builder: AmazonS3Builder, bucket: &str) -> Result<Arc<dyn ObjectStore>> {
+    let retry = RetryConfig { max_retries: 3, retry_timeout: Duration::from_secs(10), ..RetryConfig::default() };
+    let builder = builder
+        .with_bucket_name(bucket)
+        // We delete one at a time, and every S3-compatible service knows that request.
+        .with_disable_bulk_delete(true)
+        .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::ConnectTimeout), "5 seconds")
+        .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), "20 seconds")
+        .with_retry(retry);
+    let store = builder.build().map_err(|error| Error::internal(format!("bucket {bucket}: {error}")))?;
+    Ok(Arc::new(store))
+}
+
+fn failed(error: object_store::Error) -> Error {
+    Error::new(Code::Unavailable).caused_by(format!("objects: {error}"))
+}
+
+/// Reads a key. Strict, because a key becomes a path of the local disk and a tenant's border in the bucket.
+fn path(key: &str) -> Result<Path> {
+    let bad =
+        || Error::field("key", "invalid", "An object's key is tenant/name, of letters, digits, '-', '_' and '.'.");
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let segments: Vec<&str> = key.split('/').collect();
+    let good = |segment: &&str| !segment.is_empty() && !segment.starts_with('.') && segment.bytes().all(plain);
+    if key.len() > MAX_KEY || segments.len() < 2 || !segments.iter().all(good) {
+        return Err(bad());
+    }
+    Path::parse(key).map_err(|_| bad())
+}
+
+#[cfg(test)]
+mod tests {
+    use wiremock::matchers::{header, method, path as path_is};
+    use wiremock::{Mock, MockServer, ResponseTemplate};
+
+    use super::*;
+
+    #[test]
+    fn a_key_stays_in_its_tenant() {
+        let long = format!("ws/{}", "x".repeat(MAX_KEY));
+        let words = r"
+            / ws ws/ /ws/a ws//a ws/a/ ../a ws/.. ws/../other/a ws/./a ws/.hidden ws/... ws/a\..\b ws/ä ws/%2e%2e/a
+            ws/a?b ws/a#1 C:/a
+        ";
+        for key in words.split_whitespace().chain(["", "ws/a b", "ws/a\0", "ws/a\n", &long]) {
+            assert_eq!(path(key).unwrap_err().invalid_fields()[0].name, "key", "{key}");
+        }
+        for key in ["ws/a", "00jd3k/uploads/01h-x_y.tar.gz", "ws/a..b"] {
+            assert_eq!(path(key).unwrap().as_ref(), key);
+        }
+    }
+
+    async fn keeps_objects(objects: Objects) {
+        assert_eq!(objects.get("ws/files/a.txt").await.unwrap(), None);
+        objects.put("ws/files/a.txt", "one", "text/plain").await.unwrap();
+        objects.put("ws/files/a.txt", "two", "text/plain").await.unwrap();
+        assert_eq!(objects.get("ws/files/a.txt").await.unwrap().unwrap(), "two");
+        assert_eq!(objects.get("other/files/a.txt").await.unwrap(), None);
+        objects.delete("ws/files/a.txt").await.unwrap();
+        objects.delete("ws/files/a.txt").await.unwrap();
+        assert_eq!(objects.get("ws/files/a.txt").await.unwrap(), None);
+        assert!(objects.put("ws/../x/y", "no", "text/plain").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_directory_keeps_objects() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("data/objects");
+        keeps_objects(Objects::directory(&directory).unwrap()).await;
+        let reopened = Objects::directory(&directory).unwrap();
+        reopened.put("ws/b", "kept", "text/plain").await.unwrap();
+        assert_eq!(Objects::directory(&directory).unwrap().get("ws/b").await.unwrap().unwrap(), "kept");
+    }
+
+    #[tokio::test]
+    async fn memory_keeps_objects() {
+        // Spawned, which shows that handlers can await it.
+        tokio::spawn(keeps_objects(Objects::memory())).await.unwrap();
+    }
+    #[tokio::test]
+    async fn a_bucket_is_spoken_to_as_s3_wants_it() {
+        let server = MockServer::start().await;
+        let builder = AmazonS3Builder::new()
+            .with_endpoint(server.uri())
+            .with_allow_http(true)
+            .with_region("eu-west-1")
+            .with_access_key_id("id")
+            .with_secret_access_key("key");
+        let store = OnceCell::new_with(Some(open_s3(builder, "bucket").unwrap()));
+        let objects = Objects(Place::S3 { bucket: "bucket".into(), store });
+
+        let at = |verb: &str| Mock::given(method(verb)).and(path_is("/bucket/ws/a.txt"));
+        let stored = ResponseTemplate::new(200).insert_header("etag", "\"1\"");
+        at("PUT").and(header("content-type", "text/plain")).respond_with(stored).expect(1).mount(&server).await;
+        objects.put("ws/a.txt", "hello", "text/plain").await.unwrap();
+
+        let found = ResponseTemplate::new(200)
+            .insert_header("etag", "\"1\"")
+            .insert_header("last-modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+            .set_body_string("hello");
+        at("GET").respond_with(found).mount(&server).await;
+        assert_eq!(objects.get("ws/a.txt").await.unwrap().unwrap(), "hello");
+        assert_eq!(objects.get("ws/b.txt").await.unwrap(), None);
+
+        at("DELETE").respond_with(ResponseTemplate::new(204)).expect(1).mount(&server).await;
+        objects.delete("ws/a.txt").await.unwrap();
+        assert!(objects.delete("ws/no-such-bucket").await.is_err());
+
+        Mock::given(path_is("/bucket/ws/no")).respond_with(ResponseTemplate::new(403)).mount(&server).await;
+        assert_eq!(objects.get("ws/no").await.unwrap_err().code(), Code::Unavailable);
+    }
+}

@@ -1,0 +1,30 @@
+//! The audit log.
+
+use std::time::Duration;
+
+use super::keys;
+use crate::domain::Workspace;
+use crate::domain::audit::AuditEntry;
+use crate::kernel::{Id, Limit, Page, Result, Time};
+use crate::table::{Index, Query, Row, Table, Unit};
+
+const KEPT: Duration = Duration::from_secs(400 * 24 * 3600);
+
+/// Adds an entry.
+///
+/// # Errors
+/// When it does not serialise.
+pub fn create(unit: &mut Unit, entry: &AuditEntry) -> Result<()> {
+    let key = keys::audit(entry.workspace_id, entry.at, entry.id);
+    unit.put(Row::new(key, "audit", entry)?.ttl(entry.at + KEPT));
+    Ok(())
+}
+
+/// The entries of a month, newest first.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn list(table: &Table, workspace: Id<Workspace>, month: Time, limit: Limit) -> Result<Page<AuditEntry>> {
+    let partition = keys::audit(workspace, month, uuid::Uuid::nil()).pk;
+    table.page(&Query::partition(Index::Main, partition).newest_first(), limit).await
+}

@@ -1,0 +1,83 @@
+//! Contacts and the guards that find them.
+
+use serde::{Deserialize, Serialize};
+
+use super::keys;
+use crate::domain::lead::Details;
+use crate::domain::{Contact, Workspace};
+use crate::kernel::{Code, Error, Id, Result};
+use crate::table::{Row, Table, Unit, Versioned};
+
+#[derive(Serialize, Deserialize)]
+struct Guard {
+    contact_id: Id<Contact>,
+}
+
+/// The contact that these details belong to: by phone, else by e-mail.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn find(table: &Table, workspace: Id<Workspace>, details: &Details) -> Result<Option<Versioned<Contact>>> {
+    let by_phone = details.phone.as_deref().map(|phone| keys::contact_phone(workspace, phone));
+    let by_email = details.email.as_deref().map(|email| keys::contact_email(workspace, email));
+    for key in [by_phone, by_email].into_iter().flatten() {
+        if let Some(guard) = table.get::<Guard>(&key).await? {
+            return table.get_versioned(&keys::contact(workspace, guard.contact_id)).await;
+        }
+    }
+    Ok(None)
+}
+
+/// The phone and e-mail that this contact may take: what it lacks and no other contact holds.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn unheld<'a>(
+    table: &Table,
+    contact: &Contact,
+    phone: Option<&'a str>,
+    email: Option<&'a str>,
+) -> Result<(Option<&'a str>, Option<&'a str>)> {
+    let (mut phone, mut email) = (phone.filter(|_| contact.phone.is_none()), email.filter(|_| contact.email.is_none()));
+    if let Some(digits) = phone {
+        let holder = table.get::<Guard>(&keys::contact_phone(contact.workspace_id, digits)).await?;
+        phone = phone.filter(|_| holder.is_none());
+    }
+    if let Some(address) = email {
+        let holder = table.get::<Guard>(&keys::contact_email(contact.workspace_id, address)).await?;
+        email = email.filter(|_| holder.is_none());
+    }
+    Ok((phone, email))
+}
+
+/// Adds a new contact with its guards. Somebody else taking the same number at once makes the command run again.
+///
+/// # Errors
+/// When it does not serialise.
+pub fn create(unit: &mut Unit, contact: &Contact) -> Result<()> {
+    unit.create_fresh(Row::new(keys::contact(contact.workspace_id, contact.id), "contact", contact)?);
+    guard(unit, contact, contact.phone.as_deref(), contact.email.as_deref())
+}
+
+/// Replaces a contact that was read at version `v`, guarding what is new on it.
+///
+/// # Errors
+/// When it does not serialise.
+pub fn replace(unit: &mut Unit, contact: &Contact, before: &Contact, v: u64) -> Result<()> {
+    unit.replace(Row::new(keys::contact(contact.workspace_id, contact.id), "contact", contact)?, v);
+    let new = |now: &Option<String>, before: &Option<String>| now.clone().filter(|_| before.is_none());
+    let (phone, email) = (new(&contact.phone, &before.phone), new(&contact.email, &before.email));
+    guard(unit, contact, phone.as_deref(), email.as_deref())
+}
+
+fn guard(unit: &mut Unit, contact: &Contact, phone: Option<&str>, email: Option<&str>) -> Result<()> {
+    let keys = [
+        phone.map(|phone| keys::contact_phone(contact.workspace_id, phone)),
+        email.map(|email| keys::contact_email(contact.workspace_id, email)),
+    ];
+    for key in keys.into_iter().flatten() {
+        let row = Row::new(key, "contact_guard", &Guard { contact_id: contact.id })?;
+        unit.create(row, Error::new(Code::ConcurrentChange));
+    }
+    Ok(())
+}

@@ -1,0 +1,453 @@
+//! The map of the whole table. Nothing else in the project writes a key.
+//!
+//! `W` = `W#<workspace>`, `A` = `W#<workspace>#A#<agent>`, `C` = `W#<workspace>#C#<conversation>`,
+//! `B` = `B#<billing account>`. Ids in keys are their eleven time-ordered characters; event ids are UUIDv7 text.
+//!
+//! | entity | pk | sk | gsi1 | gsi2 | read by |
+//! | --- | --- | --- | --- | --- | --- |
+//! | user | `U#<u>` | `USER` | | | log-in, me |
+//! | e-mail guard → user | `EMAIL#<lower>` | `G` | | | log-in |
+//! | session | `SES#<sid>` | `S` | `U#<u>#SES` / created, sid | | every request with a session |
+//! | workspace | `W` | `WS` | | | settings, compile |
+//! | workspace slug guard | `WSLUG#<slug>` | `G` | | | uniqueness; never deleted |
+//! | membership | `W` | `MEM#<u>` | `U#<u>#MEM` / W | | log-in, team |
+//! | key, as its owner sees it | `W` | `KEY#<kind>#<id>` | | | lists |
+//! | key look-up | `KEY#<sha256>` | `K` | | | every request with a key |
+//! | agent head | `W` | `AG#<a>` | | | lists |
+//! | agent slug guard | `W` | `AGSLUG#<slug>` | | | uniqueness |
+//! | tool binding | `A` | `BIND#<tool>` | | | detail, compile |
+//! | definition section | `A` | `DEF#<section>` | | | detail, compile |
+//! | live snapshot | `A` | `LIVE` | | | **every turn** (cached ≤ 5 s) |
+//! | agent secret | `A` | `SEC#<field>` | | | compile |
+//! | public slug alias | `PUB#<slug>` | `G` | | | public chat and page (cached ≤ 5 s) |
+//! | conversation head | `C` | `~` | `W#CV` / o or c, listed at, id | `A#CV` / listed at, id | thread (sorts behind its messages), lists |
+//! | message | `C` | `M#<id>` | | | thread; nothing but `M#` and `~` lies in `C` |
+//! | client message id → message | `A#CMID` | `<sha256 of scope and id>` | | | repeats; 48 h |
+//! | tool call result | `C#T` | `<message>#<index>` | | | repeated turns; 30 d |
+//! | contact | `W#CT` | `CT#<id>` | | | directory |
+//! | contact guards | `W` | `CPH#<digits>`, `CEM#<e-mail>` | | | find by phone or e-mail |
+//! | lead | `A` | `LEAD#<id>` | `W#LEAD` / id | | lists |
+//! | lead guard | `C#T` | `LEADG#<contact>` | | | one lead per contact and conversation |
+//! | webhook endpoint | `W` | `WH#<id>` | | | relay, lists |
+//! | delivery | `W#WH#<endpoint>` | `DL#<event>` | `W#DL` / delivery id | `DUE#WH#<0-15>` / due, id | lists; retry by id; due scan |
+//! | billing account | `B` | `ACC` | | | every turn |
+//! | allowance | `B` | `USE#<period>` | | | every turn: a plain conditional counter |
+//! | published agents | `B` | `CNT#agents` | | | publish |
+//! | usage event | `B#U#<yyyymm>` | `<id>` | `UNREP#<0-15>#<yyyymm>` / id, until reported | | bill; usage-batch |
+//! | usage batch claim | `UB#<0-15>` | `<yyyymm>#<first>..<last>` | | | usage-batch, usage-report |
+//! | outbox event | `OUT#<minute>#<0-15>` | `<id>` | | | relay, projector; 30 d |
+//! | rollup | `W#RU`, `B#RU` | `AGENT#<a>`, `MSG#<period>` | | | lists, account |
+//! | rollup marker | same as the rollup | `EV#<event>#<rollup>` | | | each event once per rollup; 30 d |
+//! | timer | `TMR#<0-15>` | `<due>#<id>` | | | clock |
+//! | audit entry | `W#AU#<yyyymm>` | `<id>` | | | audit log; 400 d |
+//! | idempotency record | `IDEM#<subject>#<sha256>` | `I` | | | repeats; 48 h |
+//! | rate window | `RL#<class>#<subject>` | `<window>` | | | gate |
+//!
+//! The exceptions to tenant-first keys are the global look-ups (user, e-mail, session, key hash, slugs), the outbox, the
+//! unreported usage, the timers and the due deliveries; these hold ids, not texts, and the last four are sharded.
+
+use uuid::Uuid;
+
+use crate::domain::api_key::KeyKind;
+use crate::domain::billing::PeriodKey;
+use crate::domain::tool::Builtin;
+use crate::domain::usage::UsageBatch;
+use crate::domain::{Agent, ApiKey, BillingAccount, Contact, Conversation, Lead, Message, User, Webhook, Workspace};
+use crate::kernel::secret::sha256_hex;
+use crate::kernel::{Id, Time};
+use crate::table::Key;
+
+/// How many shards spread a global partition.
+pub const SHARDS: u8 = 16;
+
+/// The shard of an event: its last random bits.
+#[must_use]
+pub fn shard_of(id: Uuid) -> u8 {
+    id.as_bytes()[15] % SHARDS
+}
+
+/// The shard of an entity.
+#[must_use]
+pub fn shard_of_id<K>(id: Id<K>) -> u8 {
+    // The low bits are random; the high ones are time.
+    u8::try_from(id.int() % u64::from(SHARDS)).unwrap_or(0)
+}
+
+/// A point in time in a sort key: milliseconds, thirteen digits, so that text order is time order.
+#[must_use]
+pub fn moment(at: Time) -> String {
+    format!("{:013}", at.millis().max(0))
+}
+
+fn w(workspace: Id<Workspace>) -> String {
+    format!("W#{}", workspace.key())
+}
+
+fn a(workspace: Id<Workspace>, agent: Id<Agent>) -> String {
+    format!("{}#A#{}", w(workspace), agent.key())
+}
+
+/// Partition of a conversation: its messages and its head.
+#[must_use]
+pub fn conversation_pk(workspace: Id<Workspace>, conversation: Id<Conversation>) -> String {
+    format!("{}#C#{}", w(workspace), conversation.key())
+}
+
+fn b(account: Id<BillingAccount>) -> String {
+    format!("B#{}", account.key())
+}
+
+/// A user.
+#[must_use]
+pub fn user(user: Id<User>) -> Key {
+    Key::new(format!("U#{}", user.key()), "USER")
+}
+
+/// The guard of an e-mail address (lower case).
+#[must_use]
+pub fn email(email: &str) -> Key {
+    Key::new(format!("EMAIL#{email}"), "G")
+}
+
+/// A session.
+#[must_use]
+pub fn session(sid: &str) -> Key {
+    Key::new(format!("SES#{sid}"), "S")
+}
+
+/// Where a user's sessions are listed.
+#[must_use]
+pub fn sessions_of(user: Id<User>) -> String {
+    format!("U#{}#SES", user.key())
+}
+
+/// A workspace.
+#[must_use]
+pub fn workspace(workspace: Id<Workspace>) -> Key {
+    Key::new(w(workspace), "WS")
+}
+
+/// The guard of a workspace slug.
+#[must_use]
+pub fn workspace_slug(slug: &str) -> Key {
+    Key::new(format!("WSLUG#{slug}"), "G")
+}
+
+/// A membership.
+#[must_use]
+pub fn membership(workspace: Id<Workspace>, user: Id<User>) -> Key {
+    Key::new(w(workspace), format!("MEM#{}", user.key()))
+}
+
+/// Where a user's memberships are listed.
+#[must_use]
+pub fn memberships_of(user: Id<User>) -> String {
+    format!("U#{}#MEM", user.key())
+}
+
+/// A key as its owner sees it.
+#[must_use]
+pub fn api_key(workspace: Id<Workspace>, kind: KeyKind, key: Id<ApiKey>) -> Key {
+    Key::new(w(workspace), format!("{}{}", api_key_prefix(kind), key.key()))
+}
+
+/// Sort prefix of a workspace's keys of a kind.
+#[must_use]
+pub fn api_key_prefix(kind: KeyKind) -> String {
+    format!("KEY#{}#", kind.key())
+}
+
+/// The look-up of a raw key by its hash.
+#[must_use]
+pub fn key_lookup(hash: &str) -> Key {
+    Key::new(format!("KEY#{hash}"), "K")
+}
+
+/// The partition of a workspace's small collections.
+#[must_use]
+pub fn workspace_pk(workspace: Id<Workspace>) -> String {
+    w(workspace)
+}
+
+/// Sort prefix of agent heads in a workspace.
+pub const AGENT: &str = "AG#";
+
+/// An agent's head.
+#[must_use]
+pub fn agent(workspace: Id<Workspace>, agent: Id<Agent>) -> Key {
+    Key::new(w(workspace), format!("{AGENT}{}", agent.key()))
+}
+
+/// The guard of an agent's slug in its workspace.
+#[must_use]
+pub fn agent_slug(workspace: Id<Workspace>, slug: &str) -> Key {
+    Key::new(w(workspace), format!("AGSLUG#{slug}"))
+}
+
+/// The partition of an agent's definition.
+#[must_use]
+pub fn agent_pk(workspace: Id<Workspace>, agent: Id<Agent>) -> String {
+    a(workspace, agent)
+}
+
+/// Sort keys of the definition: bindings and sections lie between these two, secrets and the snapshot do not.
+pub const DEFINITION: (&str, &str) = ("BIND#", "DEF#~");
+
+/// A tool binding.
+#[must_use]
+pub fn tool_binding(workspace: Id<Workspace>, agent: Id<Agent>, tool: Builtin) -> Key {
+    Key::new(a(workspace, agent), format!("BIND#{}", tool.name()))
+}
+
+/// A section of the definition.
+#[must_use]
+pub fn section(workspace: Id<Workspace>, agent: Id<Agent>, name: &str) -> Key {
+    Key::new(a(workspace, agent), format!("DEF#{name}"))
+}
+
+/// The live snapshot.
+#[must_use]
+pub fn live(workspace: Id<Workspace>, agent: Id<Agent>) -> Key {
+    Key::new(a(workspace, agent), "LIVE")
+}
+
+/// A secret of an agent.
+#[must_use]
+pub fn agent_secret(workspace: Id<Workspace>, agent: Id<Agent>, field: &str) -> Key {
+    Key::new(a(workspace, agent), format!("SEC#{field}"))
+}
+
+/// The alias of a public slug.
+#[must_use]
+pub fn public_slug(slug: &str) -> Key {
+    Key::new(format!("PUB#{slug}"), "G")
+}
+
+/// Sort key of a conversation's head: behind every message, so that reading backwards finds it first.
+pub const HEAD: &str = "~";
+
+/// A conversation's head.
+#[must_use]
+pub fn conversation(workspace: Id<Workspace>, conversation: Id<Conversation>) -> Key {
+    Key::new(conversation_pk(workspace, conversation), HEAD)
+}
+
+/// A message.
+#[must_use]
+pub fn message(workspace: Id<Workspace>, conversation: Id<Conversation>, message: Id<Message>) -> Key {
+    Key::new(conversation_pk(workspace, conversation), message_sk(message))
+}
+
+/// Sort key of a message.
+#[must_use]
+pub fn message_sk(message: Id<Message>) -> String {
+    format!("M#{}", message.key())
+}
+
+/// Where a workspace's conversations are listed.
+#[must_use]
+pub fn conversations(workspace: Id<Workspace>) -> String {
+    format!("{}#CV", w(workspace))
+}
+
+/// Where an agent's conversations are listed.
+#[must_use]
+pub fn agent_conversations(workspace: Id<Workspace>, agent: Id<Agent>) -> String {
+    format!("{}#CV", a(workspace, agent))
+}
+
+/// The guard of a client's own message id.
+#[must_use]
+pub fn client_message(workspace: Id<Workspace>, agent: Id<Agent>, scope: &str, client_id: &str) -> Key {
+    Key::new(format!("{}#CMID", a(workspace, agent)), sha256_hex(format!("{scope}\n{client_id}")))
+}
+
+fn turn_pk(workspace: Id<Workspace>, conversation: Id<Conversation>) -> String {
+    format!("{}#T", conversation_pk(workspace, conversation))
+}
+
+/// The result of a tool call.
+#[must_use]
+pub fn tool_call(workspace: Id<Workspace>, conversation: Id<Conversation>, message: Id<Message>, index: u32) -> Key {
+    Key::new(turn_pk(workspace, conversation), format!("{}#{index:03}", message.key()))
+}
+
+/// The guard of a contact's lead in a conversation.
+#[must_use]
+pub fn lead_guard(workspace: Id<Workspace>, conversation: Id<Conversation>, contact: Id<Contact>) -> Key {
+    Key::new(turn_pk(workspace, conversation), format!("LEADG#{}", contact.key()))
+}
+
+/// A contact.
+#[must_use]
+pub fn contact(workspace: Id<Workspace>, contact: Id<Contact>) -> Key {
+    Key::new(format!("{}#CT", w(workspace)), format!("CT#{}", contact.key()))
+}
+
+/// The guard of a contact's phone.
+#[must_use]
+pub fn contact_phone(workspace: Id<Workspace>, digits: &str) -> Key {
+    Key::new(w(workspace), format!("CPH#{digits}"))
+}
+
+/// The look-up of a contact's e-mail.
+#[must_use]
+pub fn contact_email(workspace: Id<Workspace>, email: &str) -> Key {
+    Key::new(w(workspace), format!("CEM#{email}"))
+}
+
+/// Sort prefix of an agent's leads.
+pub const LEAD: &str = "LEAD#";
+
+/// A lead.
+#[must_use]
+pub fn lead(workspace: Id<Workspace>, agent: Id<Agent>, lead: Id<Lead>) -> Key {
+    Key::new(a(workspace, agent), format!("{LEAD}{}", lead.key()))
+}
+
+/// Where a workspace's leads are listed.
+#[must_use]
+pub fn leads(workspace: Id<Workspace>) -> String {
+    format!("{}#LEAD", w(workspace))
+}
+
+/// Sort prefix of a workspace's webhook endpoints.
+pub const WEBHOOK: &str = "WH#";
+
+/// A webhook endpoint.
+#[must_use]
+pub fn webhook(workspace: Id<Workspace>, webhook: Id<Webhook>) -> Key {
+    Key::new(w(workspace), format!("{WEBHOOK}{}", webhook.key()))
+}
+
+/// Where an endpoint's deliveries lie.
+#[must_use]
+pub fn deliveries(workspace: Id<Workspace>, webhook: Id<Webhook>) -> String {
+    format!("{}#WH#{}", w(workspace), webhook.key())
+}
+
+/// A delivery.
+#[must_use]
+pub fn delivery(workspace: Id<Workspace>, webhook: Id<Webhook>, event: Uuid) -> Key {
+    Key::new(deliveries(workspace, webhook), format!("DL#{event}"))
+}
+
+/// Where a workspace's deliveries are found by id.
+#[must_use]
+pub fn delivery_ids(workspace: Id<Workspace>) -> String {
+    format!("{}#DL", w(workspace))
+}
+
+/// Where deliveries wait for their time.
+#[must_use]
+pub fn due_deliveries(shard: u8) -> String {
+    format!("DUE#WH#{shard}")
+}
+
+/// A billing account.
+#[must_use]
+pub fn billing_account(account: Id<BillingAccount>) -> Key {
+    Key::new(b(account), "ACC")
+}
+
+/// What was used of an allowance.
+#[must_use]
+pub fn allowance(account: Id<BillingAccount>, period: &PeriodKey) -> Key {
+    Key::new(b(account), format!("USE#{}", period.0))
+}
+
+/// How many agents an account has published.
+#[must_use]
+pub fn published_agents(account: Id<BillingAccount>) -> Key {
+    Key::new(b(account), "CNT#agents")
+}
+
+/// The month of a usage event, in UTC.
+#[must_use]
+pub fn month(at: Time) -> String {
+    at.format("%Y%m")
+}
+
+/// A usage event.
+#[must_use]
+pub fn usage(account: Id<BillingAccount>, at: Time, id: Uuid) -> Key {
+    Key::new(format!("{}#U#{}", b(account), month(at)), id.to_string())
+}
+
+/// Where unreported usage is listed.
+#[must_use]
+pub fn unreported(shard: u8, month: &str) -> String {
+    format!("UNREP#{shard}#{month}")
+}
+
+/// Where the claims of a shard lie.
+#[must_use]
+pub fn usage_batches(shard: u8) -> String {
+    format!("UB#{shard}")
+}
+
+/// A claim.
+#[must_use]
+pub fn usage_batch(batch: &UsageBatch) -> Key {
+    Key::new(usage_batches(batch.shard), format!("{}#{}..{}", batch.bucket, batch.first, batch.last))
+}
+
+/// Where the events of a minute and shard lie.
+#[must_use]
+pub fn outbox(minute: &str, shard: u8) -> String {
+    format!("OUT#{minute}#{shard}")
+}
+
+/// The outbox minute of a time.
+#[must_use]
+pub fn outbox_minute(at: Time) -> String {
+    at.format("%Y%m%d%H%M")
+}
+
+/// Counters of an agent.
+#[must_use]
+pub fn agent_rollup(workspace: Id<Workspace>, agent: Id<Agent>) -> Key {
+    Key::new(format!("{}#RU", w(workspace)), format!("AGENT#{}", agent.key()))
+}
+
+/// Counters of an account in a month.
+#[must_use]
+pub fn account_rollup(account: Id<BillingAccount>, month: &str) -> Key {
+    Key::new(format!("{}#RU", b(account)), format!("MSG#{month}"))
+}
+
+/// The marker that an event was counted in a rollup.
+#[must_use]
+pub fn rollup_marker(rollup: &Key, event: Uuid) -> Key {
+    Key::new(rollup.pk.clone(), format!("EV#{event}#{}", rollup.sk))
+}
+
+/// Where the timers of a shard lie.
+#[must_use]
+pub fn timers(shard: u8) -> String {
+    format!("TMR#{shard}")
+}
+
+/// A timer.
+#[must_use]
+pub fn timer(shard: u8, due: Time, name: &str) -> Key {
+    Key::new(timers(shard), format!("{}#{name}", moment(due)))
+}
+
+/// An audit entry.
+#[must_use]
+pub fn audit(workspace: Id<Workspace>, at: Time, id: Uuid) -> Key {
+    Key::new(format!("{}#AU#{}", w(workspace), month(at)), id.to_string())
+}
+
+/// An idempotency record.
+#[must_use]
+pub fn idempotency(subject: &str, key: &str) -> Key {
+    Key::new(format!("IDEM#{subject}#{}", sha256_hex(key)), "I")
+}
+
+/// A rate window.
+#[must_use]
+pub fn rate(class: &str, subject: &str, window: i64) -> Key {
+    Key::new(format!("RL#{class}#{subject}"), window.to_string())
+}

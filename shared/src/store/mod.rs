@@ -1,0 +1,22 @@
+//! What lies where in the table, and the access patterns of each noun. Every function takes the tenant first; keys are
+//! built in [`keys`] only.
+
+pub mod agent;
+pub mod api_key;
+pub mod audit;
+pub mod billing;
+pub mod contact;
+pub mod conversation;
+pub mod idempotency;
+pub mod keys;
+pub mod lead;
+pub mod outbox;
+pub mod rate;
+pub mod rollup;
+pub mod session;
+pub mod timer;
+pub mod tool_call;
+pub mod usage;
+pub mod user;
+pub mod webhook;
+pub mod workspace;

@@ -1,0 +1,73 @@
+//! Things to do at a time, for the clock.
+
+use serde::{Deserialize, Serialize};
+
+use super::keys;
+use crate::domain::{Conversation, Workspace};
+use crate::kernel::{Code, Error, Id, Result, Time};
+use crate::table::{Cond, Index, Query, Row, Table, Unit, decode};
+
+/// Something to do at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timer {
+    /// When.
+    pub due: Time,
+    /// Which shard it lies in.
+    pub shard: u8,
+    /// What.
+    pub task: Task,
+}
+
+/// What a timer is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Task {
+    /// Close a conversation that has been silent.
+    CloseSilent {
+        /// Where.
+        workspace_id: Id<Workspace>,
+        /// Which.
+        conversation_id: Id<Conversation>,
+    },
+}
+
+impl Timer {
+    /// Looks at a conversation at `due`.
+    #[must_use]
+    pub fn close_silent(workspace_id: Id<Workspace>, conversation_id: Id<Conversation>, due: Time) -> Self {
+        let task = Task::CloseSilent { workspace_id, conversation_id };
+        Self { due, shard: keys::shard_of_id(conversation_id), task }
+    }
+
+    fn key(&self) -> crate::table::Key {
+        let name = match &self.task {
+            Task::CloseSilent { workspace_id, conversation_id } => {
+                format!("close#{}#{}", workspace_id.key(), conversation_id.key())
+            }
+        };
+        keys::timer(self.shard, self.due, &name)
+    }
+}
+
+/// Sets a timer.
+///
+/// # Errors
+/// When it does not serialise.
+pub fn set(unit: &mut Unit, timer: &Timer) -> Result<()> {
+    unit.put(Row::new(timer.key(), "timer", timer)?);
+    Ok(())
+}
+
+/// Takes a timer away in the unit that does its work; the unit fails when another clock did it.
+pub fn claim(unit: &mut Unit, timer: &Timer) {
+    unit.delete_if(timer.key(), Cond::existing(), Error::new(Code::Conflict));
+}
+
+/// Timers of a shard whose time has come.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn due(table: &Table, shard: u8, now: Time, limit: usize) -> Result<Vec<Timer>> {
+    let query = Query::between(Index::Main, keys::timers(shard), "0", format!("{}~", keys::moment(now)));
+    table.query(&query, limit).await?.items.into_iter().map(decode).collect()
+}

@@ -1,0 +1,78 @@
+//! Workspaces and memberships.
+
+use serde::{Deserialize, Serialize};
+
+use super::keys;
+use crate::domain::{Membership, User, Workspace};
+use crate::kernel::{Code, Error, Id, Result};
+use crate::table::{Index, Query, Row, Table, Unit, Versioned};
+
+#[derive(Serialize, Deserialize)]
+struct SlugGuard {
+    workspace_id: Id<Workspace>,
+}
+
+/// Adds a new workspace; the unit fails with `slug.taken` when the slug is.
+///
+/// # Errors
+/// When it does not serialise.
+pub fn create(unit: &mut Unit, workspace: &Workspace) -> Result<()> {
+    let guard = SlugGuard { workspace_id: workspace.id };
+    unit.create(Row::new(keys::workspace_slug(&workspace.slug), "slug_guard", &guard)?, Error::new(Code::SlugTaken));
+    unit.create_fresh(Row::new(keys::workspace(workspace.id), "workspace", workspace)?);
+    Ok(())
+}
+
+/// Whether a slug was ever used.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn slug_is_taken(table: &Table, slug: &str) -> Result<bool> {
+    Ok(table.get::<SlugGuard>(&keys::workspace_slug(slug)).await?.is_some())
+}
+
+/// One workspace.
+///
+/// # Errors
+/// `not_found` when there is none, or the table cannot be read.
+pub async fn get(table: &Table, workspace: Id<Workspace>) -> Result<Versioned<Workspace>> {
+    table.get_versioned(&keys::workspace(workspace)).await?.ok_or_else(Error::not_found)
+}
+
+/// Replaces a workspace that was read at version `v`.
+///
+/// # Errors
+/// When it does not serialise.
+pub fn replace(unit: &mut Unit, workspace: &Workspace, v: u64) -> Result<()> {
+    unit.replace(Row::new(keys::workspace(workspace.id), "workspace", workspace)?, v);
+    Ok(())
+}
+
+/// Adds a member.
+///
+/// # Errors
+/// When it does not serialise.
+pub fn add_member(unit: &mut Unit, membership: &Membership) -> Result<()> {
+    let key = keys::membership(membership.workspace_id, membership.user_id);
+    let listed = keys::workspace_pk(membership.workspace_id);
+    let row = Row::new(key, "membership", membership)?.gsi1(keys::memberships_of(membership.user_id), listed);
+    unit.create(row, Error::new(Code::Conflict));
+    Ok(())
+}
+
+/// How many people are in a workspace, up to 1,000.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn member_count(table: &Table, workspace: Id<Workspace>) -> Result<usize> {
+    let query = Query::prefix(Index::Main, keys::workspace_pk(workspace), "MEM#");
+    Ok(table.query(&query, 1_000).await?.items.len())
+}
+
+/// One membership.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn membership(table: &Table, workspace: Id<Workspace>, user: Id<User>) -> Result<Option<Membership>> {
+    table.get(&keys::membership(workspace, user)).await
+}

@@ -1,0 +1,222 @@
+//! Conditions and updates, rendered to DynamoDB's expression language with every name and value as a placeholder.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use serde::Serialize;
+
+use super::{Key, value};
+
+/// What must hold for a write to happen. Paths may reach into maps: `turn.id`.
+#[derive(Debug, Clone)]
+pub enum Cond {
+    /// The item, or the attribute at the path, does not exist.
+    Absent(&'static str),
+    /// The item, or the attribute at the path, exists.
+    Present(&'static str),
+    /// A comparison of the attribute with a value: `=`, `<>`, `<`, `<=`, `>`, `>=`.
+    Compare(&'static str, &'static str, AttributeValue),
+    /// All of these.
+    All(Vec<Cond>),
+    /// At least one of these.
+    Any(Vec<Cond>),
+}
+
+impl Cond {
+    /// There is no such item yet.
+    #[must_use]
+    pub const fn new_item() -> Self {
+        Self::Absent("pk")
+    }
+
+    /// The item exists.
+    #[must_use]
+    pub const fn existing() -> Self {
+        Self::Present("pk")
+    }
+
+    /// The item is still at the version that was read.
+    #[must_use]
+    pub fn version(v: u64) -> Self {
+        Self::eq("v", v)
+    }
+
+    /// The attribute equals the value.
+    #[must_use]
+    pub fn eq(path: &'static str, expected: impl Serialize) -> Self {
+        Self::Compare(path, "=", value(expected))
+    }
+
+    /// The attribute is below the value.
+    #[must_use]
+    pub fn lt(path: &'static str, bound: impl Serialize) -> Self {
+        Self::Compare(path, "<", value(bound))
+    }
+
+    /// The attribute is at most the value.
+    #[must_use]
+    pub fn le(path: &'static str, bound: impl Serialize) -> Self {
+        Self::Compare(path, "<=", value(bound))
+    }
+
+    /// Both hold.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self::All(vec![self, other])
+    }
+
+    /// One of the two holds.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self::Any(vec![self, other])
+    }
+
+    pub(super) fn render(&self, names: &mut Names) -> String {
+        let joined = |conds: &[Cond], word: &str, names: &mut Names| {
+            let parts: Vec<_> = conds.iter().map(|cond| cond.render(names)).collect();
+            format!("({})", parts.join(word))
+        };
+        match self {
+            Self::Absent(path) => format!("attribute_not_exists({})", names.path(path)),
+            Self::Present(path) => format!("attribute_exists({})", names.path(path)),
+            Self::Compare(path, operator, value) => {
+                let path = names.path(path);
+                format!("{path} {operator} {}", names.value(value.clone()))
+            }
+            Self::All(conds) => joined(conds, " AND ", names),
+            Self::Any(conds) => joined(conds, " OR ", names),
+        }
+    }
+}
+
+/// Changes to fields of one item; never a whole put, so that two writers of different fields do not undo each other.
+#[derive(Debug, Clone)]
+pub struct Update {
+    pub(super) key: Key,
+    changes: Vec<Change>,
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Set(&'static str, AttributeValue),
+    SetOnce(&'static str, AttributeValue),
+    Add(&'static str, AttributeValue),
+    Remove(&'static str),
+}
+
+impl Update {
+    /// No change yet, but for the version, which every write moves on: an optimistic replace must notice.
+    #[must_use]
+    pub fn new(key: Key) -> Self {
+        Self { key, changes: vec![Change::Add("v", value(1))] }
+    }
+
+    /// Sets a field; `None` removes it.
+    #[must_use]
+    pub fn set(self, path: &'static str, to: impl Serialize) -> Self {
+        match value(to) {
+            AttributeValue::Null(_) => self.remove(path),
+            value => self.change(Change::Set(path, value)),
+        }
+    }
+
+    /// Sets a field unless it is there already.
+    #[must_use]
+    pub fn set_once(self, path: &'static str, to: impl Serialize) -> Self {
+        self.change(Change::SetOnce(path, value(to)))
+    }
+
+    /// Adds to a number, which starts at 0.
+    #[must_use]
+    pub fn add(self, path: &'static str, by: i64) -> Self {
+        self.change(Change::Add(path, value(by)))
+    }
+
+    /// Removes a field.
+    #[must_use]
+    pub fn remove(self, path: &'static str) -> Self {
+        self.change(Change::Remove(path))
+    }
+
+    fn change(mut self, change: Change) -> Self {
+        self.changes.push(change);
+        self
+    }
+
+    pub(super) fn render(&self, names: &mut Names) -> String {
+        let (mut set, mut add, mut remove) = (Vec::new(), Vec::new(), Vec::new());
+        for change in &self.changes {
+            match change {
+                Change::Set(path, value) => {
+                    let path = names.path(path);
+                    set.push(format!("{path} = {}", names.value(value.clone())));
+                }
+                Change::SetOnce(path, value) => {
+                    let path = names.path(path);
+                    set.push(format!("{path} = if_not_exists({path}, {})", names.value(value.clone())));
+                }
+                Change::Add(path, value) => {
+                    let path = names.path(path);
+                    add.push(format!("{path} {}", names.value(value.clone())));
+                }
+                Change::Remove(path) => remove.push(names.path(path)),
+            }
+        }
+        let clauses = [("SET", set), ("ADD", add), ("REMOVE", remove)];
+        let clauses = clauses.iter().filter(|(_, parts)| !parts.is_empty());
+        clauses.map(|(word, parts)| format!("{word} {}", parts.join(", "))).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// The placeholders of one request.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    names: HashMap<String, String>,
+    values: HashMap<String, AttributeValue>,
+}
+
+impl Names {
+    pub(super) fn path(&mut self, path: &str) -> String {
+        let parts: Vec<_> = path.split('.').map(|part| self.name(part)).collect();
+        parts.join(".")
+    }
+
+    fn name(&mut self, name: &str) -> String {
+        let placeholder = format!("#{name}");
+        self.names.insert(placeholder.clone(), name.to_owned());
+        placeholder
+    }
+
+    pub(super) fn value(&mut self, value: AttributeValue) -> String {
+        let placeholder = format!(":{}", self.values.len());
+        self.values.insert(placeholder.clone(), value);
+        placeholder
+    }
+
+    /// The two maps as the SDK wants them: absent when empty.
+    pub(super) fn finish(self) -> (Option<HashMap<String, String>>, Option<HashMap<String, AttributeValue>>) {
+        let Self { names, values } = self;
+        ((!names.is_empty()).then_some(names), (!values.is_empty()).then_some(values))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_names_everything_by_placeholder() {
+        let mut names = Names::default();
+        let free = Cond::Absent("turn").or(Cond::lt("turn.until", 5));
+        let text = free.and(Cond::eq("ai_paused", false)).render(&mut names);
+        assert_eq!(text, "((attribute_not_exists(#turn) OR #turn.#until < :0) AND #ai_paused = :1)");
+        assert_eq!(names.finish().0.unwrap().len(), 3);
+    }
+
+    #[test]
+    fn an_update_groups_its_clauses() {
+        let mut names = Names::default();
+        let update = Update::new(Key::new("p", "s")).set("a", 1).add("n", 2).set("gone", None::<u8>).remove("turn");
+        assert_eq!(update.render(&mut names), "SET #a = :1 ADD #v :0, #n :2 REMOVE #gone, #turn");
+    }
+}

@@ -1,0 +1,126 @@
+//! What table calls cost. Always counted (an atomic or two), kept call by call only while a test records.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_sdk_dynamodb::types::ConsumedCapacity;
+
+/// Counts calls and, while recording, keeps each with its capacity and its place in the sequence of events.
+#[derive(Debug, Clone, Default)]
+pub struct Meter(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    moment: AtomicU64,
+    calls: Mutex<Option<Vec<Call>>>,
+}
+
+/// One call to the table.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Such as `GetItem`.
+    pub operation: &'static str,
+    /// Read units.
+    pub read: f64,
+    /// Write units.
+    pub write: f64,
+    /// A counter at the start; two calls overlap when their moments do.
+    pub started: u64,
+    /// The counter at the end.
+    pub ended: u64,
+}
+
+/// A call under way.
+#[must_use]
+pub(super) struct Running<'a> {
+    meter: &'a Meter,
+    operation: &'static str,
+    started: u64,
+}
+
+impl Meter {
+    /// Starts keeping calls, forgetting those kept before.
+    pub fn record(&self) {
+        *self.calls() = Some(Vec::new());
+    }
+
+    /// Stops keeping calls and gives those kept since [`Self::record`].
+    #[must_use]
+    pub fn take(&self) -> Vec<Call> {
+        self.calls().take().unwrap_or_default()
+    }
+
+    /// How many of the calls stand one after the other: calls that overlap count as one trip.
+    #[must_use]
+    pub fn trips(calls: &[Call]) -> usize {
+        let mut calls: Vec<_> = calls.iter().collect();
+        calls.sort_by_key(|call| call.started);
+        let mut trips = 0;
+        let mut open_until = None;
+        for call in calls {
+            if open_until.is_none_or(|until| call.started > until) {
+                trips += 1;
+                open_until = Some(call.ended);
+            } else {
+                // A trip lasts as long as its shortest member lets the next one start: the earliest end decides.
+                open_until = open_until.map(|until| until.min(call.ended));
+            }
+        }
+        trips
+    }
+
+    pub(super) fn start(&self, operation: &'static str) -> Running<'_> {
+        Running { meter: self, operation, started: self.0.moment.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    fn calls(&self) -> std::sync::MutexGuard<'_, Option<Vec<Call>>> {
+        self.0.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Running<'_> {
+    pub(super) fn read(self, capacity: Option<&ConsumedCapacity>) {
+        self.finish(units(capacity), 0.0);
+    }
+
+    pub(super) fn read_all(self, capacity: &[ConsumedCapacity]) {
+        self.finish(capacity.iter().map(|one| units(Some(one))).sum(), 0.0);
+    }
+
+    pub(super) fn write(self, capacity: Option<&ConsumedCapacity>) {
+        self.finish(0.0, units(capacity));
+    }
+
+    pub(super) fn write_all(self, capacity: &[ConsumedCapacity]) {
+        self.finish(0.0, capacity.iter().map(|one| units(Some(one))).sum());
+    }
+
+    fn finish(self, read: f64, write: f64) {
+        let ended = self.meter.0.moment.fetch_add(1, Ordering::Relaxed);
+        if let Some(calls) = self.meter.calls().as_mut() {
+            calls.push(Call { operation: self.operation, read, write, started: self.started, ended });
+        }
+    }
+}
+
+fn units(capacity: Option<&ConsumedCapacity>) -> f64 {
+    capacity.and_then(ConsumedCapacity::capacity_units).unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(started: u64, ended: u64) -> Call {
+        Call { operation: "GetItem", read: 0.5, write: 0.0, started, ended }
+    }
+
+    #[test]
+    fn overlapping_calls_are_one_trip() {
+        assert_eq!(Meter::trips(&[call(0, 5), call(1, 3), call(2, 4), call(6, 7)]), 2);
+        assert_eq!(Meter::trips(&[call(0, 1), call(2, 3), call(4, 5)]), 3);
+        // The second call began only after the first ended, beside a long one: two trips, not one.
+        assert_eq!(Meter::trips(&[call(0, 9), call(1, 2), call(3, 4)]), 2);
+        assert_eq!(Meter::trips(&[]), 0);
+    }
+}

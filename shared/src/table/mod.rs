@@ -1,0 +1,201 @@
+//! The one place that talks to DynamoDB: items, conditions, transactions, queries.
+//!
+//! Thin on purpose. It knows the shape of the table (`pk`, `sk`, two sparse indexes, `et`, `v`, `ttl`) and nothing of
+//! what is in it; `store` knows that. Reserved words never bite, since every name is an expression attribute.
+
+pub mod admin;
+mod cache;
+mod expr;
+mod meter;
+mod query;
+mod row;
+mod unit;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::{DisplayErrorContext, SdkError};
+use aws_sdk_dynamodb::types::{KeysAndAttributes, ReturnConsumedCapacity};
+use serde::de::DeserializeOwned;
+
+pub use aws_sdk_dynamodb::types::AttributeValue;
+pub use expr::{Cond, Update};
+pub use meter::{Call, Meter};
+pub use query::{Index, Query, Rows};
+pub use row::{Row, Versioned, decode, decode_versioned, value};
+pub use unit::{Failed, Refusal, Unit};
+
+use crate::kernel::{Clock, Error, Result, Rng};
+use cache::Cache;
+
+/// An item as DynamoDB has it.
+pub type Item = HashMap<String, AttributeValue>;
+
+/// The primary key of an item.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Partition key; the tenant comes first in it.
+    pub pk: String,
+    /// Sort key.
+    pub sk: String,
+}
+
+impl Key {
+    /// A key from its two parts.
+    #[must_use]
+    pub fn new(pk: impl Into<String>, sk: impl Into<String>) -> Self {
+        Self { pk: pk.into(), sk: sk.into() }
+    }
+
+    fn item(&self) -> Item {
+        HashMap::from([
+            ("pk".to_owned(), AttributeValue::S(self.pk.clone())),
+            ("sk".to_owned(), AttributeValue::S(self.sk.clone())),
+        ])
+    }
+
+    fn of(item: &Item) -> Option<Self> {
+        Some(Self::new(item.get("pk")?.as_s().ok()?, item.get("sk")?.as_s().ok()?))
+    }
+}
+
+/// A handle on the table; cheap to clone.
+#[derive(Clone)]
+pub struct Table(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    name: String,
+    rng: Rng,
+    meter: Meter,
+    cache: Cache,
+}
+
+impl Table {
+    /// A handle on the table `name`. `rng` spreads retries, `clock` ages the cache.
+    #[must_use]
+    pub fn new(client: Client, name: impl Into<String>, rng: Rng, clock: Arc<dyn Clock>) -> Self {
+        Self(Arc::new(Inner { client, name: name.into(), rng, meter: Meter::default(), cache: Cache::new(clock) }))
+    }
+
+    /// What each call cost, for tests and benchmarks.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.0.meter
+    }
+
+    /// One item, read consistently; `None` when there is none.
+    ///
+    /// # Errors
+    /// `unavailable` when the table cannot be reached, `internal_error` when the item cannot be read as a `T`.
+    pub async fn get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>> {
+        self.get_item(key, true).await?.map(decode).transpose()
+    }
+
+    /// As [`Self::get`] at half the price; may be a moment old. For hot items that are cached anyway.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn get_eventual<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>> {
+        self.get_item(key, false).await?.map(decode).transpose()
+    }
+
+    /// As [`Self::get_eventual`], kept in this process for up to 5 seconds. A write through this handle drops what is
+    /// kept, so a process sees its own changes at once. For the few items that nearly every request reads.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn get_cached<T: DeserializeOwned + Send + Sync + 'static>(&self, key: &Key) -> Result<Option<Arc<T>>> {
+        if let Some(kept) = self.0.cache.get(key) {
+            return Ok(Some(kept));
+        }
+        let found = self.get_item(key, false).await?.map(decode).transpose()?;
+        Ok(found.map(|body| self.0.cache.put(key.clone(), body)))
+    }
+
+    /// As [`Self::get`], with the version that an optimistic write must name.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn get_versioned<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<Versioned<T>>> {
+        self.get_item(key, true).await?.map(decode_versioned).transpose()
+    }
+
+    async fn get_item(&self, key: &Key, consistent: bool) -> Result<Option<Item>> {
+        let call = self.0.meter.start("GetItem");
+        let output = self
+            .0
+            .client
+            .get_item()
+            .table_name(&self.0.name)
+            .set_key(Some(key.item()))
+            .consistent_read(consistent)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await
+            .map_err(unavailable)?;
+        call.read(output.consumed_capacity());
+        Ok(output.item)
+    }
+
+    /// The items with these keys, in the order of the keys; missing ones are left out.
+    ///
+    /// # Errors
+    /// `unavailable` when the table cannot be reached or keeps back keys after several tries.
+    pub async fn batch_get(&self, keys: &[Key]) -> Result<Vec<Item>> {
+        let mut found: HashMap<Key, Item> = HashMap::with_capacity(keys.len());
+        for chunk in keys.chunks(100) {
+            let mut wanted: Vec<Item> = chunk.iter().map(Key::item).collect();
+            for attempt in 0.. {
+                let (items, rest) = self.batch_get_once(wanted).await?;
+                found.extend(items.into_iter().filter_map(|item| Some((Key::of(&item)?, item))));
+                if rest.is_empty() {
+                    break;
+                }
+                if attempt == MAX_RETRIES {
+                    return Err(Error::new(crate::kernel::Code::Unavailable).caused_by("BatchGetItem keeps back keys"));
+                }
+                self.back_off(attempt).await;
+                wanted = rest;
+            }
+        }
+        Ok(keys.iter().filter_map(|key| found.remove(key)).collect())
+    }
+
+    async fn batch_get_once(&self, keys: Vec<Item>) -> Result<(Vec<Item>, Vec<Item>)> {
+        let call = self.0.meter.start("BatchGetItem");
+        let request = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true).build();
+        let mut output = self
+            .0
+            .client
+            .batch_get_item()
+            .request_items(&self.0.name, request.map_err(Error::internal)?)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await
+            .map_err(unavailable)?;
+        call.read_all(output.consumed_capacity());
+        let items = output.responses.as_mut().and_then(|by_table| by_table.remove(&self.0.name)).unwrap_or_default();
+        let rest = output.unprocessed_keys.and_then(|mut by_table| by_table.remove(&self.0.name));
+        Ok((items, rest.map(|rest| rest.keys).unwrap_or_default()))
+    }
+
+    /// Waits before the next try: 10 ms doubling, with jitter, so that conflicting writers spread out.
+    async fn back_off(&self, attempt: u32) {
+        let ceiling = 10_u32 << attempt.min(6);
+        let millis = ceiling / 2 + self.0.rng.below(ceiling);
+        tokio::time::sleep(std::time::Duration::from_millis(u64::from(millis))).await;
+    }
+}
+
+/// How often a conflicting or throttled write is tried again.
+const MAX_RETRIES: u32 = 8;
+
+fn unavailable<E, R>(error: SdkError<E, R>) -> Error
+where
+    E: std::error::Error + 'static,
+    R: std::fmt::Debug,
+{
+    Error::new(crate::kernel::Code::Unavailable).caused_by(DisplayErrorContext(&error)).retry_after(1)
+}

@@ -1,0 +1,269 @@
+//! Storing the visitor's message, and taking the conversation's lease when it is free.
+
+use super::Incoming;
+use super::allowance::{self, Charge};
+use super::load::Scene;
+use super::transcript::Transcript;
+use super::wait::Waiting;
+use crate::app::App;
+use crate::app::conversation::silence_timer;
+use crate::domain::Conversation;
+use crate::domain::conversation::{Channel, ConversationStatus, Turn};
+use crate::domain::message::{Author, Message};
+use crate::domain::text::shorten;
+use crate::events::emit;
+use crate::kernel::secret::sha256_hex;
+use crate::kernel::{Code, Error, Id, Result, Time};
+use crate::store;
+use crate::store::conversation::{ClientMessage, turn_is, turn_is_free};
+use crate::table::{Cond, Key, Refusal, Unit, Update, decode};
+
+/// How long a lease lasts beyond the budget of its turn.
+const MARGIN: std::time::Duration = std::time::Duration::from_secs(6);
+
+/// What came of storing a message.
+pub(super) enum Accepted {
+    /// The turn is ours.
+    Turn(Box<OwnTurn>),
+    /// A person has taken over, another turn holds the conversation, or the message was here before: see what comes.
+    Waiting(Waiting),
+}
+
+/// A turn that holds its conversation.
+pub(super) struct OwnTurn {
+    pub(super) head: Conversation,
+    pub(super) lease: Turn,
+    pub(super) charge: Charge,
+    pub(super) transcript: Transcript,
+    pub(super) began: Time,
+}
+
+/// A new lease with what was charged for it.
+pub(super) fn lease(app: &App, charge: &Charge) -> Turn {
+    Turn {
+        id: hex::encode(app.rng.bytes::<16>()),
+        until: (app.now() + app.config.turn_budget + MARGIN).millis(),
+        period: charge.period.0.clone(),
+        overage: charge.overage,
+    }
+}
+
+pub(super) async fn accept(app: &App, scene: &Scene, incoming: &Incoming, began: Time) -> Result<Accepted> {
+    match &scene.thread {
+        None => begin(app, scene, incoming, began).await,
+        Some(thread) if thread.head.ai_paused && thread.head.status == ConversationStatus::Open => {
+            store_only(app, scene, &thread.head, incoming).await
+        }
+        Some(thread) if thread.head.is_busy(app.now()) => store_only(app, scene, &thread.head, incoming).await,
+        Some(thread) => go_on(app, scene, &thread.head, &thread.messages, incoming, began).await,
+    }
+}
+
+/// The guard of the client's own message id: in a running conversation it is unique there, for a first message among
+/// the agent's visitors, which is why short ids are refused.
+fn guard(scene: &Scene, conversation: Option<Id<Conversation>>, incoming: &Incoming) -> Option<Key> {
+    let id = incoming.client_message_id.as_ref()?;
+    let scope = match conversation {
+        Some(conversation) => conversation.text(),
+        None => format!("visitor {}", incoming.visitor_id.as_deref().unwrap_or_default()),
+    };
+    Some(store::keys::client_message(scene.snapshot.workspace_id, scene.snapshot.agent_id, &scope, id))
+}
+
+/// The writes of every accepted message: the message, its client id, its event.
+fn add_message(
+    app: &App,
+    scene: &Scene,
+    unit: &mut Unit,
+    head: &Conversation,
+    message: &Message,
+    guard: Option<Key>,
+) -> Result<()> {
+    store::conversation::add_message(unit, scene.snapshot.workspace_id, message)?;
+    if let Some(key) = guard {
+        let record = ClientMessage {
+            conversation_id: message.conversation_id,
+            message_id: message.id,
+            body_hash: sha256_hex(&message.content),
+        };
+        store::conversation::take_client_id(unit, key, &record, app.now())?;
+    }
+    emit(unit, &app.events().message_inbound(head, message.id))
+}
+
+fn visitor_message(
+    app: &App,
+    conversation: Id<Conversation>,
+    incoming: &Incoming,
+    after: Option<Id<Message>>,
+) -> Message {
+    Message {
+        id: after.map_or_else(|| app.ids().id(), |after| app.ids().id_after(after)),
+        conversation_id: conversation,
+        author: Author::Visitor,
+        content: incoming.content.trim().to_owned(),
+        client_message_id: incoming.client_message_id.clone(),
+        reply: None,
+        author_user_id: None,
+        created_at: app.now(),
+    }
+}
+
+/// A first message: the conversation is made with its lease taken.
+async fn begin(app: &App, scene: &Scene, incoming: &Incoming, began: Time) -> Result<Accepted> {
+    let charge = allowance::take(app, scene);
+    let now = app.now();
+    let id = app.ids().id();
+    let message = visitor_message(app, id, incoming, None);
+    // The lease names its charge, which is being taken at the same time; what it was is filled in when it matters.
+    let period = scene.account.period(now);
+    let lease = lease(app, &Charge { period, overage: 0, free_remaining: None });
+    let head = Conversation {
+        id,
+        workspace_id: scene.snapshot.workspace_id,
+        agent_id: scene.snapshot.agent_id,
+        agent_name: scene.snapshot.name.clone(),
+        channel: Channel::Webchat,
+        visitor_id: incoming.visitor_id.clone(),
+        contact_id: None,
+        status: ConversationStatus::Open,
+        ai_paused: false,
+        paused_by: None,
+        handoff_requested_at: None,
+        turn: Some(lease.clone()),
+        inbound_count: 1,
+        message_count: 1,
+        last_message_at: now,
+        listed_at: now,
+        last_preview: shorten(&message.content, 140),
+        created_at: now,
+        closed_at: None,
+    };
+    let guard = guard(scene, None, incoming);
+    let mut unit = Unit::new();
+    store::conversation::create(&mut unit, &head)?;
+    store::timer::set(&mut unit, &silence_timer(&head, now))?;
+    emit(&mut unit, &app.events().conversation_created(&head))?;
+    add_message(app, scene, &mut unit, &head, &message, guard.clone())?;
+    let (stored, charge) = tokio::join!(app.commit(unit), charge);
+    let transcript = Transcript::begin(&incoming.history, message);
+    match stored {
+        Ok(()) => own(app, scene, head, lease, charge, transcript, began).await,
+        Err(refusal) => {
+            if let Ok(charge) = &charge {
+                allowance::give_back(app, scene, charge).await;
+            }
+            known(guard, refusal, &incoming.content)
+        }
+    }
+}
+
+/// A further message of a conversation that seems free. The condition names the state that was loaded: if anything
+/// happened since, the message is only stored and what to do is decided afresh.
+async fn go_on(
+    app: &App,
+    scene: &Scene,
+    head: &Conversation,
+    messages: &[Message],
+    incoming: &Incoming,
+    began: Time,
+) -> Result<Accepted> {
+    let charge = allowance::take(app, scene);
+    let now = app.now();
+    let message = visitor_message(app, head.id, incoming, messages.last().map(|last| last.id));
+    let lease = lease(app, &Charge { period: scene.account.period(now), overage: 0, free_remaining: None });
+    let guard = guard(scene, Some(head.id), incoming);
+    let mut unit = Unit::new();
+    add_message(app, scene, &mut unit, head, &message, guard.clone())?;
+    let update = touched(&mut unit, head, &message, now)?.set("turn", &lease);
+    let unchanged = Cond::eq("message_count", head.message_count).and(Cond::eq("status", head.status));
+    let head_key = store::keys::conversation(head.workspace_id, head.id);
+    store::conversation::update_head(&mut unit, update, turn_is_free(now).and(unchanged));
+    let (stored, charge) = tokio::join!(app.commit(unit), charge);
+    match stored {
+        Ok(()) => {
+            let mut head = head.clone();
+            head.inbound_count += 1;
+            head.message_count += 1;
+            let transcript = Transcript::new(messages.iter().cloned().chain([message]));
+            own(app, scene, head, lease, charge, transcript, began).await
+        }
+        Err(refusal) => {
+            if let Ok(charge) = &charge {
+                allowance::give_back(app, scene, charge).await;
+            }
+            if guard.as_ref().is_some_and(|guard| refusal.on(guard).is_some()) || refusal.on(&head_key).is_none() {
+                return known(guard, refusal, &incoming.content);
+            }
+            store_only(app, scene, head, incoming).await
+        }
+    }
+}
+
+/// The head update of a visitor's message. One that comes after the closing opens the conversation again, for the
+/// agent: what was a person's business then is over.
+fn touched(unit: &mut Unit, head: &Conversation, message: &Message, now: Time) -> Result<Update> {
+    let update = store::conversation::touch(head, &message.content, now).add("inbound_count", 1);
+    match head.status {
+        ConversationStatus::Open => Ok(update),
+        ConversationStatus::Closed => {
+            store::timer::set(unit, &silence_timer(head, now))?;
+            let update = update.set("status", ConversationStatus::Open).set("ai_paused", false);
+            Ok(update.remove("closed_at").remove("paused_by"))
+        }
+    }
+}
+
+/// Holds the conversation, if the allowance was given; else lets it go again.
+async fn own(
+    app: &App,
+    scene: &Scene,
+    head: Conversation,
+    lease: Turn,
+    charge: Result<Charge>,
+    transcript: Transcript,
+    began: Time,
+) -> Result<Accepted> {
+    match charge {
+        Ok(charge) => Ok(Accepted::Turn(Box::new(OwnTurn { head, lease, charge, transcript, began }))),
+        Err(error) => {
+            release(app, scene, head.id, &lease).await;
+            Err(error)
+        }
+    }
+}
+
+/// Ends a lease without a reply. A failure is logged only: the lease runs out by itself.
+pub(super) async fn release(app: &App, scene: &Scene, conversation: Id<Conversation>, lease: &Turn) {
+    let update = Update::new(store::keys::conversation(scene.snapshot.workspace_id, conversation)).remove("turn");
+    let released = app.table.update(update, Some(turn_is(lease)), Error::new(Code::Conflict)).await;
+    if let Err(Refusal::Error(error)) = released {
+        tracing::warn!(conversation = %conversation.text(), %error, "a lease was left to run out");
+    }
+}
+
+/// Stores a message without asking the model: a person answers, or another turn does.
+async fn store_only(app: &App, scene: &Scene, head: &Conversation, incoming: &Incoming) -> Result<Accepted> {
+    let now = app.now();
+    let message = visitor_message(app, head.id, incoming, None);
+    let guard = guard(scene, Some(head.id), incoming);
+    let mut unit = Unit::new();
+    add_message(app, scene, &mut unit, head, &message, guard.clone())?;
+    let update = touched(&mut unit, head, &message, now)?;
+    store::conversation::update_head(&mut unit, update, Cond::existing());
+    match app.commit(unit).await {
+        Ok(()) => Ok(Accepted::Waiting(Waiting { conversation_id: head.id, message_id: message.id })),
+        Err(refusal) => known(guard, refusal, &incoming.content),
+    }
+}
+
+/// A refused unit whose client id is known: that message's outcome is this one's.
+fn known(guard: Option<Key>, refusal: Refusal, content: &str) -> Result<Accepted> {
+    let found = guard.and_then(|guard| refusal.on(&guard).and_then(|failed| failed.found.clone()));
+    let Some(found) = found else { return Err(refusal.into()) };
+    let record: ClientMessage = decode(found)?;
+    if record.body_hash != sha256_hex(content.trim()) {
+        return Err(Error::new(Code::IdempotencyMismatch));
+    }
+    Ok(Accepted::Waiting(Waiting { conversation_id: record.conversation_id, message_id: record.message_id }))
+}

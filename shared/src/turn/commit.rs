@@ -1,0 +1,135 @@
+//! The end of a turn: the reply is stored with its usage and its events, or nothing is.
+
+use super::accept::{OwnTurn, release};
+use super::load::{Scene, WINDOW};
+use super::think::{self, Thought};
+use super::{Answer, allowance, left};
+use crate::app::App;
+use crate::domain::Conversation;
+use crate::domain::message::{Author, Message, Reply};
+use crate::domain::usage::UsageEvent;
+use crate::events::emit;
+use crate::kernel::{Error, Id, Result};
+use crate::store;
+use crate::store::conversation::turn_is;
+use crate::table::{Cond, Refusal, Unit, decode};
+
+/// How often a turn starts over because newer messages came in; then it answers what it has seen.
+const MAX_ROUNDS: u32 = 3;
+
+/// Thinks and commits. `None` when the reply was dropped: a person took over, or the lease was lost. What was charged is
+/// then given back, and nothing is billed.
+pub(super) async fn think_and_commit(
+    app: &App,
+    scene: &Scene,
+    mut turn: OwnTurn,
+) -> Result<Option<(Id<Conversation>, Answer)>> {
+    let mut thinking = think::Thinking::new(app, scene, &turn).await?;
+    for round in 1.. {
+        let thought = thinking.think(left(app, turn.began)).await;
+        let is_last = round == MAX_ROUNDS || left(app, turn.began).is_zero();
+        match commit(app, scene, &turn, &thought, is_last).await? {
+            Committed::Stored(answer) => {
+                if thought.is_fallback() {
+                    allowance::give_back(app, scene, &turn.charge).await;
+                }
+                return Ok(Some((turn.head.id, answer)));
+            }
+            Committed::Newer => {
+                let thread =
+                    store::conversation::thread(&app.table, turn.head.workspace_id, turn.head.id, WINDOW).await?;
+                let thread = thread.ok_or_else(Error::not_found)?;
+                turn.head.inbound_count = thread.head.inbound_count;
+                turn.head.message_count = thread.head.message_count;
+                thinking.hear(turn.transcript.refresh(thread.messages));
+            }
+            Committed::Dropped => {
+                release(app, scene, turn.head.id, &turn.lease).await;
+                allowance::give_back(app, scene, &turn.charge).await;
+                return Ok(None);
+            }
+        }
+    }
+    Ok(None)
+}
+
+enum Committed {
+    Stored(Answer),
+    /// A newer message came in: think again.
+    Newer,
+    /// The lease is lost or a person has taken over.
+    Dropped,
+}
+
+async fn commit(app: &App, scene: &Scene, turn: &OwnTurn, thought: &Thought, is_last: bool) -> Result<Committed> {
+    let message = reply(app, scene, turn, thought);
+    let mut unit = Unit::new();
+    store::conversation::add_message(&mut unit, turn.head.workspace_id, &message)?;
+    let key_source = message.reply.as_ref().and_then(|reply| reply.key_source);
+    if let Some(key_source) = key_source {
+        let usage = UsageEvent {
+            id: app.ids().uuid(),
+            billing_account_id: scene.account.id,
+            workspace_id: turn.head.workspace_id,
+            agent_id: turn.head.agent_id,
+            conversation_id: turn.head.id,
+            message_id: message.id,
+            key_source,
+            unit_cost: key_source.unit_cost(),
+            included: turn.charge.is_included(),
+            at: message.created_at,
+            reported_at: None,
+            parked: None,
+        };
+        store::usage::create(&mut unit, &usage)?;
+    }
+    emit(&mut unit, &app.events().message_reply(&turn.head, scene.account.id, message.id, key_source))?;
+    let ours = turn_is(&turn.lease).and(Cond::eq("ai_paused", false));
+    let unchanged = Cond::eq("inbound_count", turn.head.inbound_count);
+    let update = store::conversation::touch(&turn.head, &message.content, message.created_at).remove("turn");
+    store::conversation::update_head(&mut unit, update, if is_last { ours } else { ours.and(unchanged) });
+    match app.commit(unit).await {
+        Ok(()) => Ok(Committed::Stored(answer(message))),
+        Err(Refusal::Error(error)) => Err(error),
+        Err(refusal) => {
+            let key = store::keys::conversation(turn.head.workspace_id, turn.head.id);
+            let head =
+                refusal.on(&key).and_then(|failed| failed.found.clone()).map(decode::<Conversation>).transpose()?;
+            let still_ours =
+                |head: Conversation| !head.ai_paused && head.turn.is_some_and(|held| held.id == turn.lease.id);
+            Ok(if head.is_some_and(still_ours) { Committed::Newer } else { Committed::Dropped })
+        }
+    }
+}
+
+fn reply(app: &App, scene: &Scene, turn: &OwnTurn, thought: &Thought) -> Message {
+    let now = app.now();
+    let newest = turn.transcript.pending.iter().chain(&turn.transcript.settled).map(|message| message.id).max();
+    Message {
+        id: newest.map_or_else(|| app.ids().id(), |newest| app.ids().id_after(newest)),
+        conversation_id: turn.head.id,
+        author: Author::Agent,
+        content: thought.content.clone(),
+        client_message_id: None,
+        reply: Some(Reply {
+            answers: turn.transcript.answers(),
+            key_source: (!thought.is_fallback()).then(|| scene.key_source()),
+            model: thought.model.clone(),
+            tokens_in: thought.tokens_in,
+            tokens_out: thought.tokens_out,
+            response_ms: u64::try_from(now.since(turn.began).as_millis()).unwrap_or(u64::MAX),
+            tool_calls: thought.tool_calls.clone(),
+            free_messages_remaining: turn.charge.free_remaining,
+        }),
+        author_user_id: None,
+        created_at: now,
+    }
+}
+
+fn answer(message: Message) -> Answer {
+    Answer {
+        message_id: message.id,
+        free_messages_remaining: message.reply.and_then(|reply| reply.free_messages_remaining),
+        content: message.content,
+    }
+}

@@ -1,0 +1,75 @@
+//! Everything that a turn needs, in one parallel trip (one more when the slug is not known to this process).
+
+use std::sync::Arc;
+
+use super::{Answer, Incoming, Outcome};
+use crate::app::App;
+use crate::domain::Conversation;
+use crate::domain::agent::Snapshot;
+use crate::domain::billing::BillingAccount;
+use crate::domain::handle::Handle;
+use crate::domain::usage::KeySource;
+use crate::kernel::{Error, Id, Result};
+use crate::store;
+use crate::store::conversation::Thread;
+
+/// How many of the last messages the model sees.
+pub(super) const WINDOW: usize = 40;
+
+/// What a turn works with.
+pub(super) struct Scene {
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) account: BillingAccount,
+    /// The running conversation; `None` for a first message.
+    pub(super) thread: Option<Thread>,
+}
+
+pub(super) async fn load(app: &App, incoming: &Incoming) -> Result<Scene> {
+    let keys = app.keys().await?;
+    let decode = |handle: &String| Handle::decode(&keys.handle, handle).ok_or_else(Error::not_found);
+    let handle = incoming.handle.as_ref().map(decode).transpose()?;
+    let alias = store::agent::public_alias(&app.table, &incoming.slug).await?.ok_or_else(Error::not_found)?;
+    let ours =
+        handle.is_none_or(|handle| (handle.workspace_id, handle.agent_id) == (alias.workspace_id, alias.agent_id));
+    if !ours {
+        return Err(Error::not_found());
+    }
+    let snapshot = async {
+        let snapshot = store::agent::snapshot(&app.table, alias.workspace_id, alias.agent_id).await?;
+        snapshot.filter(|snapshot| snapshot.enabled).ok_or_else(Error::not_found)
+    };
+    let thread = async {
+        let Some(handle) = handle else { return Ok(None) };
+        let thread =
+            store::conversation::thread(&app.table, handle.workspace_id, handle.conversation_id, WINDOW).await?;
+        thread.map(Some).ok_or_else(Error::not_found)
+    };
+    let account = store::billing::get(&app.table, alias.billing_account_id);
+    let (snapshot, thread, account) = tokio::try_join!(snapshot, thread, account)?;
+    Ok(Scene { snapshot, account, thread })
+}
+
+impl Scene {
+    /// Whose key answers.
+    pub(super) fn key_source(&self) -> KeySource {
+        if self.snapshot.ai_key.is_some() { KeySource::Byok } else { KeySource::Managed }
+    }
+
+    pub(super) fn handle(&self, conversation: Id<Conversation>) -> Handle {
+        Handle {
+            workspace_id: self.snapshot.workspace_id,
+            agent_id: self.snapshot.agent_id,
+            conversation_id: conversation,
+        }
+    }
+
+    pub(super) async fn outcome(
+        &self,
+        app: &App,
+        conversation: Id<Conversation>,
+        reply: Option<Answer>,
+    ) -> Result<Outcome> {
+        let handle = self.handle(conversation).encode(&app.keys().await?.handle);
+        Ok(Outcome { handle, reply, key_source: self.key_source() })
+    }
+}

@@ -1,0 +1,136 @@
+//! One turn of an agent: load, accept, think, commit.
+//!
+//! 1. **Load** ([`load`]): the live snapshot, the conversation with its last messages, the account. One parallel trip.
+//! 2. **Accept** ([`accept`]): the visitor's message and its event in one transaction that takes the conversation's
+//!    lease when it is free; beside it the allowance. The message is stored before the model is asked.
+//! 3. **Think** ([`think`]): the model, with tools, within the budget.
+//! 4. **Commit** ([`commit`]): reply, usage event, event and the end of the lease in one transaction, on the condition
+//!    that the lease is still ours, nobody has taken over and no newer message came in.
+//!
+//! A message that finds the conversation held is stored, and its caller waits ([`wait`]): the running turn answers it
+//! too, or the waiting caller takes the lease when that turn ends without having seen it. A reply names the messages
+//! that it answers, so nothing is answered twice.
+
+mod accept;
+mod allowance;
+mod commit;
+mod load;
+mod prompt;
+mod think;
+mod tools;
+mod transcript;
+mod wait;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::access::RateClass;
+use crate::app::App;
+use crate::domain::message::{MAX_VISITOR_CHARS, Message};
+use crate::domain::text::Checks;
+use crate::domain::usage::KeySource;
+use crate::kernel::{Code, Error, Id, Result, Time};
+
+use accept::Accepted;
+
+/// A visitor's message.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// The public slug of the agent.
+    pub slug: String,
+    /// The handle of a running conversation; a new one begins without it.
+    pub handle: Option<String>,
+    /// What the visitor's browser calls itself.
+    pub visitor_id: Option<String>,
+    /// The text.
+    pub content: String,
+    /// The caller's own id of the message: the same id again is answered with the stored outcome.
+    pub client_message_id: Option<String>,
+    /// Earlier messages as the browser reports them; used for a new conversation only, and never believed.
+    pub history: Vec<Reported>,
+}
+
+/// An earlier message as a browser reports it.
+#[derive(Debug, Clone)]
+pub struct Reported {
+    /// Whether the agent said it.
+    pub by_agent: bool,
+    /// The text.
+    pub content: String,
+}
+
+/// What came of a message.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The handle of the conversation.
+    pub handle: String,
+    /// The reply; `None` when a person has taken over.
+    pub reply: Option<Answer>,
+    /// Whose key answers for this agent.
+    pub key_source: KeySource,
+}
+
+/// A stored reply.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Which message it is.
+    pub message_id: Id<Message>,
+    /// The text.
+    pub content: String,
+    /// Trial messages left after it, on a trial.
+    pub free_messages_remaining: Option<u64>,
+}
+
+/// The shortest client message id: short ones are no ids but counters, and two visitors' counters would meet.
+const MIN_CLIENT_ID: usize = 16;
+
+/// Takes a visitor's message and answers it. The work is a task of its own: a caller that leaves does not stop it, the
+/// reply is stored and metered all the same.
+///
+/// # Errors
+/// `validation_error`, `not_found` for an unknown slug or handle, `message_limit_reached`, `spend_cap_reached`,
+/// `conversation.busy`, `rate_limited`.
+pub async fn answer(app: &App, incoming: Incoming) -> Result<Outcome> {
+    check(&incoming)?;
+    let app = app.clone();
+    let task = tokio::spawn(async move { Box::pin(run(&app, incoming)).await });
+    task.await.map_err(|error| Error::internal(format!("a turn stopped: {error}")))?
+}
+
+fn check(incoming: &Incoming) -> Result<()> {
+    let mut checks = Checks::new();
+    checks.required("message", &incoming.content, MAX_VISITOR_CHARS);
+    checks.optional("visitor_id", incoming.visitor_id.as_deref(), 128);
+    if let Some(id) = &incoming.client_message_id {
+        let fits = (MIN_CLIENT_ID..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+        let message = "client_message_id must be 16 to 128 visible ASCII characters, such as a UUID";
+        checks.ensure(fits, "client_message_id", "invalid", message);
+    }
+    checks.ensure(incoming.history.len() <= 20, "history", "too_long", "history may hold 20 messages");
+    for reported in &incoming.history {
+        checks.limited("history", &reported.content, MAX_VISITOR_CHARS);
+    }
+    checks.finish()
+}
+
+async fn run(app: &App, incoming: Incoming) -> Result<Outcome> {
+    let began = app.now();
+    let scene = Arc::new(load::load(app, &incoming).await?);
+    app.count_call(RateClass::AgentChat, &scene.snapshot.agent_id.text()).await?;
+    match accept::accept(app, &scene, &incoming, began).await? {
+        Accepted::Turn(turn) => match commit::think_and_commit(app, &scene, *turn).await? {
+            Some(answer) => Ok(scene.outcome(app, answer.0, Some(answer.1)).await?),
+            None => Err(busy()),
+        },
+        Accepted::Waiting(waiting) => wait::wait(app, &scene, waiting, began).await,
+    }
+}
+
+fn busy() -> Error {
+    Error::new(Code::ConversationBusy).retry_after(2)
+}
+
+/// How much of the budget is left.
+fn left(app: &App, began: Time) -> Duration {
+    app.config.turn_budget.saturating_sub(app.now().since(began))
+}

@@ -1,0 +1,168 @@
+//! Asking the model, with tools, within the budget.
+
+use std::time::Duration;
+
+use super::accept::OwnTurn;
+use super::load::Scene;
+use super::{prompt, tools};
+use crate::app::App;
+use crate::domain::Agent;
+use crate::domain::agent::SecretField;
+use crate::domain::message::{Message, ToolUse};
+use crate::kernel::{Error, Id, Result};
+use crate::ports::llm::{self, NoTokens, Request, Target, ToolCall};
+
+/// Rounds of model and tools in one turn.
+const MAX_TOOL_ROUNDS: u32 = 6;
+/// Tool calls in one turn.
+const MAX_CALLS: u32 = 10;
+/// The longest reply, in tokens.
+const MAX_TOKENS: u32 = 1_024;
+/// What is said when nothing can be.
+const FALLBACK: &str = "Sorry, I cannot answer right now. Please try again in a moment.";
+
+/// What came of thinking.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Thought {
+    pub(super) content: String,
+    /// `None` for the fallback text.
+    pub(super) model: Option<String>,
+    pub(super) tokens_in: u64,
+    pub(super) tokens_out: u64,
+    pub(super) tool_calls: Vec<ToolUse>,
+}
+
+impl Thought {
+    pub(super) const fn is_fallback(&self) -> bool {
+        self.model.is_none()
+    }
+}
+
+/// A turn's exchange with the model. It goes on when newer messages come in, so that tools are not called again.
+pub(super) struct Thinking<'a> {
+    app: &'a App,
+    scene: &'a Scene,
+    conversation: crate::domain::Conversation,
+    /// The message that the turn's tool calls are keyed by.
+    anchor: Id<Message>,
+    request: Request,
+    calls: u32,
+    so_far: Thought,
+}
+
+impl<'a> Thinking<'a> {
+    pub(super) async fn new(app: &'a App, scene: &'a Scene, turn: &OwnTurn) -> Result<Self> {
+        let anchor = turn.transcript.pending.first().map(|message| message.id);
+        let tools = scene.snapshot.tools.iter().map(|tool| llm::Tool {
+            name: tool.tool.name().into(),
+            description: tool.tool.description().into(),
+            parameters: tool.tool.parameters(),
+        });
+        let request = Request {
+            target: target(app, scene).await?,
+            system: prompt::system(&scene.snapshot, app.now()),
+            messages: prompt::messages(&turn.transcript),
+            tools: tools.collect(),
+            max_tokens: MAX_TOKENS,
+            temperature: None,
+        };
+        Ok(Self {
+            app,
+            scene,
+            conversation: turn.head.clone(),
+            anchor: anchor.ok_or_else(|| Error::internal("a turn without a message"))?,
+            request,
+            calls: 0,
+            so_far: Thought::default(),
+        })
+    }
+
+    /// Adds messages that came in while the model was thinking. The reply that was not stored is taken back: the next
+    /// one must answer all of them.
+    pub(super) fn hear(&mut self, messages: Vec<Message>) {
+        if matches!(self.request.messages.last(), Some(llm::Message::Assistant { .. })) {
+            self.request.messages.pop();
+        }
+        self.request.messages.extend(messages.iter().map(prompt::said));
+    }
+
+    /// Thinks for at most `budget`. When the model fails or the time is up, the fallback text is the answer: the visitor
+    /// is told something, and nothing is billed.
+    pub(super) async fn think(&mut self, budget: Duration) -> Thought {
+        let failure = match tokio::time::timeout(budget, self.rounds()).await {
+            Ok(Ok(thought)) => return thought,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the budget of the turn is used up".into(),
+        };
+        tracing::warn!(agent = %self.scene.snapshot.agent_id.text(), failure, "the fallback text stands in for a reply");
+        let content = self.scene.snapshot.fallback_message.clone().unwrap_or_else(|| FALLBACK.into());
+        Thought { content, tool_calls: self.so_far.tool_calls.clone(), ..Thought::default() }
+    }
+
+    async fn rounds(&mut self) -> Result<Thought> {
+        for _ in 0..MAX_TOOL_ROUNDS {
+            let completion = self.app.llm.complete(&self.request, &NoTokens).await?;
+            self.so_far.tokens_in += completion.usage.tokens_in;
+            self.so_far.tokens_out += completion.usage.tokens_out;
+            if completion.tool_calls.is_empty() {
+                let content = completion.content.trim();
+                if content.is_empty() {
+                    return Err(Error::internal("the model answered nothing"));
+                }
+                let content = content.to_owned();
+                self.request
+                    .messages
+                    .push(llm::Message::Assistant { content: content.clone(), tool_calls: Vec::new() });
+                return Ok(Thought { content, model: Some(completion.model), ..self.so_far.clone() });
+            }
+            self.request.messages.push(llm::Message::Assistant {
+                content: completion.content,
+                tool_calls: completion.tool_calls.clone(),
+            });
+            for call in completion.tool_calls {
+                let result = self.call(&call).await?;
+                self.request.messages.push(result);
+            }
+        }
+        Err(Error::internal("the model does not stop calling tools"))
+    }
+
+    async fn call(&mut self, call: &ToolCall) -> Result<llm::Message> {
+        self.calls += 1;
+        let outcome = if self.calls > MAX_CALLS {
+            tools::refused("Too many tool calls in one turn. Answer with what you have.")
+        } else {
+            let place = tools::Place { conversation: &self.conversation, anchor: self.anchor, index: self.calls };
+            tools::call(self.app, self.scene, place, call).await?
+        };
+        let (name, arguments, ok) = (call.name.clone(), call.arguments.clone(), outcome.ok);
+        self.so_far.tool_calls.push(ToolUse { name: name.clone(), arguments, ok });
+        Ok(llm::Message::ToolResult {
+            call_id: call.id.clone(),
+            name,
+            content: outcome.result.to_string(),
+            is_error: !ok,
+        })
+    }
+}
+
+/// Which model answers: the agent's, with the customer's key when there is one, else the installation's.
+async fn target(app: &App, scene: &Scene) -> Result<Target> {
+    let snapshot = &scene.snapshot;
+    let api_key = match &snapshot.ai_key {
+        Some(sealed) => {
+            let place = Agent::secret_place(snapshot.workspace_id, snapshot.agent_id, SecretField::AiKey);
+            Some(app.keys().await?.seal.open_text(&place, sealed)?)
+        }
+        None => None,
+    };
+    // A customer's address is called with the customer's key only: ours must never leave for it.
+    let base_url = snapshot.ai_base_url.as_deref().filter(|_| api_key.is_some());
+    let base_url = base_url.map(|url| app.egress.check_url(url)).transpose()?;
+    Ok(Target {
+        provider: snapshot.provider.clone().unwrap_or_else(|| app.config.default_provider.clone()),
+        model: snapshot.model.clone().unwrap_or_else(|| app.config.default_model.clone()),
+        api_key,
+        base_url,
+    })
+}

@@ -1,0 +1,239 @@
+//! The built-in tools. Each call has the key (message, call index): its effect, its event and its result are one
+//! transaction under that key, so a repeated turn reads the result instead of acting again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::load::Scene;
+use crate::app::agent::secret_place_of;
+use crate::app::{App, lead};
+use crate::domain::agent::SnapshotTool;
+use crate::domain::lead::{Details, LeadSource};
+use crate::domain::tool::Builtin;
+use crate::domain::{Conversation, Message};
+use crate::events::emit;
+use crate::kernel::{Error, Id, Kind, Result};
+use crate::ports::egress::{Method, Outbound};
+use crate::ports::llm::ToolCall;
+use crate::store;
+use crate::store::tool_call::ToolResult;
+use crate::table::{Cond, Refusal, Unit, Update};
+
+/// How long a customer's web service may take.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(8);
+/// How much of its answer the model sees.
+const HTTP_MAX_ANSWER: usize = 16 * 1024;
+/// How often a capture is tried when two of them meet.
+const TRIES: u32 = 4;
+
+/// Where a call is made.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) conversation: &'a Conversation,
+    pub(super) anchor: Id<Message>,
+    pub(super) index: u32,
+}
+
+/// What the model is told.
+pub(super) struct Told {
+    pub(super) ok: bool,
+    pub(super) result: Value,
+}
+
+/// A call that is not made.
+pub(super) fn refused(why: &str) -> Told {
+    Told { ok: false, result: json!({"error": why}) }
+}
+
+/// Makes a call, or reads the result of the same call of an earlier, interrupted turn.
+///
+/// # Errors
+/// Only for faults of ours; a call that fails is told to the model.
+pub(super) async fn call(app: &App, scene: &Scene, place: Place<'_>, call: &ToolCall) -> Result<Told> {
+    let Some(tool) = scene.snapshot.tools.iter().find(|tool| tool.tool.name() == call.name) else {
+        return Ok(refused(&format!("There is no tool {}.", call.name)));
+    };
+    let key = store::tool_call::key(place.conversation.workspace_id, place.conversation.id, place.anchor, place.index);
+    if let Some(known) = store::tool_call::get(&app.table, &key).await?.filter(|known| known.tool == call.name) {
+        return Ok(Told { ok: known.ok, result: known.result });
+    }
+    for _ in 0..TRIES {
+        let (mut unit, told) = match effect(app, tool, place, call).await {
+            Ok(done) => done,
+            Err(error) if error.kind() == Kind::Invalid => (Unit::new(), refused(error.message())),
+            Err(error) => return Err(error),
+        };
+        let result = ToolResult {
+            tool: call.name.clone(),
+            arguments: call.arguments.clone(),
+            ok: told.ok,
+            result: told.result.clone(),
+        };
+        store::tool_call::create(&mut unit, key.clone(), &result, app.now())?;
+        emit(&mut unit, &app.events().tool_called(place.conversation, place.anchor, place.index, &call.name, told.ok))?;
+        match app.commit(unit).await {
+            Ok(()) => return Ok(told),
+            Err(refusal) if refusal.on(&key).is_some() => {
+                let known = store::tool_call::get(&app.table, &key).await?;
+                return Ok(known.map_or(told, |known| Told { ok: known.ok, result: known.result }));
+            }
+            // Another turn made the same contact at the same time: look again.
+            Err(Refusal::Conditions(_)) => {}
+            Err(Refusal::Error(error)) => return Err(error),
+        }
+    }
+    Ok(refused("The call met another one. Try again."))
+}
+
+/// The writes of a call, and what the model is told.
+async fn effect(app: &App, tool: &SnapshotTool, place: Place<'_>, call: &ToolCall) -> Result<(Unit, Told)> {
+    match tool.tool {
+        Builtin::CaptureLead => capture_lead(app, place, arguments(call)?).await,
+        Builtin::SendWhatsappHandoff => hand_off(app, place, &arguments::<HandOff>(call)?),
+        Builtin::ScheduleAppointment => Ok(schedule(&arguments(call)?)),
+        Builtin::HttpRequest => http_request(app, tool, place, arguments(call)?).await,
+    }
+}
+
+fn arguments<T: for<'de> Deserialize<'de>>(call: &ToolCall) -> Result<T> {
+    T::deserialize(&call.arguments)
+        .map_err(|error| Error::field("arguments", "invalid", format!("The arguments do not fit: {error}")))
+}
+
+#[derive(Deserialize)]
+struct Capture {
+    name: Option<String>,
+    email: Option<String>,
+    phone: Option<String>,
+    interest: Option<String>,
+}
+
+async fn capture_lead(app: &App, place: Place<'_>, given: Capture) -> Result<(Unit, Told)> {
+    let Capture { name, email, phone, interest } = given;
+    let details = Details::check(name.as_deref(), email.as_deref(), phone.as_deref(), interest.as_deref())?;
+    let place = lead::Place {
+        workspace_id: place.conversation.workspace_id,
+        agent_id: place.conversation.agent_id,
+        conversation_id: Some(place.conversation.id),
+        source: LeadSource::Tool,
+    };
+    let draft = lead::capture(app, place, &details).await?;
+    let stored = json!({"name": draft.value.name, "email": draft.value.email, "phone": draft.value.phone});
+    Ok((draft.unit, Told { ok: true, result: json!({"stored": stored}) }))
+}
+
+#[derive(Deserialize)]
+struct HandOff {
+    reason: String,
+    phone: Option<String>,
+}
+
+/// Records that a person is wanted; the owner is told by event and mail. No message leaves by `WhatsApp` here, and the
+/// model is told so.
+fn hand_off(app: &App, place: Place<'_>, given: &HandOff) -> Result<(Unit, Told)> {
+    let head = place.conversation;
+    let reason = crate::domain::text::shorten(given.reason.trim(), 500);
+    let mut unit = Unit::new();
+    let update =
+        Update::new(store::keys::conversation(head.workspace_id, head.id)).set("handoff_requested_at", app.now());
+    store::conversation::update_head(&mut unit, update, Cond::existing());
+    emit(&mut unit, &app.events().handoff_requested(head, "whatsapp", &reason))?;
+    let message = "The request is recorded and the team has been told. A person will get in touch.";
+    let result = json!({"recorded": true, "reason": reason, "phone": given.phone, "message": message});
+    Ok((unit, Told { ok: true, result }))
+}
+
+#[derive(Deserialize)]
+struct Schedule {
+    when: String,
+    name: Option<String>,
+    notes: Option<String>,
+}
+
+/// Records the wish; the stored call is the record, and its event tells the owner.
+fn schedule(given: &Schedule) -> (Unit, Told) {
+    let message = "The request is recorded and the team has been told. A person will confirm the time.";
+    let result = json!({
+        "recorded": true, "confirmed": false, "when": given.when, "name": given.name, "notes": given.notes,
+        "message": message,
+    });
+    (Unit::new(), Told { ok: true, result })
+}
+
+#[derive(Deserialize)]
+struct HttpCall {
+    method: String,
+    url: String,
+    body: Option<Value>,
+}
+
+async fn http_request(app: &App, tool: &SnapshotTool, place: Place<'_>, given: HttpCall) -> Result<(Unit, Told)> {
+    let url = app.egress.check_url(&given.url)?;
+    let host = url.host_str().unwrap_or_default();
+    let allowed = tool.config.get("allowed_hosts").and_then(Value::as_array);
+    let is_allowed = allowed
+        .is_some_and(|hosts| hosts.iter().filter_map(Value::as_str).any(|known| known.eq_ignore_ascii_case(host)));
+    if !is_allowed {
+        return Ok((Unit::new(), refused(&format!("Calls to {host} are not allowed."))));
+    }
+    let method = match given.method.to_ascii_uppercase().as_str() {
+        "GET" => Method::GET,
+        "POST" => Method::POST,
+        "PUT" => Method::PUT,
+        "PATCH" => Method::PATCH,
+        "DELETE" => Method::DELETE,
+        other => return Ok((Unit::new(), refused(&format!("The method {other} is not allowed.")))),
+    };
+    let secrets = secret_headers(app, tool, place).await?;
+    let mut headers: Vec<(String, String)> = secrets.clone().into_iter().collect();
+    headers.push(("idempotency-key".into(), format!("{}-{}", place.anchor.text(), place.index)));
+    headers.push(("content-type".into(), "application/json".into()));
+    let body = given.body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+    let call =
+        Outbound { method, url: url.into(), headers, body, timeout: HTTP_TIMEOUT, max_response: HTTP_MAX_ANSWER };
+    let told = match app.egress.send(call).await {
+        Ok(answer) => {
+            let text = redact(String::from_utf8_lossy(&answer.body).into_owned(), &secrets);
+            let body: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+            let ok = (200..300).contains(&answer.status);
+            Told { ok, result: json!({"status": answer.status, "body": body, "truncated": answer.truncated}) }
+        }
+        Err(error) => refused(&error.to_string()),
+    };
+    Ok((Unit::new(), told))
+}
+
+/// The customer's secret headers of a tool.
+async fn secret_headers(app: &App, tool: &SnapshotTool, place: Place<'_>) -> Result<BTreeMap<String, String>> {
+    let Some(sealed) = &tool.secrets else { return Ok(BTreeMap::new()) };
+    let at = secret_place_of(place.conversation.workspace_id, place.conversation.agent_id, tool.tool);
+    let text = app.keys().await?.seal.open_text(&at, sealed)?;
+    serde_json::from_str(text.expose()).map_err(|_| Error::internal("the sealed headers of a tool do not read"))
+}
+
+/// A service that echoes our headers must not get a secret into the model's context.
+fn redact(mut text: String, secrets: &BTreeMap<String, String>) -> String {
+    for secret in secrets.values().filter(|secret| secret.len() >= 4) {
+        text = text.replace(secret.as_str(), "[redacted]");
+        // Also without the scheme word, since services echo just the token.
+        if let Some((_, token)) = secret.split_once(' ').filter(|(_, token)| token.len() >= 4) {
+            text = text.replace(token, "[redacted]");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_echoed_secret_is_redacted_with_and_without_its_scheme() {
+        let secrets = BTreeMap::from([("authorization".to_owned(), "Bearer sk-12345".to_owned())]);
+        assert_eq!(redact("you sent Bearer sk-12345".into(), &secrets), "you sent [redacted]");
+        assert_eq!(redact("token=sk-12345;".into(), &secrets), "token=[redacted];");
+    }
+}
