@@ -1,1 +1,196 @@
-//! Placeholder.
+//! The harness of all tests: an app on a fresh table of one embedded engine, with a clock that stands until it is moved,
+//! and personas that call it through the router.
+
+mod models;
+mod personas;
+mod workers;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use axum::Router;
+use local::engine::Engine;
+use shared::app::{App, Config, Parts, aws};
+use shared::domain::plan::PlanKey;
+use shared::kernel::{Clock, Id, Keyring, ManualClock, Rng, Time};
+use shared::ports::llm::Llm;
+use shared::ports::mail::MemoryMailer;
+use shared::ports::objects::Objects;
+use shared::ports::polar::Polar;
+use shared::ports::queue::MemoryQueue;
+use shared::ports::secrets::MemorySecrets;
+use shared::store;
+use shared::table::Table;
+use shared::table::admin::connect;
+
+pub use models::{Gate, PausedModel, ScriptedModel};
+pub use personas::{Agent, Answer, Owner, Persona, Visitor};
+pub use workers::Workers;
+
+/// One engine a process; each test has a table of its own in it.
+static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::start(None).expect("the engine starts"));
+static TABLES: AtomicU32 = AtomicU32::new(0);
+
+/// Where the clock of every test starts: 2026-03-02, a Monday, at 09:00 UTC.
+pub const START: Time = Time::from_millis(1_772_442_000_000);
+
+/// An app on a fresh table.
+pub struct TestApp {
+    /// The app itself, for what no router shows.
+    pub app: App,
+    /// Its clock.
+    pub clock: Arc<ManualClock>,
+    /// Its queue.
+    pub queue: Arc<MemoryQueue>,
+    /// Its mail.
+    pub mail: Arc<MemoryMailer>,
+    router: Router,
+    owners: AtomicU32,
+}
+
+/// What a test may want otherwise.
+#[derive(Default)]
+pub struct Options {
+    /// Another model than the offline one.
+    pub llm: Option<Arc<dyn Llm>>,
+    /// A stand-in for Polar.
+    pub polar: Option<String>,
+    /// Seed of the randomness; each test has its own unless it says.
+    pub seed: Option<u64>,
+}
+
+impl TestApp {
+    /// An app with the offline model and no Polar.
+    pub async fn new() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    /// An app with another model.
+    pub async fn with_model(llm: impl Llm + 'static) -> Self {
+        Self::with(Options { llm: Some(Arc::new(llm)), ..Options::default() }).await
+    }
+
+    /// An app as asked.
+    ///
+    /// # Panics
+    /// When the engine refuses the table.
+    pub async fn with(options: Options) -> Self {
+        let number = TABLES.fetch_add(1, Ordering::Relaxed);
+        let rng = Rng::seeded(options.seed.unwrap_or_else(|| u64::from(number) + 1));
+        let clock = Arc::new(ManualClock::at(START));
+        let standing: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
+        let shape = local::template::table_shape().expect("the template describes the table");
+        let (client, name) = (connect(&ENGINE.endpoint()), format!("test-{number}"));
+        let table = Table::open(client, &name, &shape, rng.clone(), Arc::clone(&standing)).await;
+        let (queue, mail) = (Arc::new(MemoryQueue::default()), Arc::new(MemoryMailer::default()));
+        let config = config(options.polar.as_deref());
+        let secrets = Arc::new(secrets(&rng));
+        let egress = aws::egress(&config);
+        let offline = || Arc::new(aws::LazyModels::new(&config, Arc::clone(&secrets) as _, Arc::clone(&egress))) as Arc<dyn Llm>;
+        let app = App::new(Parts {
+            table: table.expect("the engine makes the table"),
+            llm: options.llm.unwrap_or_else(offline),
+            polar: config.polar_base_url.clone().map(Polar::new),
+            queue: Arc::clone(&queue) as _,
+            mailer: Arc::clone(&mail) as _,
+            objects: Objects::memory(),
+            clock: standing,
+            egress,
+            secrets,
+            rng,
+            config,
+        });
+        let router = shared::http::serve::surface(&app, &studio::SURFACE, studio::SURFACE.groups);
+        Self { app, clock, queue, mail, router, owners: AtomicU32::new(0) }
+    }
+
+    /// Somebody without a credential, at an address of their own.
+    #[must_use]
+    pub fn anonymous(&self) -> Persona {
+        Persona::new(self.router.clone(), fresh_address())
+    }
+
+    /// A visitor of an agent's public chat, at an address of their own.
+    #[must_use]
+    pub fn visitor(&self, agent: &Agent) -> Visitor {
+        Visitor::new(self.anonymous(), agent.slug.clone())
+    }
+
+    /// A new owner on the free plan.
+    pub async fn owner(&self) -> Owner {
+        let number = self.owners.fetch_add(1, Ordering::Relaxed);
+        Owner::register(self.anonymous(), &format!("owner{number}@example.com")).await
+    }
+
+    /// A new owner on a paid plan, set directly.
+    pub async fn paying_owner(&self) -> Owner {
+        let owner = self.owner().await;
+        self.db_set_plan(&owner, PlanKey::Agency).await;
+        owner
+    }
+
+    /// Sets a plan past the API.
+    ///
+    /// # Panics
+    /// When the account is not there.
+    pub async fn db_set_plan(&self, owner: &Owner, plan: PlanKey) {
+        let mut account = self.db_account(owner).await;
+        account.plan = plan;
+        store::billing::overwrite(&self.app.table, &account).await.expect("the account is written");
+    }
+
+    /// Reads an owner's billing account past the API.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub async fn db_account(&self, owner: &Owner) -> shared::domain::BillingAccount {
+        let user = Id::from_int(owner.user_id).expect("an id");
+        let user = store::user::get(&self.app.table, user).await.expect("readable").expect("the user exists");
+        store::billing::get(&self.app.table, user.billing_account_id).await.expect("the account exists")
+    }
+
+    /// Every usage event of an owner in the month of the clock.
+    ///
+    /// # Panics
+    /// When the table cannot be read.
+    pub async fn db_usage(&self, owner: &Owner) -> Vec<shared::domain::usage::UsageEvent> {
+        let (account, limit) = (self.db_account(owner).await, shared::kernel::Limit::new(Some(100)).expect("a limit"));
+        let (mut events, mut after) = (Vec::new(), None);
+        loop {
+            let page = store::usage::page(&self.app.table, account.id, self.app.now(), after.as_ref(), limit).await;
+            let page = page.expect("readable");
+            events.extend(page.items);
+            after = page.next;
+            if after.is_none() {
+                return events;
+            }
+        }
+    }
+
+    /// The workers, driven by hand.
+    #[must_use]
+    pub fn workers(&self) -> Workers<'_> {
+        Workers::new(self)
+    }
+}
+
+fn config(polar: Option<&str>) -> Config {
+    let polar = polar.map(str::to_owned);
+    let lookup = move |name: &str| match name {
+        "CHATIA_EGRESS_ALLOW" => Some("127.0.0.0/8".to_owned()),
+        "POLAR_BASE_URL" => polar.clone(),
+        _ => None,
+    };
+    Config::read(lookup).expect("a valid configuration")
+}
+
+fn secrets(rng: &Rng) -> MemorySecrets {
+    [("root_keyring", Keyring::generate(rng)), ("polar_access_token", "polar_oat_test".into())].into_iter().collect()
+}
+
+/// Addresses of documentation networks would be refused nowhere: callers may come from anywhere.
+fn fresh_address() -> IpAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0x0a00_0001);
+    IpAddr::V4(Ipv4Addr::from(NEXT.fetch_add(1, Ordering::Relaxed)))
+}

@@ -1,0 +1,121 @@
+//! Models for tests: one that waits until it is let go, one that says what it is told to.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use shared::kernel::{Code, Error, Result};
+use shared::ports::llm::{Completion, Finish, Llm, Message, Request, Tokens, ToolCall, Usage};
+use tokio::sync::Semaphore;
+
+/// Lets a [`PausedModel`] go on, and tells when it was asked.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    asked: Arc<Semaphore>,
+    open: Arc<Semaphore>,
+}
+
+impl Gate {
+    /// Waits until the model has been asked once more.
+    ///
+    /// # Panics
+    /// Never: the semaphore is not closed.
+    pub async fn asked(&self) {
+        self.asked.acquire().await.expect("never closed").forget();
+    }
+
+    /// Lets one answer out.
+    pub fn open(&self) {
+        self.open.add_permits(1);
+    }
+}
+
+/// A model that answers only when its gate is opened.
+#[derive(Debug)]
+pub struct PausedModel(Gate);
+
+impl PausedModel {
+    /// The model and its gate.
+    #[must_use]
+    pub fn new() -> (Self, Gate) {
+        let gate = Gate { asked: Arc::new(Semaphore::new(0)), open: Arc::new(Semaphore::new(0)) };
+        (Self(gate.clone()), gate)
+    }
+}
+
+#[async_trait]
+impl Llm for PausedModel {
+    async fn complete(&self, request: &Request, _: &dyn Tokens) -> Result<Completion> {
+        self.0.asked.add_permits(1);
+        self.0.open.acquire().await.map_err(|_| Error::new(Code::UpstreamError))?.forget();
+        Ok(completion(&echo(request), Vec::new()))
+    }
+}
+
+/// A model that plays back what it is given, then echoes the visitor's last message.
+#[derive(Debug, Clone, Default)]
+pub struct ScriptedModel {
+    script: Arc<Mutex<VecDeque<Result<Completion>>>>,
+    heard: Arc<Mutex<Vec<Request>>>,
+}
+
+impl ScriptedModel {
+    /// A model without a script: it echoes.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Next, it says this.
+    pub fn says(&self, text: &str) {
+        self.push(Ok(completion(text, Vec::new())));
+    }
+
+    /// Next, it calls a tool.
+    pub fn calls(&self, name: &str, arguments: serde_json::Value) {
+        let call = ToolCall { id: "call-1".into(), name: name.into(), arguments };
+        self.push(Ok(completion("", vec![call])));
+    }
+
+    /// Next, it fails.
+    pub fn fails(&self) {
+        self.push(Err(Error::new(Code::UpstreamError).caused_by("scripted failure")));
+    }
+
+    /// Everything that it was asked.
+    pub fn heard(&self) -> Vec<Request> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn push(&self, next: Result<Completion>) {
+        self.script.lock().unwrap_or_else(PoisonError::into_inner).push_back(next);
+    }
+}
+
+#[async_trait]
+impl Llm for ScriptedModel {
+    async fn complete(&self, request: &Request, _: &dyn Tokens) -> Result<Completion> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
+        let next = self.script.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        next.unwrap_or_else(|| Ok(completion(&echo(request), Vec::new())))
+    }
+}
+
+/// Repeats every message of the visitor that stands behind the last answer, so that a test sees what a reply saw.
+fn echo(request: &Request) -> String {
+    let unanswered = request.messages.iter().rev().take_while(|message| !matches!(message, Message::Assistant { .. }));
+    let mut said: Vec<&str> = unanswered
+        .filter_map(|message| match message {
+            Message::User { content } => Some(content.as_str()),
+            Message::Assistant { .. } | Message::ToolResult { .. } => None,
+        })
+        .collect();
+    said.reverse();
+    format!("you said: {}", said.join(" | "))
+}
+
+fn completion(text: &str, tool_calls: Vec<ToolCall>) -> Completion {
+    let finish = if tool_calls.is_empty() { Finish::Stop } else { Finish::ToolCalls };
+    let usage = Usage { tokens_in: 10, tokens_out: 5, cached_in: 0 };
+    Completion { content: text.into(), tool_calls, usage, model: "test-1".into(), finish }
+}

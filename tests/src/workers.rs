@@ -1,0 +1,107 @@
+//! The workers, driven by hand: the outbox is relayed, queues are worked off, time passes only when a test says so.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use shared::app::{clock, deliver, projector, relay, usage};
+use shared::domain::Event;
+use shared::kernel::{Clock, Time};
+use shared::ports::queue::{Outgoing, QueueName};
+use shared::store;
+use uuid::Uuid;
+
+use crate::{START, TestApp};
+
+/// The workers of a test's app.
+pub struct Workers<'a> {
+    test: &'a TestApp,
+    seen: Mutex<HashSet<Uuid>>,
+    delayed: Mutex<Vec<(Time, QueueName, Outgoing)>>,
+}
+
+impl<'a> Workers<'a> {
+    pub(crate) fn new(test: &'a TestApp) -> Self {
+        Self { test, seen: Mutex::default(), delayed: Mutex::default() }
+    }
+
+    /// Every event of the outbox, in order.
+    ///
+    /// # Panics
+    /// When the table cannot be read.
+    pub async fn events(&self) -> Vec<Event> {
+        let (mut events, mut minute) = (Vec::new(), START);
+        while minute <= self.test.clock.now() {
+            for shard in 0..store::keys::SHARDS {
+                events.extend(store::outbox::of_minute(&self.test.app.table, minute, shard).await.expect("readable"));
+            }
+            minute = minute + Duration::from_secs(60);
+        }
+        events.sort_by_key(|event| event.id);
+        events
+    }
+
+    /// Relays and counts what is new, and works the queues off, until nothing is left that is due.
+    ///
+    /// # Panics
+    /// When a worker fails.
+    pub async fn run(&self) {
+        let app = &self.test.app;
+        loop {
+            let new: Vec<Event> = self.events().await;
+            let new: Vec<Event> = {
+                let mut seen = self.seen.lock().expect("not poisoned");
+                new.into_iter().filter(|event| seen.insert(event.id)).collect()
+            };
+            relay::fan_out(app, &new).await.expect("the relay works");
+            projector::project(app, &new).await.expect("the projector works");
+            if self.work_off().await == 0 && new.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Works off what is due in the queues, and says how much that was.
+    async fn work_off(&self) -> usize {
+        let now = self.test.clock.now();
+        let mut due = Vec::new();
+        {
+            let mut delayed = self.delayed.lock().expect("not poisoned");
+            for queue in QueueName::ALL {
+                let taken = self.test.queue.take(*queue).into_iter();
+                delayed.extend(taken.map(|message| (now + message.delay, *queue, message)));
+            }
+            let (ripe, rest) = std::mem::take(&mut *delayed).into_iter().partition(|(at, _, _)| *at <= now);
+            due.extend::<Vec<_>>(ripe);
+            *delayed = rest;
+        }
+        for (_, queue, message) in &due {
+            self.work(*queue, &message.body).await;
+        }
+        due.len()
+    }
+
+    async fn work(&self, queue: QueueName, body: &str) {
+        let app = &self.test.app;
+        match queue {
+            QueueName::Deliver => {
+                let task = serde_json::from_str(body).expect("a task");
+                deliver::run(app, &task).await.expect("a delivery is recorded");
+            }
+            QueueName::UsageReport => {
+                let report = serde_json::from_str(body).expect("a report");
+                usage::report(app, &report).await.expect("usage is reported");
+            }
+        }
+    }
+
+    /// Moves the clock, lets it tick, and runs everything that is due then.
+    ///
+    /// # Panics
+    /// When a worker fails.
+    pub async fn after(&self, time: Duration) {
+        self.test.clock.advance(time);
+        clock::tick(&self.test.app).await.expect("the clock ticks");
+        self.run().await;
+    }
+}

@@ -1,0 +1,3 @@
+//! Studio, through its router.
+
+mod chat;
