@@ -25,15 +25,16 @@ use shared::table::Table;
 use shared::table::admin::connect;
 
 pub use models::{Gate, PausedModel, ScriptedModel};
-pub use personas::{Agent, Answer, Owner, Persona, Visitor};
+pub use personas::{Agent, Answer, Owner, PASSWORD, Persona, Visitor};
 pub use workers::Workers;
 
 /// One engine a process; each test has a table of its own in it.
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::start(None).expect("the engine starts"));
 static TABLES: AtomicU32 = AtomicU32::new(0);
 
-/// Where the clock of every test starts: 2026-03-02, a Monday, at 09:00 UTC.
-pub const START: Time = Time::from_millis(1_772_442_000_000);
+/// Where the clock of every test starts: 2040-03-05, a Monday, at 09:00 UTC. It lies in the future, since the engine
+/// deletes what has expired by the machine's clock.
+pub const START: Time = Time::from_millis(2_214_550_800_000);
 
 /// An app on a fresh table.
 pub struct TestApp {
@@ -87,7 +88,8 @@ impl TestApp {
         let config = config(options.polar.as_deref());
         let secrets = Arc::new(secrets(&rng));
         let egress = aws::egress(&config);
-        let offline = || Arc::new(aws::LazyModels::new(&config, Arc::clone(&secrets) as _, Arc::clone(&egress))) as Arc<dyn Llm>;
+        let offline =
+            || Arc::new(aws::LazyModels::new(&config, Arc::clone(&secrets) as _, Arc::clone(&egress))) as Arc<dyn Llm>;
         let app = App::new(Parts {
             table: table.expect("the engine makes the table"),
             llm: options.llm.unwrap_or_else(offline),

@@ -103,7 +103,8 @@ impl Persona {
     /// When the method is none.
     pub async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Answer {
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
-        let request = headers.iter().fold(self.request(method, path), |request, (name, value)| request.header(*name, *value));
+        let request =
+            headers.iter().fold(self.request(method, path), |request, (name, value)| request.header(*name, *value));
         self.send(request, body).await
     }
 

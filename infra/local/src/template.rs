@@ -6,10 +6,7 @@ use shared::table::admin::{IndexShape, Shape};
 /// # Errors
 /// When the template does not describe it.
 pub fn table_shape() -> shared::kernel::Result<Shape> {
-    let index = |name: &str| IndexShape {
-        name: name.into(),
-        key: (format!("{name}pk"), format!("{name}sk")),
-        keys_only: true,
-    };
+    let index =
+        |name: &str| IndexShape { name: name.into(), key: (format!("{name}pk"), format!("{name}sk")), keys_only: true };
     Ok(Shape { key: ("pk".into(), "sk".into()), indexes: vec![index("gsi1"), index("gsi2")], ttl: "ttl".into() })
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -119,27 +119,38 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves only when it is told to.
+/// A clock that moves only when it is told to. It remembers where it stood, so that a test need look nowhere else.
 #[derive(Debug)]
-pub struct ManualClock(Mutex<Time>);
+pub struct ManualClock {
+    start: Time,
+    stops: Mutex<Vec<Time>>,
+}
 
 impl ManualClock {
     /// A clock that stands at `start`.
     #[must_use]
     pub const fn at(start: Time) -> Self {
-        Self(Mutex::new(start))
+        Self { start, stops: Mutex::new(Vec::new()) }
     }
 
     /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
-        let mut now = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *now = *now + by;
+        let mut stops = self.stops.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = stops.last().copied().unwrap_or(self.start);
+        stops.push(now + by);
+    }
+
+    /// Every time at which it stood, in order.
+    #[must_use]
+    pub fn stops(&self) -> Vec<Time> {
+        let stops = self.stops.lock().unwrap_or_else(PoisonError::into_inner);
+        std::iter::once(self.start).chain(stops.iter().copied()).collect()
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Time {
-        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.stops.lock().unwrap_or_else(PoisonError::into_inner).last().copied().unwrap_or(self.start)
     }
 }
 

@@ -50,6 +50,9 @@ pub async fn take_included(
     period: &PeriodKey,
     included: u64,
 ) -> Result<Option<Allowance>> {
+    if included == 0 {
+        return Ok(None);
+    }
     let below = Cond::Absent("used").or(Cond::lt("used", included));
     let update = Update::new(keys::allowance(account, period)).add("used", 1);
     take(table, update, below).await

@@ -38,6 +38,14 @@ pub(super) struct OwnTurn {
     pub(super) began: Time,
 }
 
+impl OwnTurn {
+    /// The message that the turn was begun for.
+    pub(super) fn waiting(&self) -> Option<Waiting> {
+        let message = self.transcript.pending.last()?;
+        Some(Waiting { conversation_id: self.head.id, message_id: message.id })
+    }
+}
+
 /// A new lease with what was charged for it.
 pub(super) fn lease(app: &App, charge: &Charge) -> Turn {
     Turn {

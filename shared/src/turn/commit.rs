@@ -9,7 +9,7 @@ use crate::domain::Conversation;
 use crate::domain::message::{Author, Message, Reply};
 use crate::domain::usage::UsageEvent;
 use crate::events::emit;
-use crate::kernel::{Error, Id, Result};
+use crate::kernel::{Error, Result};
 use crate::store;
 use crate::store::conversation::turn_is;
 use crate::table::{Cond, Refusal, Unit, decode};
@@ -19,11 +19,7 @@ const MAX_ROUNDS: u32 = 3;
 
 /// Thinks and commits. `None` when the reply was dropped: a person took over, or the lease was lost. What was charged is
 /// then given back, and nothing is billed.
-pub(super) async fn think_and_commit(
-    app: &App,
-    scene: &Scene,
-    mut turn: OwnTurn,
-) -> Result<Option<(Id<Conversation>, Answer)>> {
+pub(super) async fn think_and_commit(app: &App, scene: &Scene, mut turn: OwnTurn) -> Result<Option<Answer>> {
     let mut thinking = think::Thinking::new(app, scene, &turn).await?;
     for round in 1.. {
         let thought = thinking.think(left(app, turn.began)).await;
@@ -33,7 +29,7 @@ pub(super) async fn think_and_commit(
                 if thought.is_fallback() {
                     allowance::give_back(app, scene, &turn.charge).await;
                 }
-                return Ok(Some((turn.head.id, answer)));
+                return Ok(Some(answer));
             }
             Committed::Newer => {
                 let thread =

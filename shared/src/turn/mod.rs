@@ -118,10 +118,14 @@ async fn run(app: &App, incoming: Incoming) -> Result<Outcome> {
     let scene = Arc::new(load::load(app, &incoming).await?);
     app.count_call(RateClass::AgentChat, &scene.snapshot.agent_id.text()).await?;
     match accept::accept(app, &scene, &incoming, began).await? {
-        Accepted::Turn(turn) => match commit::think_and_commit(app, &scene, *turn).await? {
-            Some(answer) => Ok(scene.outcome(app, answer.0, Some(answer.1)).await?),
-            None => Err(busy()),
-        },
+        Accepted::Turn(turn) => {
+            let waiting = turn.waiting().ok_or_else(|| Error::internal("a turn without a message"))?;
+            match commit::think_and_commit(app, &scene, *turn).await? {
+                Some(answer) => scene.outcome(app, waiting.conversation_id, Some(answer)).await,
+                // The reply was dropped: a person answers now, or whoever took the lease.
+                None => wait::wait(app, &scene, waiting, began).await,
+            }
+        }
         Accepted::Waiting(waiting) => wait::wait(app, &scene, waiting, began).await,
     }
 }

@@ -41,7 +41,7 @@ pub(super) async fn wait(app: &App, scene: &Scene, waiting: Waiting, began: Time
         {
             let answers_it = turn.transcript.pending.iter().any(|message| message.id == waiting.message_id);
             let reply = commit::think_and_commit(app, scene, turn).await?;
-            if let (true, Some((_, answer))) = (answers_it, reply) {
+            if let (true, Some(answer)) = (answers_it, reply) {
                 return scene.outcome(app, id, Some(answer)).await;
             }
             continue;

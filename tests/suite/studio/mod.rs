@@ -1,3 +1,7 @@
 //! Studio, through its router.
 
 mod chat;
+mod clock;
+mod turn;
+mod usage;
+mod webhooks;
