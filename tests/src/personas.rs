@@ -33,7 +33,7 @@ impl Answer {
     /// # Panics
     /// When it is another one.
     #[track_caller]
-    #[must_use]
+    #[expect(clippy::must_use_candidate, reason = "a test may only want the status")]
     pub fn expect(self, status: u16) -> Value {
         assert_eq!(self.status.as_u16(), status, "{}", self.text);
         self.json()

@@ -36,6 +36,10 @@ shared::ops! {
     ///
     /// Its `public_slug` stays reserved for it.
     POST "/api/agents/{id}/unpublish" => unpublish_agent, [User Developer] Editor "agents:write" General Any Known Audited Keyed;
+    /// What an agent has done so far.
+    ///
+    /// Counted a moment after it happens.
+    GET "/api/agents/{id}/stats" => find_agent_stats, [User Developer] Viewer "agents:read" General Any Known Unaudited Safe;
     /// The tools of an agent.
     GET "/api/agents/{id}/tools" => list_tools, [User Developer] Viewer "agents:read" General Any Known Unaudited Safe;
     /// Attach a built-in tool, or configure the one that is attached.
@@ -355,6 +359,27 @@ async fn publish_agent(State(app): State<App>, call: Call, Path(id): Path<Int<Ag
 async fn unpublish_agent(State(app): State<App>, call: Call, Path(id): Path<Int<Agent>>) -> Result<Done<AgentOut>> {
     let owner = call.caller.owner_user_id;
     call.run(&app, || agent::unpublish(&app, &call.caller, id.0), |detail| AgentOut::new(&app, owner, detail)).await
+}
+
+/// What an agent has done.
+#[derive(Debug, Serialize, JsonSchema)]
+struct AgentStatsOut {
+    agent_id: Int<Agent>,
+    conversations: u64,
+    /// Messages of visitors.
+    messages: u64,
+    /// Replies of the agent.
+    replies: u64,
+    leads: u64,
+}
+
+async fn find_agent_stats(
+    State(app): State<App>,
+    call: Call,
+    Path(id): Path<Int<Agent>>,
+) -> Result<Json<AgentStatsOut>> {
+    let AgentCounts { conversations, messages, replies, leads } = agent::stats(&app, &call.caller, id.0).await?;
+    Ok(Json(AgentStatsOut { agent_id: id, conversations, messages, replies, leads }))
 }
 
 async fn list_tools(State(app): State<App>, call: Call, Path(id): Path<Int<Agent>>) -> Result<Json<ListOut<ToolOut>>> {

@@ -541,6 +541,16 @@ pub async fn detail(app: &App, caller: &Caller, agent: Id<Agent>) -> Result<Deta
     Ok(Detail { agent: head.body, definition, counts: counts.into_iter().next().unwrap_or_default() })
 }
 
+/// What an agent has done so far.
+///
+/// # Errors
+/// `not_found`.
+pub async fn stats(app: &App, caller: &Caller, agent: Id<Agent>) -> Result<AgentCounts> {
+    store::agent::get(&app.table, caller.workspace_id, agent).await?;
+    let counts = store::rollup::agents(&app.table, caller.workspace_id, &[agent]).await?;
+    Ok(counts.into_iter().next().unwrap_or_default())
+}
+
 /// The live snapshot behind a public slug.
 ///
 /// # Errors

@@ -12,9 +12,12 @@ const KEPT: Duration = Duration::from_secs(5);
 /// A flood of different keys must not fill the memory; what is kept is small, so this is a few MB.
 const CAPACITY: usize = 4_096;
 
+/// When each item was read, and what it was.
+type Entries = HashMap<Key, (Time, Arc<dyn Any + Send + Sync>)>;
+
 pub(super) struct Cache {
     clock: Arc<dyn Clock>,
-    entries: Mutex<HashMap<Key, (Time, Arc<dyn Any + Send + Sync>)>>,
+    entries: Mutex<Entries>,
 }
 
 impl Cache {
@@ -44,7 +47,7 @@ impl Cache {
         self.entries().remove(key);
     }
 
-    fn entries(&self) -> MutexGuard<'_, HashMap<Key, (Time, Arc<dyn Any + Send + Sync>)>> {
+    fn entries(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -168,6 +168,9 @@ impl Update {
     }
 }
 
+type NameMap = Option<HashMap<String, String>>;
+type ValueMap = Option<HashMap<String, AttributeValue>>;
+
 /// The placeholders of one request.
 #[derive(Debug, Default)]
 pub(super) struct Names {
@@ -194,7 +197,7 @@ impl Names {
     }
 
     /// The two maps as the SDK wants them: absent when empty.
-    pub(super) fn finish(self) -> (Option<HashMap<String, String>>, Option<HashMap<String, AttributeValue>>) {
+    pub(super) fn finish(self) -> (NameMap, ValueMap) {
         let Self { names, values } = self;
         ((!names.is_empty()).then_some(names), (!values.is_empty()).then_some(values))
     }

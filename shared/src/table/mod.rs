@@ -124,17 +124,15 @@ impl Table {
 
     async fn get_item(&self, key: &Key, consistent: bool) -> Result<Option<Item>> {
         let call = self.0.meter.start("GetItem");
-        let output = self
+        let request = self
             .0
             .client
             .get_item()
             .table_name(&self.0.name)
             .set_key(Some(key.item()))
             .consistent_read(consistent)
-            .return_consumed_capacity(ReturnConsumedCapacity::Total)
-            .send()
-            .await
-            .map_err(unavailable)?;
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        let output = Box::pin(request.send()).await.map_err(unavailable)?;
         call.read(output.consumed_capacity());
         Ok(output.item)
     }
@@ -166,15 +164,13 @@ impl Table {
     async fn batch_get_once(&self, keys: Vec<Item>) -> Result<(Vec<Item>, Vec<Item>)> {
         let call = self.0.meter.start("BatchGetItem");
         let request = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true).build();
-        let mut output = self
+        let request = self
             .0
             .client
             .batch_get_item()
             .request_items(&self.0.name, request.map_err(Error::internal)?)
-            .return_consumed_capacity(ReturnConsumedCapacity::Total)
-            .send()
-            .await
-            .map_err(unavailable)?;
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        let mut output = Box::pin(request.send()).await.map_err(unavailable)?;
         call.read_all(output.consumed_capacity());
         let items = output.responses.as_mut().and_then(|by_table| by_table.remove(&self.0.name)).unwrap_or_default();
         let rest = output.unprocessed_keys.and_then(|mut by_table| by_table.remove(&self.0.name));

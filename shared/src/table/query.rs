@@ -143,7 +143,7 @@ impl Table {
         let to = names.value(AttributeValue::S(query.to.clone()));
         let (names, values) = names.finish();
         let call = self.0.meter.start("Query");
-        let output = self
+        let request = self
             .0
             .client
             .query()
@@ -156,10 +156,8 @@ impl Table {
             .consistent_read(index.is_none())
             .limit(i32::try_from(limit).unwrap_or(i32::MAX))
             .set_exclusive_start_key(start)
-            .return_consumed_capacity(ReturnConsumedCapacity::Total)
-            .send()
-            .await
-            .map_err(unavailable)?;
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        let output = Box::pin(request.send()).await.map_err(unavailable)?;
         call.read(output.consumed_capacity());
         Ok((output.items.unwrap_or_default(), output.last_evaluated_key))
     }

@@ -193,7 +193,7 @@ impl Table {
         let cond = cond.map(|cond| cond.render(&mut names));
         let (names, values) = names.finish();
         let call = self.0.meter.start("UpdateItem");
-        let sent = self
+        let request = self
             .0
             .client
             .update_item()
@@ -205,9 +205,8 @@ impl Table {
             .set_expression_attribute_values(values)
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(OnFailure::AllOld)
-            .return_consumed_capacity(ReturnConsumedCapacity::Total)
-            .send()
-            .await;
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        let sent = Box::pin(request.send()).await;
         self.0.cache.drop(&key);
         match sent {
             Ok(output) => {
@@ -247,7 +246,7 @@ impl Table {
         let cond = cond.map(|cond| cond.render(&mut names));
         let (names, values) = names.finish();
         let call = self.0.meter.start("PutItem");
-        let sent = self
+        let request = self
             .0
             .client
             .put_item()
@@ -257,9 +256,8 @@ impl Table {
             .set_expression_attribute_names(names)
             .set_expression_attribute_values(values)
             .return_values_on_condition_check_failure(OnFailure::AllOld)
-            .return_consumed_capacity(ReturnConsumedCapacity::Total)
-            .send()
-            .await;
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        let sent = Box::pin(request.send()).await;
         let error = match sent {
             Ok(output) => {
                 call.write(output.consumed_capacity());
@@ -289,7 +287,7 @@ impl Table {
         let cond = cond.map(|cond| cond.render(&mut names));
         let (names, values) = names.finish();
         let call = self.0.meter.start("DeleteItem");
-        let sent = self
+        let request = self
             .0
             .client
             .delete_item()
@@ -298,9 +296,8 @@ impl Table {
             .set_condition_expression(cond)
             .set_expression_attribute_names(names)
             .set_expression_attribute_values(values)
-            .return_consumed_capacity(ReturnConsumedCapacity::Total)
-            .send()
-            .await;
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        let sent = Box::pin(request.send()).await;
         match sent {
             Ok(output) => {
                 call.write(output.consumed_capacity());
@@ -320,14 +317,13 @@ impl Table {
             writes.iter().map(|write| self.sdk_write(write)).collect::<Result<_>>().map_err(Refusal::Error)?;
         for attempt in 0.. {
             let call = self.0.meter.start("TransactWriteItems");
-            let sent = self
+            let request = self
                 .0
                 .client
                 .transact_write_items()
                 .set_transact_items(Some(items.clone()))
-                .return_consumed_capacity(ReturnConsumedCapacity::Total)
-                .send()
-                .await;
+                .return_consumed_capacity(ReturnConsumedCapacity::Total);
+            let sent = Box::pin(request.send()).await;
             let error = match sent {
                 Ok(output) => {
                     call.write_all(output.consumed_capacity());

@@ -2,6 +2,7 @@
 
 mod chat;
 mod clock;
+mod stats;
 mod turn;
 mod usage;
 mod webhooks;

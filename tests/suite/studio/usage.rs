@@ -129,7 +129,7 @@ async fn a_claimed_run_is_not_claimed_again_before_its_deadline_except_by_force(
     assert_eq!(usage::batch(&test.app, true).await.unwrap().events, 5, "force ignores claims");
     // The queue lost everything: after the deadline the events are claimed again.
     for queue in shared::ports::queue::QueueName::ALL {
-        test.queue.take(*queue);
+        drop(test.queue.take(*queue));
     }
     test.clock.advance(Duration::from_secs(31 * 60));
     assert_eq!(usage::batch(&test.app, false).await.unwrap().events, 5);
