@@ -83,8 +83,7 @@ impl LazyModels {
             anthropic_version: self.config.anthropic_version.clone(),
             anthropic_api_key: self.secrets.get("anthropic_api_key").await?,
         };
-        let client = managed_client()?;
-        Ok(Models::new(config, client.clone(), client).with_egress(Arc::clone(&self.egress)))
+        Ok(Models::new(config, managed_client()?, Arc::clone(&self.egress)))
     }
 }
 

@@ -199,25 +199,15 @@ pub struct ModelsConfig {
 pub struct Models {
     config: ModelsConfig,
     managed: Client,
-    guarded: Client,
-    egress: Option<Arc<Egress>>,
+    egress: Arc<Egress>,
     backoff: Duration,
 }
 
 impl Models {
-    /// `managed` calls the configured base URLs, `guarded` those that a customer gave. A guarded client checks what a
-    /// name leads to, but dials an address that is written out without asking: unless the base URLs have passed
-    /// [`Egress::check_url`] just before, add [`Self::with_egress`].
+    /// `managed` calls the configured base URLs; those that a customer gave are called through `egress`.
     #[must_use]
-    pub fn new(config: ModelsConfig, managed: Client, guarded: Client) -> Self {
-        Self { config, managed, guarded, egress: None, backoff: call::BACKOFF }
-    }
-
-    /// Checks each customer's base URL at each call, and takes the client from `egress` that fits its scheme instead
-    /// of the one given.
-    #[must_use]
-    pub fn with_egress(self, egress: Arc<Egress>) -> Self {
-        Self { egress: Some(egress), ..self }
+    pub fn new(config: ModelsConfig, managed: Client, egress: Arc<Egress>) -> Self {
+        Self { config, managed, egress, backoff: call::BACKOFF }
     }
 
     /// Another first pause before a retry than half a second; it doubles with each one. Tests use zero.
@@ -236,7 +226,7 @@ impl Models {
         };
         if let Some(base_url) = &target.base_url {
             // Without a key of its own the server is asked without one: ours is for the configured server only.
-            let client = self.client_for(base_url)?;
+            let client = self.egress.guarded_client(&self.egress.check_url(base_url.as_str())?)?;
             return Ok(Route { client, base_url, key: target.api_key.as_ref() });
         }
         let base_url = base.ok_or_else(|| {
@@ -248,13 +238,6 @@ impl Models {
             Error::with_message(Code::NotConfigured, message)
         })?;
         Ok(Route { client: self.managed.clone(), base_url, key: Some(key) })
-    }
-
-    fn client_for(&self, base_url: &Url) -> Result<Client> {
-        match &self.egress {
-            Some(egress) => egress.guarded_client(&egress.check_url(base_url.as_str())?),
-            None => Ok(self.guarded.clone()),
-        }
     }
 }
 
