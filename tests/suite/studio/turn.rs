@@ -40,6 +40,14 @@ async fn a_plain_turn_costs_three_trips_and_at_most_twenty_write_units() {
     visitor.says("How long does delivery take?").await;
     let calls = test.app.table.meter().take();
     let writes: f64 = calls.iter().map(|call| call.write).sum();
+    let reads: f64 = calls.iter().map(|call| call.read).sum();
+    // Seen with `--nocapture`; docs/PERFORMANCE.md quotes it.
+    println!(
+        "a plain turn: {} trips, {} calls, {writes} write units, {reads} read units",
+        Meter::trips(&calls),
+        calls.len()
+    );
+    calls.iter().for_each(|call| println!("  {} writes {} reads {}", call.operation, call.write, call.read));
     assert!(Meter::trips(&calls) <= 3, "{calls:#?}");
     assert!(writes <= 20.0, "{writes} units: {calls:#?}");
     assert!(writes >= 10.0, "the engine counts: {calls:#?}");
