@@ -16,7 +16,7 @@ shared::ops! {
     /// Every plan, with what a message and a seat cost.
     GET "/api/billing/plans" => list_plans, [] Anyone "" PublicRead Any Known Unaudited Safe;
     /// How your account stands: plan, usage, limits.
-    GET "/api/billing/account" => find_account, [User Developer] Admin "billing:read" General Any Known Unaudited Safe;
+    GET "/api/billing/account" => find_account, [User Developer] Editor "billing:read" General Any Known Unaudited Safe;
 }
 
 /// The catalogue.
@@ -119,7 +119,7 @@ impl From<Standing> for AccountOut {
             status: standing.account.status,
             period_start: standing.period_start,
             period_end: standing.period_end,
-            messages_used_current_period: standing.allowance.used,
+            messages_used_current_period: standing.allowance.count(),
             messages_used_managed: standing.counts.managed,
             messages_used_byok: standing.counts.byok,
             messages_limit: standing.plan.included_messages,

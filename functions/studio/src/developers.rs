@@ -23,7 +23,7 @@ shared::ops! {
     /// What a developer has here: counts, event names, addresses.
     GET "/api/developers/overview" => developer_overview, [User Developer] Viewer "developers:read" General Any Known Unaudited Safe;
     /// List your keys, without their texts.
-    GET "/api/developers/api-keys" => list_api_keys, [User Developer] Viewer "keys:read" General Any Known Unaudited Safe;
+    GET "/api/developers/api-keys" => list_api_keys, [User Developer] Editor "keys:read" General Any Known Unaudited Safe;
     /// Make a key.
     ///
     /// The answer is the only place that shows it. Keys are made by people: a key cannot make another.
@@ -83,7 +83,7 @@ async fn developer_overview(State(app): State<App>, call: Call) -> Result<Json<O
         api_keys: keys.len(),
         webhooks: webhooks.len(),
         webhooks_active: webhooks.iter().filter(|webhook| webhook.is_active).count(),
-        messages_used_current_period: standing.allowance.used,
+        messages_used_current_period: standing.allowance.count(),
         events: DOCUMENTED.iter().map(|event| (*event).to_owned()).collect(),
     }))
 }

@@ -72,6 +72,7 @@ pub struct Detail {
 }
 
 const MAX_PROMPT: usize = 32_000;
+const MAX_SECRET: usize = 4_096;
 
 /// Makes an agent.
 ///
@@ -81,7 +82,7 @@ const MAX_PROMPT: usize = 32_000;
 pub async fn create(app: &App, caller: &Caller, command: &Create) -> Result<Draft<Detail>> {
     let workspace = store::workspace::get(&app.table, caller.workspace_id).await?;
     let mut checks = Checks::new();
-    let name = checks.required("name", command.changes.name.as_deref().unwrap_or_default(), 120);
+    let name = checks.name("name", command.changes.name.as_deref().unwrap_or_default(), 120);
     let tools: Vec<Builtin> = command.tools.iter().filter_map(|name| find_tool(&mut checks, "tools", name)).collect();
     let mut agent = new_agent(app, &workspace.body, name);
     let mut definition = Definition::default();
@@ -161,7 +162,7 @@ fn make_default(unit: &mut Unit, mut workspace: Versioned<Workspace>, agent: Id<
 
 fn apply(app: &App, checks: &mut Checks, agent: &mut Agent, definition: &mut Definition, changes: &Changes) {
     if let Some(name) = &changes.name {
-        agent.name = checks.required("name", name, 120);
+        agent.name = checks.name("name", name, 120);
     }
     if let Some(prompt) = &changes.system_prompt {
         definition.set_system_prompt(&checks.limited("system_prompt", prompt, MAX_PROMPT));
@@ -186,6 +187,11 @@ fn apply(app: &App, checks: &mut Checks, agent: &mut Agent, definition: &mut Def
         && let Err(error) = app.egress.check_url(url)
     {
         checks.fail("config.ai.base_url", "egress_refused", error.message());
+    }
+    for (name, change) in [("config.ai.api_key", &changes.ai_api_key), ("config.kapso.api_key", &changes.kapso_api_key)]
+    {
+        let fits = change.value().is_none_or(|secret| secret.expose().len() <= MAX_SECRET);
+        checks.ensure(fits, name, "too_long", &format!("{name} may have {MAX_SECRET} bytes"));
     }
     agent.enabled = changes.enabled.unwrap_or(agent.enabled);
     if let Some(widget) = &changes.widget {
@@ -323,7 +329,12 @@ pub async fn change(app: &App, caller: &Caller, agent: Id<Agent>, changes: &Chan
     apply(app, &mut checks, &mut editing.agent.body, &mut editing.definition, changes);
     checks.finish()?;
     let mut unit = Unit::new();
-    let secrets = put_secrets(app, &mut unit, &mut editing.agent.body, changes).await?;
+    // A key is for the server that it was given for: a new address without the key again loses it.
+    let mut changes = changes.clone();
+    if changes.ai_base_url.is_present() && !changes.ai_api_key.is_present() && editing.agent.body.has_ai_key {
+        changes.ai_api_key = Patch::Clear;
+    }
+    let secrets = put_secrets(app, &mut unit, &mut editing.agent.body, &changes).await?;
     if changes.ai_api_key.is_present() {
         editing.ai_key = secrets.ai_key;
     }
@@ -397,6 +408,10 @@ pub async fn attach_tool(
     let is_new = known.is_none();
     let mut binding = known.unwrap_or_else(|| new_binding(app, tool, Map::new()));
     if let Some(config) = config {
+        // Secret headers are for the hosts that they were given for.
+        if headers.is_none() && config.get("allowed_hosts") != binding.config.get("allowed_hosts") {
+            binding.secrets = None;
+        }
         binding.config = config;
     }
     if let Some(headers) = headers {

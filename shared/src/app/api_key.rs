@@ -41,7 +41,7 @@ const PREFIX_CHARS: usize = 12;
 /// `validation_error`, `api_key.limit_reached`, `forbidden` for callers without a user.
 pub async fn mint(app: &App, caller: &Caller, command: &Mint) -> Result<Draft<Minted>> {
     let mut checks = Checks::new();
-    let name = checks.required("name", &command.name, 60);
+    let name = checks.name("name", &command.name, 60);
     let scopes = scopes(&mut checks, command.scopes.as_deref());
     let lasts = command.expires_at.is_none_or(|at| at > app.now());
     checks.ensure(lasts, "expires_at", "in_the_past", "expires_at must be in the future");
@@ -83,7 +83,10 @@ fn scopes(checks: &mut Checks, wanted: Option<&[String]>) -> Vec<String> {
     let known = |scope: &String| DEVELOPER_SCOPES.contains(&scope.as_str());
     let message = format!("scopes may hold {}", DEVELOPER_SCOPES.join(", "));
     checks.ensure(!wanted.is_empty() && wanted.iter().all(known), "scopes", "unknown_scope", &message);
-    wanted.to_vec()
+    let mut scopes = wanted.to_vec();
+    scopes.sort_unstable();
+    scopes.dedup();
+    scopes
 }
 
 /// The keys of the caller's workspace, newest first.

@@ -275,6 +275,13 @@ pub async fn ensure_superadmin(app: &App, email: &str, password: &Secret) -> Res
         Some(user) => user,
         None => app.complete(register(app, &command).await?).await?.user,
     };
+    let is_same = password::verify(Some(user.password_hash.clone()), password).await?;
+    if !is_same || user.staff_role.is_none() {
+        // Whoever logged in before, with another password or as somebody else, does not become the operator.
+        let mut unit = Unit::new();
+        store::session::delete_all(&app.table, &mut unit, user.id).await?;
+        app.table.commit(unit).await?;
+    }
     user.password_hash = password::hash(&app.rng, password).await?;
     user.staff_role = Some(crate::domain::user::StaffRole::Superadmin);
     user.email_verified = true;

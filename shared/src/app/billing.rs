@@ -35,7 +35,7 @@ impl Standing {
     #[must_use]
     pub fn free_messages_remaining(&self) -> Option<u64> {
         match self.plan.period {
-            Period::Once => Some(self.plan.included_messages.saturating_sub(self.allowance.used)),
+            Period::Once => Some(self.plan.included_messages.saturating_sub(self.allowance.count())),
             Period::Month => None,
         }
     }

@@ -3,17 +3,19 @@
 use super::conversation::silence_timer;
 use super::{App, deliver};
 use crate::domain::conversation::{ConversationStatus, SILENCE};
-use crate::domain::{Conversation, Workspace};
+use crate::domain::{Conversation, Delivery, Workspace};
 use crate::events::emit;
-use crate::kernel::{Code, Id, Result};
+use crate::kernel::{Code, Error, Id, Result};
 use crate::ports::queue::{Outgoing, QueueName};
 use crate::store;
 use crate::store::keys::SHARDS;
 use crate::store::timer::{Task, Timer};
-use crate::table::{Cond, Refusal, Unit};
+use crate::table::{Cond, Refusal, Unit, Versioned};
 
 /// How many things one tick does in a shard; the rest waits for the next tick.
 const PER_SHARD: usize = 100;
+/// How long a queued attempt may take to be made before it is queued again.
+const REQUEUE: std::time::Duration = std::time::Duration::from_secs(5 * 60);
 
 /// What a tick did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,18 +32,45 @@ pub struct Ticked {
 /// When the table or the queue cannot be reached.
 pub async fn tick(app: &App) -> Result<Ticked> {
     let mut ticked = Ticked::default();
+    let mut failure = None;
     for shard in 0..SHARDS {
         for timer in store::timer::due(&app.table, shard, app.now(), PER_SHARD).await? {
             let Task::CloseSilent { workspace_id, conversation_id } = timer.task;
-            ticked.closed += usize::from(close_if_silent(app, &timer, workspace_id, conversation_id).await?);
+            match close_if_silent(app, &timer, workspace_id, conversation_id).await {
+                Ok(closed) => ticked.closed += usize::from(closed),
+                Err(error) => note(&mut failure, "a timer failed", error),
+            }
         }
-        for delivery in store::webhook::due(&app.table, shard, app.now(), PER_SHARD).await? {
-            let task = Outgoing::now(deliver::Task::attempt(&delivery).to_json()?);
-            app.queue.send(QueueName::Deliver, vec![task]).await?;
-            ticked.queued += 1;
+        for found in store::webhook::due(&app.table, shard, app.now(), PER_SHARD).await? {
+            match queue_attempt(app, found).await {
+                Ok(()) => ticked.queued += 1,
+                Err(error) => note(&mut failure, "a due delivery was not queued", error),
+            }
         }
     }
-    Ok(ticked)
+    // One that fails must not keep back the others; the tick as a whole is seen to have failed.
+    failure.map_or(Ok(ticked), Err)
+}
+
+fn note(failure: &mut Option<Error>, what: &str, error: Error) {
+    tracing::error!(%error, what);
+    failure.get_or_insert(error);
+}
+
+/// Queues the attempt that a delivery waits for, and moves it on among the due ones, so that the next tick does not
+/// queue it again while the queue is long.
+async fn queue_attempt(app: &App, found: Versioned<Delivery>) -> Result<()> {
+    let Versioned { body: mut delivery, v } = found;
+    let task = Outgoing::now(deliver::Task::attempt(&delivery).to_json()?);
+    app.queue.send(QueueName::Deliver, vec![task]).await?;
+    delivery.next_at = Some(app.now() + REQUEUE);
+    let mut unit = Unit::new();
+    store::webhook::replace_delivery(&mut unit, &delivery, v)?;
+    match app.table.commit(unit).await {
+        // The worker was faster.
+        Ok(()) | Err(Refusal::Conditions(_)) => Ok(()),
+        Err(Refusal::Error(error)) => Err(error),
+    }
 }
 
 /// Closes a conversation that has been silent, or looks again when it would be. Says whether it was closed.

@@ -12,10 +12,12 @@ use crate::events::emit;
 use crate::kernel::{Cursor, Error, Id, Limit, Page, Result};
 use crate::store;
 use crate::store::conversation::Thread;
-use crate::table::{Cond, Unit};
+use crate::table::{Cond, Unit, Update};
 
 /// How many messages a conversation's detail shows.
 const DETAIL_MESSAGES: usize = 200;
+/// How much text they may have together; a function's answer may have 6 MB.
+const DETAIL_BYTES: usize = 3 * 1024 * 1024;
 
 /// A page of an agent's conversations, the most recently active first.
 ///
@@ -38,7 +40,17 @@ pub async fn list(
 /// `not_found` when the workspace has no such conversation with that agent.
 pub async fn detail(app: &App, caller: &Caller, agent: Id<Agent>, id: Id<Conversation>) -> Result<Thread> {
     let thread = store::conversation::thread(&app.table, caller.workspace_id, id, DETAIL_MESSAGES).await?;
-    thread.filter(|thread| thread.head.agent_id == agent).ok_or_else(Error::not_found)
+    let mut thread = thread.filter(|thread| thread.head.agent_id == agent).ok_or_else(Error::not_found)?;
+    // The newest that fit one answer: long messages must not make a conversation unreadable.
+    let mut room = DETAIL_BYTES;
+    let fit = thread.messages.iter().rev().take_while(|message| {
+        let fits = message.content.len() <= room;
+        room = room.saturating_sub(message.content.len());
+        fits
+    });
+    let surplus = thread.messages.len() - fit.count();
+    thread.messages.drain(..surplus);
+    Ok(thread)
 }
 
 async fn head(app: &App, caller: &Caller, agent: Id<Agent>, id: Id<Conversation>) -> Result<Conversation> {
@@ -60,9 +72,27 @@ pub async fn set_paused(
     let mut head = head(app, caller, agent, id).await?;
     let by = caller.user_id.filter(|_| paused);
     let mut unit = Unit::new();
-    store::conversation::set_paused(&mut unit, &head, paused, by);
+    // Without its lease a turn in flight commits nothing, even if the conversation is handed back before it ends.
+    let update = Update::new(store::keys::conversation(head.workspace_id, head.id))
+        .set("ai_paused", paused)
+        .set("paused_by", by)
+        .remove("turn");
+    let update = if paused { reopen(app, &mut unit, &mut head, update)? } else { update };
+    store::conversation::update_head(&mut unit, update, Cond::existing());
     (head.ai_paused, head.paused_by) = (paused, by);
     Ok(Draft::new(unit, head))
+}
+
+/// What a person does in a closed conversation opens it, so that the visitor's next message finds the person there.
+fn reopen(app: &App, unit: &mut Unit, head: &mut Conversation, update: Update) -> Result<Update> {
+    if head.status == ConversationStatus::Open {
+        return Ok(update);
+    }
+    let now = app.now();
+    store::timer::set(unit, &silence_timer(head, now))?;
+    (head.status, head.closed_at) = (ConversationStatus::Open, None);
+    let update = store::conversation::list_at(update, head, ConversationStatus::Open, now);
+    Ok(update.set("status", ConversationStatus::Open).set("last_message_at", now).remove("closed_at"))
 }
 
 /// Answers as a person, which takes the conversation over.
@@ -94,7 +124,7 @@ pub async fn answer_as_operator(
     let mut unit = Unit::new();
     store::conversation::add_message(&mut unit, head.workspace_id, &message)?;
     let update = store::conversation::touch(&head, &message.content, now);
-    let update = update.set("ai_paused", true).set("paused_by", caller.user_id);
+    let update = update.set("ai_paused", true).set("paused_by", caller.user_id).remove("turn");
     let update = match head.status {
         ConversationStatus::Open => update,
         ConversationStatus::Closed => {

@@ -21,6 +21,8 @@ use crate::table::{Refusal, Unit, Versioned};
 const CLAIM: Duration = Duration::from_secs(60);
 /// How much of an answer is read.
 const MAX_ANSWER: usize = 16 * 1024;
+/// How many of the last attempts are kept.
+const KEPT_ATTEMPTS: usize = 24;
 /// How much of an answer is kept.
 const KEPT_ANSWER: usize = 1_024;
 
@@ -103,14 +105,14 @@ pub async fn run(app: &App, task: &Task) -> Result<()> {
             None => Ok(()),
         },
         Task::Attempt { workspace_id, webhook_id, event_id, attempt: number } => {
-            let Some(webhook) = endpoint(app, *workspace_id, *webhook_id).await? else { return Ok(()) };
             let found = store::webhook::delivery(&app.table, *workspace_id, *webhook_id, *event_id).await?;
-            match found {
-                Some(found) => match claim(app, found, *number).await? {
+            let Some(found) = found else { return Ok(()) };
+            match endpoint(app, *workspace_id, *webhook_id).await? {
+                Some(webhook) => match claim(app, found, *number).await? {
                     Some(delivery) => attempt(app, &webhook, delivery).await,
                     None => Ok(()),
                 },
-                None => Ok(()),
+                None => give_up(app, found).await,
             }
         }
     }
@@ -122,6 +124,23 @@ async fn endpoint(app: &App, workspace: Id<Workspace>, webhook: Id<Webhook>) -> 
         Ok(found) => Ok(Some(found.body).filter(|webhook| webhook.is_active)),
         Err(error) if error.code() == Code::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// Ends a delivery whose endpoint is gone or switched off: it must not wait among the due ones for ever. It can be
+/// retried by hand when the endpoint is back.
+async fn give_up(app: &App, found: Versioned<Delivery>) -> Result<()> {
+    let mut delivery = found.body;
+    if delivery.status != DeliveryStatus::Pending {
+        return Ok(());
+    }
+    delivery.status = DeliveryStatus::Failed;
+    (delivery.next_at, delivery.claimed_until, delivery.updated_at) = (None, 0, app.now());
+    let mut unit = Unit::new();
+    store::webhook::replace_delivery(&mut unit, &delivery, found.v)?;
+    match app.table.commit(unit).await {
+        Ok(()) | Err(Refusal::Conditions(_)) => Ok(()),
+        Err(Refusal::Error(error)) => Err(error),
     }
 }
 
@@ -192,6 +211,9 @@ async fn attempt(app: &App, webhook: &Webhook, claimed: Versioned<Delivery>) -> 
     let wait = if gone { None } else { wait(app, &delivery, attempted.retry_after) };
     let succeeded = attempted.succeeded();
     delivery.attempts.push(attempted.attempt);
+    // Retried by hand again and again, it must still fit its item.
+    let surplus = delivery.attempts.len().saturating_sub(KEPT_ATTEMPTS);
+    delivery.attempts.drain(..surplus);
     delivery.claimed_until = 0;
     delivery.updated_at = now;
     (delivery.status, delivery.next_at) = match (succeeded, wait) {

@@ -38,6 +38,7 @@ pub async fn mail_owner(app: &App, event: &Event) -> Result<()> {
         other => other?,
     };
     let (subject, wish) = wish(app, event, &head).await?;
+    let subject = subject.replace(char::is_control, " ");
     let text = format!(
         "{wish}\n\nAgent: {}\nConversation: {}\nLast message: {}\n\nAnswer at {}/dashboard\n",
         head.agent_name,

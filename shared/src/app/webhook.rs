@@ -45,7 +45,7 @@ const SECRET_PREFIX_CHARS: usize = 12;
 /// `validation_error`, `webhook.limit_reached`.
 pub async fn create(app: &App, caller: &Caller, command: &Changes) -> Result<Draft<Created>> {
     let mut checks = Checks::new();
-    let name = checks.required("name", command.name.as_deref().unwrap_or_default(), 120);
+    let name = checks.name("name", command.name.as_deref().unwrap_or_default(), 120);
     let url = check_url(app, &mut checks, command.url.as_deref().unwrap_or_default());
     let events = check_events(&mut checks, command.events.clone().flatten());
     checks.finish()?;
@@ -111,7 +111,7 @@ pub async fn change(app: &App, caller: &Caller, webhook: Id<Webhook>, changes: &
     let (mut webhook, v) = (found.body, found.v);
     let mut checks = Checks::new();
     if let Some(name) = &changes.name {
-        webhook.name = checks.required("name", name, 120);
+        webhook.name = checks.name("name", name, 120);
     }
     if let Some(url) = &changes.url {
         webhook.url = check_url(app, &mut checks, url);

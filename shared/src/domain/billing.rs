@@ -109,10 +109,18 @@ impl BillingAccount {
 /// What was used of an allowance in one period: the gate, not the bill. Usage events are the bill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Allowance {
-    /// Messages answered or being answered.
+    /// Messages answered or being answered. Signed, since what is given back twice by a repeated write must still read.
     #[serde(default)]
-    pub used: u64,
+    pub used: i64,
     /// What messages beyond the included ones cost.
     #[serde(default)]
     pub overage: MicroDollars,
+}
+
+impl Allowance {
+    /// Messages used, for people.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        u64::try_from(self.used).unwrap_or(0)
+    }
 }

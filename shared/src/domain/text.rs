@@ -2,6 +2,9 @@
 
 use crate::kernel::{Error, Field, Result};
 
+/// How many wrong fields an answer names.
+const MAX_FIELDS: usize = 20;
+
 /// Collects what is wrong with a request.
 #[derive(Debug, Default)]
 pub struct Checks(Vec<Field>);
@@ -15,6 +18,10 @@ impl Checks {
 
     /// Notes a wrong field.
     pub fn fail(&mut self, name: &str, code: &'static str, message: impl Into<String>) {
+        // A caller can send more wrong things than an answer can hold.
+        if self.0.len() == MAX_FIELDS {
+            return;
+        }
         self.0.push(Field { name: name.into(), code, message: message.into() });
     }
 
@@ -30,6 +37,12 @@ impl Checks {
         let text = text.trim();
         self.ensure(!text.is_empty(), name, "required", &format!("{name} must not be empty"));
         self.limited(name, text, max)
+    }
+
+    /// A name: as [`Self::required`], in one line, since it stands in subjects, logs and titles.
+    pub fn name(&mut self, name: &str, text: &str, max: usize) -> String {
+        self.ensure(!text.trim().contains(['\n', '\r']), name, "several_lines", &format!("{name} must be one line"));
+        self.required(name, text, max)
     }
 
     /// A text of at most `max` characters; the text itself, unchanged.

@@ -21,7 +21,7 @@ use crate::table::{Key, Unit};
 /// How often a command is run again because somebody else wrote at the same time, or an id was taken by chance.
 const TRIES: u32 = 4;
 /// The largest answer that is kept for a repeat.
-const MAX_KEPT: usize = 64 * 1024;
+const MAX_KEPT: usize = 256 * 1024;
 
 /// What the gate found out about a request.
 #[derive(Debug, Clone)]
@@ -113,7 +113,10 @@ impl Context {
         Fut: Future<Output = Result<Draft<T>>>,
     {
         for tries_left in (0..TRIES).rev() {
-            let Draft { mut unit, value, then } = command().await?;
+            let Draft { mut unit, value, then } = match command().await {
+                Ok(draft) => draft,
+                Err(error) => return self.replayed(app).await?.ok_or(error),
+            };
             let body =
                 if STATUS == 204 { Vec::new() } else { serde_json::to_vec(&wire(value)).map_err(Error::internal)? };
             self.add_audit(app, &mut unit)?;
@@ -134,6 +137,15 @@ impl Context {
             }
         }
         Err(Error::new(Code::ConcurrentChange))
+    }
+
+    /// The answer to the same command, if it was carried out while this one was being prepared: what fails now because
+    /// it is done already (a second delete) is then no failure.
+    async fn replayed<W, const STATUS: u16>(&self, app: &App) -> Result<Option<Reply<W, STATUS>>> {
+        match &self.idempotent {
+            Some(idempotent) => replay(app, idempotent).await,
+            None => Ok(None),
+        }
     }
 
     fn add_audit(&self, app: &App, unit: &mut Unit) -> Result<()> {

@@ -61,7 +61,7 @@ async fn pass(gate: &Gate, request: Request) -> Result<Passed> {
         let caller = caller.filter(|caller| op.credentials.contains(&caller.credential));
         Some(caller.ok_or_else(|| Error::new(Code::Unauthenticated))?)
     };
-    let subject = caller.as_ref().map_or_else(|| address.to_string(), Caller::actor);
+    let subject = caller.as_ref().map_or_else(|| network(address).to_string(), Caller::actor);
     let standing = app.count_call(op.rate, &subject).await?;
     let plan = match (op.plan, &caller) {
         (PlanGate::Paid, Some(caller)) => {
@@ -81,6 +81,17 @@ async fn pass(gate: &Gate, request: Request) -> Result<Passed> {
     let path = parts.uri.path().to_owned();
     parts.extensions.insert(Context { op, caller, address, path, request_id, idempotent });
     Ok(Passed::On(Box::new(Request::from_parts(parts, body)), Some(standing)))
+}
+
+/// Whose address it is: one IPv6 customer has a /64, and must not be many callers.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => IpAddr::V4(v4),
+            None => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
+        },
+    }
 }
 
 /// Reads the `Idempotency-Key` of a command, with the hash of what is asked.

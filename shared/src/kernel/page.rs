@@ -71,7 +71,7 @@ impl Cursor {
     /// `validation_error` on `cursor` when the text is not ours or belongs to another list.
     pub fn decode(list: &str, text: &str) -> Result<Self> {
         let bad = || Error::field("cursor", "invalid_cursor", "cursor must be the next_cursor of this list, unchanged");
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad())?;
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok().filter(|bytes| bytes.len() <= 600).ok_or_else(bad)?;
         let inner = String::from_utf8(bytes).map_err(|_| bad())?;
         let mut parts = inner.splitn(3, '\n');
         match (parts.next(), parts.next(), parts.next()) {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::keys;
 use crate::domain::agent::{Definition, PublicAlias, SecretField, Snapshot, StoredSecret, ToolBinding};
+use crate::domain::slug::is_public_slug;
 use crate::domain::tool::Builtin;
 use crate::domain::{Agent, BillingAccount, Workspace};
 use crate::kernel::secret::Sealed;
@@ -192,13 +193,13 @@ pub async fn snapshot(table: &Table, workspace: Id<Workspace>, agent: Id<Agent>)
     table.get_cached(&keys::live(workspace, agent)).await
 }
 
-/// Takes a public slug; the unit fails with `slug.taken` when somebody has it.
+/// Takes a public slug that was minted; when somebody took it meanwhile, the command is run again with another.
 ///
 /// # Errors
 /// When it does not serialise.
 pub fn create_public_slug(unit: &mut Unit, slug: &str, alias: PublicAlias) -> Result<()> {
     let row = Row::new(keys::public_slug(slug), "public_slug", &alias)?;
-    unit.create(row, Error::new(Code::SlugTaken));
+    unit.create_fresh(row);
     Ok(())
 }
 
@@ -207,6 +208,10 @@ pub fn create_public_slug(unit: &mut Unit, slug: &str, alias: PublicAlias) -> Re
 /// # Errors
 /// When the table cannot be read.
 pub async fn public_alias(table: &Table, slug: &str) -> Result<Option<Arc<PublicAlias>>> {
+    // Whatever else stands in a path is no slug, and may be longer than a key can be.
+    if !is_public_slug(slug) {
+        return Ok(None);
+    }
     table.get_cached(&keys::public_slug(slug)).await
 }
 

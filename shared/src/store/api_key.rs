@@ -37,7 +37,7 @@ pub async fn lookup(table: &Table, hash: &str, now: Time) -> Result<Option<Arc<K
 /// When the table cannot be read.
 pub async fn list(table: &Table, workspace: Id<Workspace>, kind: KeyKind) -> Result<Vec<ApiKey>> {
     let query = Query::prefix(Index::Main, keys::workspace_pk(workspace), &keys::api_key_prefix(kind));
-    table.all(&query, MAX_KEYS * 2).await?.into_iter().map(decode).collect()
+    table.all(&query, MAX_KEYS * 20).await?.into_iter().map(decode).collect()
 }
 
 /// One key.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::keys;
 use crate::domain::conversation::{ConversationStatus, Turn};
 use crate::domain::text::shorten;
-use crate::domain::{Agent, Conversation, Message, User, Workspace};
+use crate::domain::{Agent, Conversation, Message, Workspace};
 use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Result, Time};
 use crate::table::{Cond, Index, Query, Row, Table, Unit, Update, decode};
 
@@ -143,12 +143,6 @@ pub fn turn_is_free(now: Time) -> Cond {
 #[must_use]
 pub fn turn_is(turn: &Turn) -> Cond {
     Cond::eq("turn.id", &turn.id)
-}
-
-/// Sets or lifts a takeover.
-pub fn set_paused(unit: &mut Unit, head: &Conversation, paused: bool, by: Option<Id<User>>) {
-    let update = Update::new(keys::conversation(head.workspace_id, head.id)).set("ai_paused", paused);
-    update_head(unit, update.set("paused_by", by), Cond::existing());
 }
 
 /// A page of an agent's conversations, the most recently active first.

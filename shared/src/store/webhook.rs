@@ -49,7 +49,8 @@ pub async fn get(table: &Table, workspace: Id<Workspace>, webhook: Id<Webhook>) 
 /// When the table cannot be read.
 pub async fn all(table: &Table, workspace: Id<Workspace>) -> Result<Vec<Webhook>> {
     let query = Query::prefix(Index::Main, keys::workspace_pk(workspace), keys::WEBHOOK);
-    table.all(&query, MAX_WEBHOOKS * 2).await?.into_iter().map(decode).collect()
+    // Creations at the same time may each see room: the limit is for people, this bound for the table.
+    table.all(&query, MAX_WEBHOOKS * 50).await?.into_iter().map(decode).collect()
 }
 
 /// Notes on the endpoint how the last attempt went; an endpoint that is gone stays gone.
@@ -57,7 +58,7 @@ pub async fn all(table: &Table, workspace: Id<Workspace>) -> Result<Vec<Webhook>
 /// # Errors
 /// When the table cannot be written.
 pub async fn note_attempt(table: &Table, delivery: &Delivery, disable: Option<&str>, now: Time) -> Result<()> {
-    let update = Update::new(keys::webhook(delivery.workspace_id, delivery.webhook_id))
+    let update = Update::beside(keys::webhook(delivery.workspace_id, delivery.webhook_id))
         .set("last_delivery_at", now)
         .set("last_delivery_status", delivery.status);
     let update = match disable {
@@ -146,8 +147,8 @@ pub async fn deliveries(
 ///
 /// # Errors
 /// When the table cannot be read.
-pub async fn due(table: &Table, shard: u8, now: Time, limit: usize) -> Result<Vec<Delivery>> {
+pub async fn due(table: &Table, shard: u8, now: Time, limit: usize) -> Result<Vec<Versioned<Delivery>>> {
     let until = format!("{}~", keys::moment(now));
     let query = Query::between(Index::Gsi2, keys::due_deliveries(shard), "0", until);
-    table.query(&query, limit).await?.items.into_iter().map(decode).collect()
+    table.query(&query, limit).await?.items.into_iter().map(decode_versioned).collect()
 }

@@ -12,13 +12,13 @@ struct SlugGuard {
     workspace_id: Id<Workspace>,
 }
 
-/// Adds a new workspace; the unit fails with `slug.taken` when the slug is.
+/// Adds a new workspace. When its minted slug was taken meanwhile, the command is run again with another.
 ///
 /// # Errors
 /// When it does not serialise.
 pub fn create(unit: &mut Unit, workspace: &Workspace) -> Result<()> {
     let guard = SlugGuard { workspace_id: workspace.id };
-    unit.create(Row::new(keys::workspace_slug(&workspace.slug), "slug_guard", &guard)?, Error::new(Code::SlugTaken));
+    unit.create_fresh(Row::new(keys::workspace_slug(&workspace.slug), "slug_guard", &guard)?);
     unit.create_fresh(Row::new(keys::workspace(workspace.id), "workspace", workspace)?);
     Ok(())
 }

@@ -111,6 +111,12 @@ impl Update {
         Self { key, changes: vec![Change::Add("v", value(1))] }
     }
 
+    /// As [`Self::new`], for fields that no optimistic write is about: the version stays.
+    #[must_use]
+    pub const fn beside(key: Key) -> Self {
+        Self { key, changes: Vec::new() }
+    }
+
     /// Sets a field; `None` removes it.
     #[must_use]
     pub fn set(self, path: &'static str, to: impl Serialize) -> Self {

@@ -90,19 +90,11 @@ impl Table {
     /// # Errors
     /// `unavailable` when the table cannot be reached, `internal_error` when the item cannot be read as a `T`.
     pub async fn get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>> {
-        self.get_item(key, true).await?.map(decode).transpose()
+        self.get_item(key).await?.map(decode).transpose()
     }
 
-    /// As [`Self::get`] at half the price; may be a moment old. For hot items that are cached anyway.
-    ///
-    /// # Errors
-    /// As [`Self::get`].
-    pub async fn get_eventual<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>> {
-        self.get_item(key, false).await?.map(decode).transpose()
-    }
-
-    /// As [`Self::get_eventual`], kept in this process for up to 5 seconds. A write through this handle drops what is
-    /// kept, so a process sees its own changes at once. For the few items that nearly every request reads.
+    /// As [`Self::get`], kept in this process for up to 5 seconds. A write through this handle drops what is kept, so a
+    /// process sees its own changes at once. For the few items that nearly every request reads.
     ///
     /// # Errors
     /// As [`Self::get`].
@@ -110,7 +102,7 @@ impl Table {
         if let Some(kept) = self.0.cache.get(key) {
             return Ok(Some(kept));
         }
-        let found = self.get_item(key, false).await?.map(decode).transpose()?;
+        let found = self.get_item(key).await?.map(decode).transpose()?;
         Ok(found.map(|body| self.0.cache.put(key.clone(), body)))
     }
 
@@ -119,10 +111,10 @@ impl Table {
     /// # Errors
     /// As [`Self::get`].
     pub async fn get_versioned<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<Versioned<T>>> {
-        self.get_item(key, true).await?.map(decode_versioned).transpose()
+        self.get_item(key).await?.map(decode_versioned).transpose()
     }
 
-    async fn get_item(&self, key: &Key, consistent: bool) -> Result<Option<Item>> {
+    async fn get_item(&self, key: &Key) -> Result<Option<Item>> {
         let call = self.0.meter.start("GetItem");
         let request = self
             .0
@@ -130,7 +122,7 @@ impl Table {
             .get_item()
             .table_name(&self.0.name)
             .set_key(Some(key.item()))
-            .consistent_read(consistent)
+            .consistent_read(true)
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
         let output = Box::pin(request.send()).await.map_err(unavailable)?;
         call.read(output.consumed_capacity());

@@ -72,12 +72,11 @@ impl Query {
     #[must_use]
     pub fn after(mut self, position: Option<&Cursor>) -> Self {
         if let Some(cursor) = position {
+            // A position outside the run (a forged cursor) must not widen it, nor turn it around.
+            let position = cursor.position.as_str().clamp(self.from.as_str(), self.to.as_str()).to_owned();
             let bound = if self.newest_first { &mut self.to } else { &mut self.from };
-            // A position outside the run (a forged cursor) must not widen it.
-            if (self.newest_first && cursor.position < *bound) || (!self.newest_first && cursor.position > *bound) {
-                bound.clone_from(&cursor.position);
-                self.after = Some(cursor.position.clone());
-            }
+            bound.clone_from(&position);
+            self.after = Some(position);
         }
         self
     }

@@ -33,7 +33,7 @@ pub(super) async fn take(app: &App, scene: &Scene) -> Result<Charge> {
     if let Some(allowance) =
         store::billing::take_included(&app.table, account.id, &period, plan.included_messages).await?
     {
-        let left = plan.included_messages.saturating_sub(allowance.used);
+        let left = plan.included_messages.saturating_sub(allowance.count());
         let free_remaining = (plan.period == Period::Once).then_some(left);
         return Ok(Charge { period, overage: 0, free_remaining });
     }
