@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use shared::app::{App, conversation, lead};
 use shared::domain::conversation::{Channel, ConversationStatus};
 use shared::domain::lead::{LeadSource, LeadStatus};
-use shared::domain::message::Author;
+use shared::domain::message::{Author, ToolUse};
 use shared::domain::{Agent, Conversation, Lead, Message, User};
 use shared::http::{Call, Created, Done, Json, Path, Query};
 use shared::kernel::{Id, Int, Result, Time};
@@ -112,7 +112,8 @@ impl From<Message> for MessageOut {
             meta["tokens_in"] = json!(reply.tokens_in);
             meta["tokens_out"] = json!(reply.tokens_out);
             meta["response_ms"] = json!(reply.response_ms);
-            meta["tool_calls"] = json!(reply.tool_calls);
+            let call = |call: &ToolUse| json!({"name": call.name, "arguments": call.arguments, "ok": call.ok});
+            meta["tool_calls"] = reply.tool_calls.iter().map(call).collect();
             meta["answers"] = json!(reply.answers.iter().map(|id| id.int()).collect::<Vec<_>>());
         }
         Self {

@@ -18,7 +18,10 @@ pub async fn studio(app: &App, event: &Event, name: &str) -> Result<String> {
         kind::MESSAGE_INBOUND | kind::MESSAGE_REPLY => message(app, event).await?,
         kind::LEAD_CAPTURED => lead(app, event).await?,
         kind::TOOL_CALLED => tool(app, event).await?,
-        kind::CUSTOM => event.data.get("payload").cloned().unwrap_or_default(),
+        kind::CUSTOM => {
+            let text = event.data.get("payload").and_then(Value::as_str).unwrap_or("{}");
+            serde_json::from_str(text).unwrap_or_default()
+        }
         kind::HANDOFF_REQUESTED | kind::CONVERSATION_CLOSED => with_int(event, "conversation", "conversation_id"),
         _ => with_agent(event),
     };
@@ -92,7 +95,7 @@ async fn tool(app: &App, event: &Event) -> Result<Value> {
     }
     if let Value::Object(data) = &mut data {
         data.remove("message");
-        data.remove("index");
+        data.remove("call");
     }
     Ok(data)
 }
@@ -103,8 +106,8 @@ async fn tool(app: &App, event: &Event) -> Result<Value> {
 /// When the table cannot be read.
 pub async fn tool_call(app: &App, event: &Event) -> Result<Option<store::tool_call::ToolResult>> {
     let ids = (event.id_in::<Conversation>("conversation"), event.id_in::<Message>("message"));
-    let index = event.data.get("index").and_then(Value::as_u64).and_then(|index| u32::try_from(index).ok());
-    let ((Some(conversation), Some(message)), Some(index)) = (ids, index) else { return Ok(None) };
-    let key = store::tool_call::key(event.workspace_id, conversation, message, index);
+    let call = event.data.get("call").and_then(Value::as_str);
+    let ((Some(conversation), Some(message)), Some(call)) = (ids, call) else { return Ok(None) };
+    let key = store::tool_call::key(event.workspace_id, conversation, message, call);
     store::tool_call::get(&app.table, &key).await
 }

@@ -70,10 +70,6 @@ pub struct Turn {
     pub id: String,
     /// Until when it holds the conversation, in milliseconds since 1970, so that the table can compare it.
     pub until: i64,
-    /// The allowance period that was charged, to be given back if the turn never commits.
-    pub period: String,
-    /// What the charge was beyond the included messages, in micro-dollars; 0 when it was included.
-    pub overage: i64,
 }
 
 /// Where the visitor writes.

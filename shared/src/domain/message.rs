@@ -82,6 +82,7 @@ pub struct ToolUse {
     /// Which tool.
     pub name: String,
     /// With what.
+    #[serde(with = "crate::kernel::json_text")]
     pub arguments: Value,
     /// Whether it worked.
     pub ok: bool,

@@ -121,8 +121,8 @@ impl<'a> Catalog<'a> {
 
     /// A tool call ended. Its arguments lie in the stored result; the event names the call only.
     #[must_use]
-    pub fn tool_called(&self, head: &Conversation, message: Id<Message>, index: u32, tool: &str, ok: bool) -> Event {
-        let data = json!({"conversation": head.id, "message": message, "index": index, "tool": tool, "ok": ok});
+    pub fn tool_called(&self, head: &Conversation, message: Id<Message>, call: &str, tool: &str, ok: bool) -> Event {
+        let data = json!({"conversation": head.id, "message": message, "call": call, "tool": tool, "ok": ok});
         self.event(kind::TOOL_CALLED, head.workspace_id, Some(head.agent_id), data)
     }
 
@@ -133,7 +133,8 @@ impl<'a> Catalog<'a> {
         self.event(kind::HANDOFF_REQUESTED, head.workspace_id, Some(head.agent_id), data)
     }
 
-    /// A customer's own event, told to their own webhooks as they gave it.
+    /// A customer's own event, told to their own webhooks as they gave it; kept as text, since the table's numbers and
+    /// nesting are narrower than JSON's.
     #[must_use]
     pub fn custom(
         &self,
@@ -142,6 +143,6 @@ impl<'a> Catalog<'a> {
         name: &str,
         data: &Map<String, Value>,
     ) -> Event {
-        self.event(kind::CUSTOM, workspace, agent, json!({"name": name, "payload": data}))
+        self.event(kind::CUSTOM, workspace, agent, json!({"name": name, "payload": json!(data).to_string()}))
     }
 }

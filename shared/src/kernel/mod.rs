@@ -4,6 +4,7 @@ pub mod clock;
 pub mod code;
 pub mod error;
 pub mod id;
+pub mod json_text;
 pub mod page;
 pub mod patch;
 pub mod rng;

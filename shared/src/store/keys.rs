@@ -23,7 +23,7 @@
 //! | conversation head | `C` | `~` | `W#CV` / o or c, listed at, id | `A#CV` / listed at, id | thread (sorts behind its messages), lists |
 //! | message | `C` | `M#<id>` | | | thread; nothing but `M#` and `~` lies in `C` |
 //! | client message id → message | `A#CMID` | `<sha256 of scope and id>` | | | repeats; 48 h |
-//! | tool call result | `C#T` | `<message>#<index>` | | | repeated turns; 30 d |
+//! | tool call result | `C#T` | `<message>#<index>-<digest>` | | | repeated turns; 30 d |
 //! | contact | `W#CT` | `CT#<id>` | | | directory |
 //! | contact guards | `W` | `CPH#<digits>`, `CEM#<e-mail>` | | | find by phone or e-mail |
 //! | lead | `A` | `LEAD#<id>` | `W#LEAD` / id | | lists |
@@ -268,8 +268,8 @@ fn turn_pk(workspace: Id<Workspace>, conversation: Id<Conversation>) -> String {
 
 /// The result of a tool call.
 #[must_use]
-pub fn tool_call(workspace: Id<Workspace>, conversation: Id<Conversation>, message: Id<Message>, index: u32) -> Key {
-    Key::new(turn_pk(workspace, conversation), format!("{}#{index:03}", message.key()))
+pub fn tool_call(workspace: Id<Workspace>, conversation: Id<Conversation>, message: Id<Message>, call: &str) -> Key {
+    Key::new(turn_pk(workspace, conversation), format!("{}#{call}", message.key()))
 }
 
 /// The guard of a contact's lead in a conversation.

@@ -176,10 +176,26 @@ impl Table {
 
     async fn carry_out(&self, unit: Unit) -> Result<(), Refusal> {
         match <[Write; 1]>::try_from(unit.writes) {
-            Ok([write]) => self.write_one(write).await,
+            Ok([write]) => self.retry_conflicts(|| self.write_one(write.clone())).await,
             Err(writes) if writes.is_empty() => Ok(()),
             Err(writes) => self.write_all(writes).await,
         }
+    }
+
+    /// Does a plain write again while a running transaction holds its item, which the SDK does not do by itself.
+    async fn retry_conflicts<T, Fut>(&self, write: impl Fn() -> Fut) -> Result<T, Refusal>
+    where
+        Fut: Future<Output = Result<T, Refusal>>,
+    {
+        for attempt in 0..MAX_RETRIES {
+            match write().await {
+                Err(Refusal::Error(error)) if error.cause().is_some_and(|cause| cause.contains(CONFLICT)) => {
+                    self.back_off(attempt).await;
+                }
+                outcome => return outcome,
+            }
+        }
+        write().await
     }
 
     /// Changes fields of one item if the condition holds, and gives the item as it is after.
@@ -187,6 +203,10 @@ impl Table {
     /// # Errors
     /// As [`Self::commit`].
     pub async fn update(&self, update: Update, cond: Option<Cond>, otherwise: Error) -> Result<Item, Refusal> {
+        self.retry_conflicts(|| self.update_once(update.clone(), cond.clone(), otherwise.clone())).await
+    }
+
+    async fn update_once(&self, update: Update, cond: Option<Cond>, otherwise: Error) -> Result<Item, Refusal> {
         let key = update.key.clone();
         let mut names = Names::default();
         let expression = update.render(&mut names);
@@ -232,7 +252,7 @@ impl Table {
     async fn write_one(&self, write: Write) -> Result<(), Refusal> {
         let Write { action, cond, otherwise } = write;
         match action {
-            Action::Update(update) => self.update(update, cond, otherwise).await.map(drop),
+            Action::Update(update) => self.update_once(update, cond, otherwise).await.map(drop),
             Action::Put(row) => self.put_one(row, cond, otherwise).await,
             Action::Delete(key) => self.delete_one(key, cond, otherwise).await,
             // A check alone is a transaction of one: DynamoDB has no plain form of it.
@@ -315,6 +335,7 @@ impl Table {
     async fn write_all(&self, writes: Vec<Write>) -> Result<(), Refusal> {
         let items: Vec<_> =
             writes.iter().map(|write| self.sdk_write(write)).collect::<Result<_>>().map_err(Refusal::Error)?;
+        let mut token = self.token();
         for attempt in 0.. {
             let call = self.0.meter.start("TransactWriteItems");
             let request = self
@@ -322,6 +343,7 @@ impl Table {
                 .client
                 .transact_write_items()
                 .set_transact_items(Some(items.clone()))
+                .client_request_token(&token)
                 .return_consumed_capacity(ReturnConsumedCapacity::Total);
             let sent = Box::pin(request.send()).await;
             let error = match sent {
@@ -334,14 +356,23 @@ impl Table {
             call.write(None);
             match cancelled(error, &writes) {
                 Cancelled::Conditions(failed) => return Err(Refusal::Conditions(failed)),
-                Cancelled::Transient(_) if attempt < MAX_RETRIES => self.back_off(attempt).await,
-                Cancelled::Transient(why) => {
+                // It may still be under way: the same token, so that it happens once.
+                Cancelled::InProgress(_) if attempt < MAX_RETRIES => self.back_off(attempt).await,
+                Cancelled::Transient(_) if attempt < MAX_RETRIES => {
+                    self.back_off(attempt).await;
+                    token = self.token();
+                }
+                Cancelled::InProgress(why) | Cancelled::Transient(why) => {
                     return Err(Refusal::Error(Error::new(Code::Unavailable).caused_by(why).retry_after(1)));
                 }
                 Cancelled::Error(error) => return Err(Refusal::Error(error)),
             }
         }
         Err(Refusal::Error(Error::new(Code::Unavailable)))
+    }
+
+    fn token(&self) -> String {
+        hex::encode(self.0.rng.bytes::<16>())
     }
 
     fn sdk_write(&self, write: &Write) -> Result<TransactWriteItem> {
@@ -386,8 +417,12 @@ impl Table {
     }
 }
 
+/// What DynamoDB calls a plain write that meets a running transaction.
+const CONFLICT: &str = "TransactionConflictException";
+
 enum Cancelled {
     Conditions(Vec<Failed>),
+    InProgress(String),
     Transient(String),
     Error(Error),
 }
@@ -396,7 +431,7 @@ fn cancelled<R: std::fmt::Debug>(error: SdkError<TransactWriteItemsError, R>, wr
     let text = DisplayErrorContext(&error).to_string();
     let Some(TransactWriteItemsError::TransactionCanceledException(reasons)) = error.as_service_error() else {
         return match error.as_service_error() {
-            Some(service) if service.is_transaction_in_progress_exception() => Cancelled::Transient(text),
+            Some(service) if service.is_transaction_in_progress_exception() => Cancelled::InProgress(text),
             _ => Cancelled::Error(unavailable(error)),
         };
     };

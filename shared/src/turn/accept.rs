@@ -20,6 +20,8 @@ use crate::table::{Cond, Key, Refusal, Unit, Update, decode};
 
 /// How long a lease lasts beyond the budget of its turn.
 const MARGIN: std::time::Duration = std::time::Duration::from_secs(6);
+/// How often a message is stored anew when its id, or the state that it met, was taken by somebody else.
+const TRIES: u32 = 5;
 
 /// What came of storing a message.
 pub(super) enum Accepted {
@@ -46,25 +48,38 @@ impl OwnTurn {
     }
 }
 
-/// A new lease with what was charged for it.
-pub(super) fn lease(app: &App, charge: &Charge) -> Turn {
-    Turn {
-        id: hex::encode(app.rng.bytes::<16>()),
-        until: (app.now() + app.config.turn_budget + MARGIN).millis(),
-        period: charge.period.0.clone(),
-        overage: charge.overage,
-    }
+/// A new lease.
+pub(super) fn lease(app: &App) -> Turn {
+    let until = (app.now() + app.config.turn_budget + MARGIN).millis();
+    Turn { id: hex::encode(app.rng.bytes::<16>()), until }
 }
 
 pub(super) async fn accept(app: &App, scene: &Scene, incoming: &Incoming, began: Time) -> Result<Accepted> {
+    for _ in 0..TRIES {
+        match attempt(app, scene, incoming, began).await {
+            // An id was taken by chance: draw another.
+            Err(error) if error.code() == Code::ConcurrentChange => {}
+            outcome => return outcome,
+        }
+    }
+    Err(Error::new(Code::ConversationBusy).retry_after(1))
+}
+
+async fn attempt(app: &App, scene: &Scene, incoming: &Incoming, began: Time) -> Result<Accepted> {
     match &scene.thread {
         None => begin(app, scene, incoming, began).await,
-        Some(thread) if thread.head.ai_paused && thread.head.status == ConversationStatus::Open => {
-            store_only(app, scene, &thread.head, incoming).await
+        Some(thread) if is_held(&thread.head, app.now()) => {
+            let head = store::conversation::head(&app.table, thread.head.workspace_id, thread.head.id).await?;
+            store_only(app, scene, &head, incoming).await
         }
-        Some(thread) if thread.head.is_busy(app.now()) => store_only(app, scene, &thread.head, incoming).await,
         Some(thread) => go_on(app, scene, &thread.head, &thread.messages, incoming, began).await,
     }
+}
+
+/// Whether somebody else answers here: a person, or another turn.
+fn is_held(head: &Conversation, now: Time) -> bool {
+    let by_person = head.ai_paused && head.status == ConversationStatus::Open;
+    by_person || head.is_busy(now)
 }
 
 /// The guard of the client's own message id: in a running conversation it is unique there, for a first message among
@@ -123,9 +138,7 @@ async fn begin(app: &App, scene: &Scene, incoming: &Incoming, began: Time) -> Re
     let now = app.now();
     let id = app.ids().id();
     let message = visitor_message(app, id, incoming, None);
-    // The lease names its charge, which is being taken at the same time; what it was is filled in when it matters.
-    let period = scene.account.period(now);
-    let lease = lease(app, &Charge { period, overage: 0, free_remaining: None });
+    let lease = lease(app);
     let head = Conversation {
         id,
         workspace_id: scene.snapshot.workspace_id,
@@ -179,7 +192,7 @@ async fn go_on(
     let charge = allowance::take(app, scene);
     let now = app.now();
     let message = visitor_message(app, head.id, incoming, messages.last().map(|last| last.id));
-    let lease = lease(app, &Charge { period: scene.account.period(now), overage: 0, free_remaining: None });
+    let lease = lease(app);
     let guard = guard(scene, Some(head.id), incoming);
     let mut unit = Unit::new();
     add_message(app, scene, &mut unit, head, &message, guard.clone())?;
@@ -200,10 +213,11 @@ async fn go_on(
             if let Ok(charge) = &charge {
                 allowance::give_back(app, scene, charge).await;
             }
-            if guard.as_ref().is_some_and(|guard| refusal.on(guard).is_some()) || refusal.on(&head_key).is_none() {
-                return known(guard, refusal, &incoming.content);
+            let met = refusal.on(&head_key).and_then(|failed| failed.found.clone());
+            match met.filter(|_| guard.as_ref().is_none_or(|guard| refusal.on(guard).is_none())) {
+                Some(met) => store_only(app, scene, &decode(met)?, incoming).await,
+                None => known(guard, refusal, &incoming.content),
             }
-            store_only(app, scene, head, incoming).await
         }
     }
 }
@@ -241,13 +255,15 @@ async fn own(
     }
 }
 
-/// Ends a lease without a reply. A failure is logged only: the lease runs out by itself.
-pub(super) async fn release(app: &App, scene: &Scene, conversation: Id<Conversation>, lease: &Turn) {
+/// Ends a lease without a reply, and says whether it was still ours. A failure is logged only: the lease runs out by
+/// itself.
+pub(super) async fn release(app: &App, scene: &Scene, conversation: Id<Conversation>, lease: &Turn) -> bool {
     let update = Update::new(store::keys::conversation(scene.snapshot.workspace_id, conversation)).remove("turn");
     let released = app.table.update(update, Some(turn_is(lease)), Error::new(Code::Conflict)).await;
-    if let Err(Refusal::Error(error)) = released {
+    if let Err(Refusal::Error(error)) = &released {
         tracing::warn!(conversation = %conversation.text(), %error, "a lease was left to run out");
     }
+    released.is_ok()
 }
 
 /// Stores a message without asking the model: a person answers, or another turn does.
@@ -258,7 +274,9 @@ async fn store_only(app: &App, scene: &Scene, head: &Conversation, incoming: &In
     let mut unit = Unit::new();
     add_message(app, scene, &mut unit, head, &message, guard.clone())?;
     let update = touched(&mut unit, head, &message, now)?;
-    store::conversation::update_head(&mut unit, update, Cond::existing());
+    // What the update does depends on these two; if they changed, it is decided anew.
+    let unchanged = Cond::eq("status", head.status).and(Cond::eq("ai_paused", head.ai_paused));
+    unit.update(update, unchanged, Error::new(Code::ConcurrentChange));
     match app.commit(unit).await {
         Ok(()) => Ok(Accepted::Waiting(Waiting { conversation_id: head.id, message_id: message.id })),
         Err(refusal) => known(guard, refusal, &incoming.content),

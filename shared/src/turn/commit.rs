@@ -18,13 +18,31 @@ use crate::table::{Cond, Refusal, Unit, decode};
 const MAX_ROUNDS: u32 = 3;
 
 /// Thinks and commits. `None` when the reply was dropped: a person took over, or the lease was lost. What was charged is
-/// then given back, and nothing is billed.
+/// then given back, and nothing is billed. However it ends, the lease does not outlive it.
 pub(super) async fn think_and_commit(app: &App, scene: &Scene, mut turn: OwnTurn) -> Result<Option<Answer>> {
-    let mut thinking = think::Thinking::new(app, scene, &turn).await?;
+    let outcome = rounds(app, scene, &mut turn).await;
+    if !matches!(outcome, Ok(Some(_))) {
+        let released = release(app, scene, turn.head.id, &turn.lease).await;
+        // After an error nobody knows whether the commit happened. If it did, the lease went with it and the charge
+        // stands; the caller finds the reply by waiting for it.
+        if released || outcome.is_ok() {
+            allowance::give_back(app, scene, &turn.charge).await;
+        } else {
+            return Ok(None);
+        }
+    }
+    outcome
+}
+
+async fn rounds(app: &App, scene: &Scene, turn: &mut OwnTurn) -> Result<Option<Answer>> {
+    let mut thinking = think::Thinking::new(app, scene, turn).await?;
     for round in 1.. {
+        let before = app.now();
         let thought = thinking.think(left(app, turn.began)).await;
-        let is_last = round == MAX_ROUNDS || left(app, turn.began).is_zero();
-        match commit(app, scene, &turn, &thought, is_last).await? {
+        // Starting over makes sense only while there is time for another thought like this one.
+        let took = app.now().since(before);
+        let is_last = round == MAX_ROUNDS || left(app, turn.began) <= took;
+        match commit(app, scene, turn, &thought, is_last).await? {
             Committed::Stored(answer) => {
                 if thought.is_fallback() {
                     allowance::give_back(app, scene, &turn.charge).await;
@@ -39,11 +57,7 @@ pub(super) async fn think_and_commit(app: &App, scene: &Scene, mut turn: OwnTurn
                 turn.head.message_count = thread.head.message_count;
                 thinking.hear(turn.transcript.refresh(thread.messages));
             }
-            Committed::Dropped => {
-                release(app, scene, turn.head.id, &turn.lease).await;
-                allowance::give_back(app, scene, &turn.charge).await;
-                return Ok(None);
-            }
+            Committed::Dropped => return Ok(None),
         }
     }
     Ok(None)

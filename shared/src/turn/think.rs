@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::accept::OwnTurn;
 use super::load::Scene;
 use super::{prompt, tools};
@@ -9,6 +11,7 @@ use crate::app::App;
 use crate::domain::Agent;
 use crate::domain::agent::SecretField;
 use crate::domain::message::{Message, ToolUse};
+use crate::domain::text::shorten;
 use crate::kernel::{Error, Id, Result};
 use crate::ports::llm::{self, NoTokens, Request, Target, ToolCall};
 
@@ -18,6 +21,10 @@ const MAX_TOOL_ROUNDS: u32 = 6;
 const MAX_CALLS: u32 = 10;
 /// The longest reply, in tokens.
 const MAX_TOKENS: u32 = 1_024;
+/// The longest reply that is stored, in characters.
+const MAX_CONTENT: usize = 16_000;
+/// The longest arguments of a tool call, in bytes of JSON.
+const MAX_ARGUMENTS: usize = 16 * 1024;
 /// What is said when nothing can be.
 const FALLBACK: &str = "Sorry, I cannot answer right now. Please try again in a moment.";
 
@@ -109,7 +116,7 @@ impl<'a> Thinking<'a> {
                 if content.is_empty() {
                     return Err(Error::internal("the model answered nothing"));
                 }
-                let content = content.to_owned();
+                let content = shorten(content, MAX_CONTENT);
                 self.request
                     .messages
                     .push(llm::Message::Assistant { content: content.clone(), tool_calls: Vec::new() });
@@ -131,18 +138,26 @@ impl<'a> Thinking<'a> {
         self.calls += 1;
         let outcome = if self.calls > MAX_CALLS {
             tools::refused("Too many tool calls in one turn. Answer with what you have.")
+        } else if call.arguments.to_string().len() > MAX_ARGUMENTS {
+            // Neither kept nor carried out: an item has its limits.
+            self.so_far.tool_calls.push(ToolUse { name: shorten(&call.name, 64), arguments: Value::Null, ok: false });
+            return Ok(result(call, &tools::refused("The arguments are too long.")));
         } else {
             let place = tools::Place { conversation: &self.conversation, anchor: self.anchor, index: self.calls };
             tools::call(self.app, self.scene, place, call).await?
         };
-        let (name, arguments, ok) = (call.name.clone(), call.arguments.clone(), outcome.ok);
-        self.so_far.tool_calls.push(ToolUse { name: name.clone(), arguments, ok });
-        Ok(llm::Message::ToolResult {
-            call_id: call.id.clone(),
-            name,
-            content: outcome.result.to_string(),
-            is_error: !ok,
-        })
+        let (name, arguments, ok) = (shorten(&call.name, 64), call.arguments.clone(), outcome.ok);
+        self.so_far.tool_calls.push(ToolUse { name, arguments, ok });
+        Ok(result(call, &outcome))
+    }
+}
+
+fn result(call: &ToolCall, outcome: &tools::Told) -> llm::Message {
+    llm::Message::ToolResult {
+        call_id: call.id.clone(),
+        name: call.name.clone(),
+        content: outcome.result.to_string(),
+        is_error: !outcome.ok,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The built-in tools. Each call has the key (message, call index): its effect, its event and its result are one
+//! The built-in tools. Each call has the key (message, call): its effect, its event and its result are one
 //! transaction under that key, so a repeated turn reads the result instead of acting again.
 
 use std::collections::BTreeMap;
@@ -56,8 +56,9 @@ pub(super) async fn call(app: &App, scene: &Scene, place: Place<'_>, call: &Tool
     let Some(tool) = scene.snapshot.tools.iter().find(|tool| tool.tool.name() == call.name) else {
         return Ok(refused(&format!("There is no tool {}.", call.name)));
     };
-    let key = store::tool_call::key(place.conversation.workspace_id, place.conversation.id, place.anchor, place.index);
-    if let Some(known) = store::tool_call::get(&app.table, &key).await?.filter(|known| known.tool == call.name) {
+    let name = store::tool_call::name(place.index, &call.name, &call.arguments);
+    let key = store::tool_call::key(place.conversation.workspace_id, place.conversation.id, place.anchor, &name);
+    if let Some(known) = store::tool_call::get(&app.table, &key).await? {
         return Ok(Told { ok: known.ok, result: known.result });
     }
     for _ in 0..TRIES {
@@ -73,7 +74,7 @@ pub(super) async fn call(app: &App, scene: &Scene, place: Place<'_>, call: &Tool
             result: told.result.clone(),
         };
         store::tool_call::create(&mut unit, key.clone(), &result, app.now())?;
-        emit(&mut unit, &app.events().tool_called(place.conversation, place.anchor, place.index, &call.name, told.ok))?;
+        emit(&mut unit, &app.events().tool_called(place.conversation, place.anchor, &name, &call.name, told.ok))?;
         match app.commit(unit).await {
             Ok(()) => return Ok(told),
             Err(refusal) if refusal.on(&key).is_some() => {

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use super::accept::{self, OwnTurn};
+use super::allowance::{self, Charge};
 use super::load::{Scene, WINDOW};
 use super::transcript::Transcript;
-use super::{Answer, Outcome, allowance, busy, commit, left};
+use super::{Answer, Outcome, busy, commit, left};
 use crate::app::App;
 use crate::domain::Conversation;
 use crate::domain::message::Message;
 use crate::kernel::{Code, Error, Id, Limit, Result, Time};
 use crate::store;
-use crate::store::conversation::{Thread, turn_is_free};
+use crate::store::conversation::turn_is_free;
 use crate::table::{Cond, Refusal, Update, decode};
 
 /// A stored message that waits for its answer.
@@ -23,6 +24,9 @@ pub(super) struct Waiting {
 
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
+/// With less time than this a waiting caller does not begin a turn: its fallback would be the answer of those who have
+/// more.
+const MIN_THINKING: Duration = Duration::from_secs(4);
 
 /// Waits until a reply names the message, a person takes over, or the budget is used up.
 pub(super) async fn wait(app: &App, scene: &Scene, waiting: Waiting, began: Time) -> Result<Outcome> {
@@ -36,17 +40,21 @@ pub(super) async fn wait(app: &App, scene: &Scene, waiting: Waiting, began: Time
         if head.ai_paused {
             return scene.outcome(app, id, None).await;
         }
-        if !head.is_busy(app.now())
-            && let Some(turn) = claim(app, scene, id, began).await?
-        {
-            let answers_it = turn.transcript.pending.iter().any(|message| message.id == waiting.message_id);
-            let reply = commit::think_and_commit(app, scene, turn).await?;
-            if let (true, Some(answer)) = (answers_it, reply) {
-                return scene.outcome(app, id, Some(answer)).await;
+        let time = left(app, began);
+        if !head.is_busy(app.now()) && time >= MIN_THINKING {
+            match claim(app, scene, waiting, began).await? {
+                Claimed::Turn(turn) => {
+                    if let Some(answer) = commit::think_and_commit(app, scene, *turn).await? {
+                        return scene.outcome(app, id, Some(answer)).await;
+                    }
+                    continue;
+                }
+                // A person has answered it meanwhile.
+                Claimed::Settled => return scene.outcome(app, id, None).await,
+                Claimed::Not => {}
             }
-            continue;
         }
-        if left(app, began).is_zero() {
+        if time.is_zero() {
             return Err(busy());
         }
         tokio::time::sleep(pause).await;
@@ -69,31 +77,49 @@ async fn answer_to(app: &App, scene: &Scene, waiting: Waiting) -> Result<Option<
     }))
 }
 
-/// Takes the free lease of a conversation with pending messages. `None` when somebody else was first, or nothing is
-/// pending any more.
-async fn claim(app: &App, scene: &Scene, id: Id<Conversation>, began: Time) -> Result<Option<OwnTurn>> {
-    let workspace = scene.snapshot.workspace_id;
-    let charge = allowance::take(app, scene).await?;
-    let lease = accept::lease(app, &charge);
+enum Claimed {
+    /// The turn is ours, and its transcript holds the message.
+    Turn(Box<OwnTurn>),
+    /// The message needs no answer of the agent any more.
+    Settled,
+    /// Somebody else was first.
+    Not,
+}
+
+/// Takes the free lease of the conversation, then the allowance: whoever does not get the lease takes nothing from
+/// others.
+async fn claim(app: &App, scene: &Scene, waiting: Waiting, began: Time) -> Result<Claimed> {
+    let (workspace, id) = (scene.snapshot.workspace_id, waiting.conversation_id);
+    let lease = accept::lease(app);
     let update = Update::new(store::keys::conversation(workspace, id)).set("turn", &lease);
     let free = turn_is_free(app.now()).and(Cond::eq("ai_paused", false));
     let head: Conversation = match app.table.update(update, Some(free), Error::new(Code::ConversationBusy)).await {
         Ok(item) => decode(item)?,
-        Err(refusal) => {
-            allowance::give_back(app, scene, &charge).await;
-            return match refusal {
-                Refusal::Conditions(_) => Ok(None),
-                Refusal::Error(error) => Err(error),
-            };
-        }
+        Err(Refusal::Conditions(_)) => return Ok(Claimed::Not),
+        Err(Refusal::Error(error)) => return Err(error),
     };
-    let Thread { messages, .. } =
-        store::conversation::thread(&app.table, workspace, id, WINDOW).await?.ok_or_else(Error::not_found)?;
-    let transcript = Transcript::new(messages);
-    if transcript.pending.is_empty() {
-        accept::release(app, scene, id, &lease).await;
-        allowance::give_back(app, scene, &charge).await;
+    match prepare(app, scene, waiting).await {
+        Ok(Some((transcript, charge))) => {
+            Ok(Claimed::Turn(Box::new(OwnTurn { head, lease, charge, transcript, began })))
+        }
+        Ok(None) => {
+            accept::release(app, scene, id, &lease).await;
+            // A reply may have come between the look and the lease; else a person has settled it.
+            Ok(if answer_to(app, scene, waiting).await?.is_some() { Claimed::Not } else { Claimed::Settled })
+        }
+        Err(error) => {
+            accept::release(app, scene, id, &lease).await;
+            Err(error)
+        }
+    }
+}
+
+/// What a turn needs besides its lease; `None` when the message waits for no answer.
+async fn prepare(app: &App, scene: &Scene, waiting: Waiting) -> Result<Option<(Transcript, Charge)>> {
+    let thread = store::conversation::thread(&app.table, scene.snapshot.workspace_id, waiting.conversation_id, WINDOW);
+    let transcript = Transcript::new(thread.await?.ok_or_else(Error::not_found)?.messages);
+    if !transcript.pending.iter().any(|message| message.id == waiting.message_id) {
         return Ok(None);
     }
-    Ok(Some(OwnTurn { head, lease, charge, transcript, began }))
+    Ok(Some((transcript, allowance::take(app, scene).await?)))
 }
