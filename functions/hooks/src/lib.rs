@@ -1,1 +1,31 @@
-//! Placeholder.
+//! Hooks: the door for providers' callbacks under `/hooks` (billing, messaging, OAuth redirects). No provider calls yet,
+//! so the one group has no rows; it answers in its own dialect, and its Lambda and routes are there for the first row.
+
+mod dialect;
+
+use axum::Router;
+use axum::http::HeaderMap;
+use shared::access::Caller;
+use shared::app::App;
+use shared::http::gate::BoxFuture;
+use shared::http::{Group, Surface};
+use shared::kernel::Result;
+
+/// The surface with its groups; each group is one Lambda function.
+pub static SURFACE: Surface = Surface {
+    name: "hooks",
+    title: "Chatia provider callbacks",
+    dialect: dialect::DIALECT,
+    authenticate: nobody,
+    groups: &[Group {
+        name: "providers",
+        about: "Callbacks of providers.",
+        rows: Vec::new,
+        router: |_, _| Router::new(),
+    }],
+};
+
+/// Providers hold no credential of ours: each signs its calls, and the handler of the call checks that.
+fn nobody(_: App, _: HeaderMap) -> BoxFuture<'static, Result<Option<Caller>>> {
+    Box::pin(async { Ok(None) })
+}

@@ -1,1 +1,112 @@
-//! Placeholder.
+//! The workers: what happens behind a stream, a queue or a schedule. One async function each, from the event as Lambda
+//! gives it to the answer that Lambda expects; the bins of this crate and the local platform run them.
+//!
+//! | worker | fed by | answers |
+//! | --- | --- | --- |
+//! | [`relay`], [`projector`] | the table's stream | the first record to give again |
+//! | [`deliver`], [`usage_report`] | their queues | the messages to give again |
+//! | [`usage_batch`], [`clock`] | schedules | what was done, for the log |
+//!
+//! All of them may be given the same event more than once. Their work is boxed: as one future it is too deep for the
+//! compiler, and too large for the stack of a task.
+
+mod queue;
+mod stream;
+
+use aws_lambda_events::dynamodb::Event as StreamEvent;
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use aws_lambda_events::streams::DynamoDbEventResponse;
+use serde_json::{Value, json};
+use shared::app::deliver::Task;
+use shared::app::usage::Report;
+use shared::app::{self, App};
+use shared::domain::Event;
+use shared::kernel::Result;
+
+/// How many deliveries of a batch may be under way to one endpoint, so that a slow receiver holds back nobody else.
+const PER_ENDPOINT: usize = 5;
+
+/// Fans the events of a stream batch out to queues.
+///
+/// # Errors
+/// When the table or the queue cannot be reached; the whole batch is then given again.
+pub async fn relay(app: App, batch: StreamEvent) -> Result<DynamoDbEventResponse> {
+    let read = stream::read(batch);
+    relay_events(app, read.events).await?;
+    Ok(read.response)
+}
+
+/// Counts the events of a stream batch.
+///
+/// # Errors
+/// When the table cannot be written; the whole batch is then given again.
+pub async fn projector(app: App, batch: StreamEvent) -> Result<DynamoDbEventResponse> {
+    let read = stream::read(batch);
+    project_events(app, read.events).await?;
+    Ok(read.response)
+}
+
+/// What [`relay`] does with events, for whoever reads the outbox without a stream.
+///
+/// # Errors
+/// As [`relay`].
+pub async fn relay_events(app: App, events: Vec<Event>) -> Result<()> {
+    if events.is_empty() { Ok(()) } else { Box::pin(app::relay::fan_out(&app, &events)).await }
+}
+
+/// What [`projector`] does with events, for whoever reads the outbox without a stream.
+///
+/// # Errors
+/// As [`projector`].
+pub async fn project_events(app: App, events: Vec<Event>) -> Result<()> {
+    Box::pin(app::projector::project(&app, &events)).await
+}
+
+/// Delivers webhooks and mail, all messages of the batch at once, but few at a time to any one endpoint. That a
+/// receiver fails is no failure here: it is recorded, and the retry is a message of its own.
+///
+/// # Errors
+/// Never; messages that met a fault of ours, or that do not read, are named in the answer.
+pub async fn deliver(app: App, batch: SqsEvent) -> Result<SqsBatchResponse> {
+    let lane = |task: &Task| match task {
+        Task::Deliver { webhook_id, .. } | Task::Attempt { webhook_id, .. } => Some(*webhook_id),
+        Task::Mail { .. } => None,
+    };
+    Ok(queue::each(batch, PER_ENDPOINT, lane, async |task: Task| Box::pin(app::deliver::run(&app, &task)).await).await)
+}
+
+/// Reports claimed runs of usage to Polar. A run that Polar cannot take now comes back when its visibility time-out
+/// ends, whatever `Retry-After` says: that is always longer.
+///
+/// # Errors
+/// Never; messages that failed, or that do not read, are named in the answer.
+pub async fn usage_report(app: App, batch: SqsEvent) -> Result<SqsBatchResponse> {
+    // One run at a time: Polar counts calls per organisation, and a function instance is given one message anyway.
+    Ok(queue::each(batch, 1, |_| Some(()), async |report: Report| Box::pin(app::usage::report(&app, &report)).await)
+        .await)
+}
+
+/// Claims and queues unreported usage.
+///
+/// # Errors
+/// When the table or the queue cannot be reached; the next run of the schedule goes on.
+pub async fn usage_batch(app: App, _: Value) -> Result<Value> {
+    let claimed = Box::pin(app::usage::batch(&app, false)).await?;
+    let summary = json!({"configured": claimed.configured, "batches": claimed.batches, "events": claimed.events});
+    if claimed.batches > 0 {
+        tracing::info!(batches = claimed.batches, events = claimed.events, "usage claimed");
+    }
+    Ok(summary)
+}
+
+/// Does what is due: closes silent conversations, queues deliveries whose wait is over.
+///
+/// # Errors
+/// When the table or the queue cannot be reached; the next run of the schedule goes on.
+pub async fn clock(app: App, _: Value) -> Result<Value> {
+    let ticked = Box::pin(app::clock::tick(&app)).await?;
+    if ticked.closed + ticked.queued > 0 {
+        tracing::info!(closed = ticked.closed, queued = ticked.queued, "clock");
+    }
+    Ok(json!({"closed": ticked.closed, "queued": ticked.queued}))
+}

@@ -1,12 +1,512 @@
-//! Placeholder until the template is read.
+//! What production is, read from `template.yaml`: the table, the functions with what feeds them, the queues. What the
+//! template lacks does not exist here either, so the two cannot drift apart.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use serde_norway::Value as Yaml;
+use shared::kernel::{Code, Error, Result};
+use shared::ports::queue::QueueName;
 use shared::table::admin::{IndexShape, Shape};
 
-/// The table of the template.
+static TEXT: &str = include_str!("../../../template.yaml");
+
+/// How long SQS keeps a message unless the template says it: 4 days.
+const RETENTION: u64 = 4 * 24 * 3600;
+
+/// What the template says, as far as the local platform acts on it.
+#[derive(Debug)]
+pub struct Template {
+    /// The table.
+    pub table: Shape,
+    /// The functions, in the order of their logical names.
+    pub functions: Vec<Function>,
+    /// The queues that functions send to.
+    pub queues: Vec<QueueSpec>,
+}
+
+/// A function.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Function {
+    /// Its binary, such as `studio-auth`.
+    pub binary: String,
+    /// How long it may run.
+    pub timeout: Duration,
+    /// What feeds it.
+    pub sources: Vec<Source>,
+}
+
+/// What feeds a function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Requests on a route of the gateway.
+    Http {
+        /// A method; `None` for any.
+        method: Option<String>,
+        /// Such as `/api/agents/{proxy+}`.
+        path: String,
+    },
+    /// Messages of a queue.
+    Queue {
+        /// Which.
+        queue: QueueName,
+        /// The most messages at once.
+        batch: usize,
+        /// The most batches at the same time.
+        concurrency: usize,
+    },
+    /// Events of the table's stream.
+    Stream {
+        /// The most events at once.
+        batch: usize,
+    },
+    /// A schedule.
+    Schedule {
+        /// How often.
+        every: Duration,
+    },
+}
+
+/// A queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueSpec {
+    /// What the product's code calls it.
+    pub name: QueueName,
+    /// How long a message that was received is hidden.
+    pub visibility: Duration,
+    /// How often a message is received before it goes to the dead letters.
+    pub max_receives: u32,
+    /// How long a message is kept.
+    pub retention: Duration,
+    /// How long a dead letter is kept.
+    pub dead_retention: Duration,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Raw {
+    globals: RawGlobals,
+    resources: BTreeMap<String, RawResource>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawGlobals {
+    function: RawFunctionGlobals,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawFunctionGlobals {
+    timeout: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawResource {
+    #[serde(rename = "Type")]
+    kind: String,
+    #[serde(default)]
+    properties: Value,
+    #[serde(default)]
+    metadata: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawTable {
+    key_schema: Vec<RawKey>,
+    #[serde(default)]
+    global_secondary_indexes: Vec<RawIndex>,
+    time_to_live_specification: RawTtl,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawKey {
+    attribute_name: String,
+    key_type: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawIndex {
+    index_name: String,
+    key_schema: Vec<RawKey>,
+    projection: RawProjection,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawProjection {
+    projection_type: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawTtl {
+    attribute_name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawQueue {
+    #[serde(default = "default_visibility")]
+    visibility_timeout: u64,
+    #[serde(default = "default_retention")]
+    message_retention_period: u64,
+    redrive_policy: Option<RawRedrive>,
+}
+
+const fn default_visibility() -> u64 {
+    30
+}
+
+const fn default_retention() -> u64 {
+    RETENTION
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawRedrive {
+    dead_letter_target_arn: Value,
+    max_receive_count: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawFunction {
+    timeout: Option<u64>,
+    #[serde(default)]
+    environment: RawEnvironment,
+    #[serde(default)]
+    events: BTreeMap<String, RawEvent>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase")]
+struct RawEnvironment {
+    #[serde(default)]
+    variables: HashMap<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "Type", content = "Properties")]
+enum RawEvent {
+    HttpApi(RawHttp),
+    #[serde(rename = "SQS")]
+    Sqs(RawSqs),
+    DynamoDB(RawStream),
+    ScheduleV2(RawSchedule),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawHttp {
+    method: String,
+    path: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawSqs {
+    queue: Value,
+    #[serde(default = "default_batch")]
+    batch_size: usize,
+    #[serde(default)]
+    scaling_config: RawScaling,
+}
+
+const fn default_batch() -> usize {
+    10
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct RawScaling {
+    maximum_concurrency: usize,
+}
+
+impl Default for RawScaling {
+    fn default() -> Self {
+        // Lambda starts with five readers of a queue.
+        Self { maximum_concurrency: 5 }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawStream {
+    stream: Value,
+    batch_size: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawSchedule {
+    schedule_expression: String,
+}
+
+impl Template {
+    /// The template that this program was built with.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn of_this_build() -> Result<Self> {
+        Self::parse(TEXT)
+    }
+
+    /// Reads a template.
+    ///
+    /// # Errors
+    /// `not_configured` with the resource and what the local platform does not understand of it.
+    pub fn parse(text: &str) -> Result<Self> {
+        let yaml: Yaml = serde_norway::from_str(text).map_err(|error| wrong("it is not YAML", &error))?;
+        let raw: Raw = serde_json::from_value(plain(yaml)?).map_err(|error| wrong("its outline", &error))?;
+        let functions = raw.resources.iter().filter(|(_, resource)| resource.kind == "AWS::Serverless::Function");
+        let functions: Vec<(&String, &Value, RawFunction)> = functions
+            .map(|(name, resource)| Ok((name, &resource.metadata, properties(name, resource)?)))
+            .collect::<Result<_>>()?;
+        let named = named_queues(functions.iter().map(|(_, _, function)| function));
+        let queues =
+            named.iter().map(|(logical, name)| queue(&raw.resources, logical, *name)).collect::<Result<_>>()?;
+        let default_timeout = raw.globals.function.timeout;
+        let functions = functions.iter().map(|(name, metadata, function)| {
+            let binary = metadata["BuildProperties"]["Binary"].as_str();
+            Ok(Function {
+                binary: binary.ok_or_else(|| wrong(name, &"it names no binary in its Metadata"))?.to_owned(),
+                timeout: Duration::from_secs(function.timeout.unwrap_or(default_timeout)),
+                sources: function.events.values().map(|event| source(name, event, &named)).collect::<Result<_>>()?,
+            })
+        });
+        Ok(Self { table: table(&raw.resources)?, functions: functions.collect::<Result<_>>()?, queues })
+    }
+}
+
+/// The table of this build's template, for whoever needs nothing else of it.
 ///
 /// # Errors
-/// When the template does not describe it.
-pub fn table_shape() -> shared::kernel::Result<Shape> {
-    let index =
-        |name: &str| IndexShape { name: name.into(), key: (format!("{name}pk"), format!("{name}sk")), keys_only: true };
-    Ok(Shape { key: ("pk".into(), "sk".into()), indexes: vec![index("gsi1"), index("gsi2")], ttl: "ttl".into() })
+/// As [`Template::parse`].
+pub fn table_shape() -> Result<Shape> {
+    Template::of_this_build().map(|template| template.table)
+}
+
+fn wrong(what: &str, why: &dyn std::fmt::Display) -> Error {
+    Error::with_message(Code::NotConfigured, format!("template.yaml: {what}: {why}"))
+}
+
+fn properties<T: for<'de> Deserialize<'de>>(name: &str, resource: &RawResource) -> Result<T> {
+    T::deserialize(&resource.properties).map_err(|error| wrong(name, &error))
+}
+
+/// The document with CloudFormation's tags in their long form, which every JSON reader understands: `!Ref A` is
+/// `{"Ref": "A"}`, `!GetAtt A.B` is `{"Fn::GetAtt": ["A", "B"]}`, any other `!X` is `{"Fn::X": …}`.
+fn plain(yaml: Yaml) -> Result<Value> {
+    Ok(match yaml {
+        Yaml::Tagged(tagged) => {
+            let tag = tagged.tag.to_string();
+            let name = tag.trim_start_matches('!');
+            let value = plain(tagged.value)?;
+            match (name, value.as_str().and_then(|text| text.split_once('.'))) {
+                ("GetAtt", Some((resource, attribute))) => json!({"Fn::GetAtt": [resource, attribute]}),
+                ("Ref" | "Condition", _) => json!({name: value}),
+                _ => json!({format!("Fn::{name}"): value}),
+            }
+        }
+        Yaml::Sequence(items) => Value::Array(items.into_iter().map(plain).collect::<Result<_>>()?),
+        Yaml::Mapping(entries) => {
+            let entry = |(key, value): (Yaml, Yaml)| match key {
+                Yaml::String(key) => Ok((key, plain(value)?)),
+                other => Err(wrong("its outline", &format!("the key {other:?} is no text"))),
+            };
+            Value::Object(entries.into_iter().map(entry).collect::<Result<_>>()?)
+        }
+        other => serde_json::to_value(other).map_err(|error| wrong("its outline", &error))?,
+    })
+}
+
+/// The resource that `!Ref X` or `!GetAtt X.Y` names.
+fn referred(value: &Value) -> Option<&str> {
+    value["Ref"].as_str().or_else(|| value["Fn::GetAtt"][0].as_str())
+}
+
+fn table(resources: &BTreeMap<String, RawResource>) -> Result<Shape> {
+    let mut tables = resources.iter().filter(|(_, resource)| resource.kind == "AWS::DynamoDB::Table");
+    let (Some((name, resource)), None) = (tables.next(), tables.next()) else {
+        return Err(wrong("its table", &"there must be exactly one"));
+    };
+    let raw: RawTable = properties(name, resource)?;
+    let indexes = raw.global_secondary_indexes.into_iter().map(|index| {
+        Ok(IndexShape {
+            key: key(name, index.key_schema)?,
+            keys_only: index.projection.projection_type == "KEYS_ONLY",
+            name: index.index_name,
+        })
+    });
+    Ok(Shape {
+        indexes: indexes.collect::<Result<_>>()?,
+        key: key(name, raw.key_schema)?,
+        ttl: raw.time_to_live_specification.attribute_name,
+    })
+}
+
+fn key(name: &str, schema: Vec<RawKey>) -> Result<(String, String)> {
+    match <[RawKey; 2]>::try_from(schema) {
+        Ok([pk, sk]) if pk.key_type == "HASH" && sk.key_type == "RANGE" => Ok((pk.attribute_name, sk.attribute_name)),
+        _ => Err(wrong(name, &"a key must be a HASH and a RANGE attribute")),
+    }
+}
+
+/// The queues by logical name, found by the variables that tell functions their URLs.
+fn named_queues<'a>(functions: impl Iterator<Item = &'a RawFunction>) -> BTreeMap<String, QueueName> {
+    let of_function = |function: &'a RawFunction| {
+        QueueName::ALL.iter().filter_map(|queue| {
+            let url = function.environment.variables.get(queue.url_variable())?;
+            Some((referred(url)?.to_owned(), *queue))
+        })
+    };
+    functions.flat_map(of_function).collect()
+}
+
+fn queue(resources: &BTreeMap<String, RawResource>, logical: &str, name: QueueName) -> Result<QueueSpec> {
+    let find = |logical: &str| -> Result<RawQueue> {
+        let found = resources.get(logical).filter(|resource| resource.kind == "AWS::SQS::Queue");
+        properties(logical, found.ok_or_else(|| wrong(logical, &"there is no such queue"))?)
+    };
+    let raw = find(logical)?;
+    let redrive = raw.redrive_policy.ok_or_else(|| wrong(logical, &"it has no RedrivePolicy"))?;
+    let dead = find(referred(&redrive.dead_letter_target_arn).unwrap_or_default())?;
+    Ok(QueueSpec {
+        name,
+        visibility: Duration::from_secs(raw.visibility_timeout),
+        max_receives: redrive.max_receive_count,
+        retention: Duration::from_secs(raw.message_retention_period),
+        dead_retention: Duration::from_secs(dead.message_retention_period),
+    })
+}
+
+fn source(function: &str, event: &RawEvent, queues: &BTreeMap<String, QueueName>) -> Result<Source> {
+    Ok(match event {
+        RawEvent::HttpApi(http) => Source::Http {
+            method: Some(http.method.to_ascii_uppercase()).filter(|method| method != "ANY" && method != "*"),
+            path: http.path.clone(),
+        },
+        RawEvent::Sqs(sqs) => {
+            let queue = referred(&sqs.queue).and_then(|logical| queues.get(logical));
+            let queue = queue.ok_or_else(|| wrong(function, &"no function is told the URL of its queue"))?;
+            Source::Queue { queue: *queue, batch: sqs.batch_size, concurrency: sqs.scaling_config.maximum_concurrency }
+        }
+        RawEvent::DynamoDB(stream) => match stream.stream["Fn::GetAtt"][1].as_str() {
+            Some("StreamArn") => Source::Stream { batch: stream.batch_size },
+            _ => return Err(wrong(function, &"its stream is not the table's")),
+        },
+        RawEvent::ScheduleV2(schedule) => Source::Schedule {
+            every: rate(&schedule.schedule_expression).ok_or_else(|| {
+                wrong(function, &format!("only rate(…) is understood here, not {}", schedule.schedule_expression))
+            })?,
+        },
+    })
+}
+
+/// `rate(5 minutes)` as a duration.
+fn rate(expression: &str) -> Option<Duration> {
+    let (number, unit) = expression.strip_prefix("rate(")?.strip_suffix(')')?.split_once(' ')?;
+    let unit = match unit.trim_end_matches('s') {
+        "minute" => 60,
+        "hour" => 3_600,
+        "day" => 86_400,
+        _ => return None,
+    };
+    number.parse::<u64>().ok().filter(|number| *number > 0).map(|number| Duration::from_secs(number * unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn function<'a>(template: &'a Template, binary: &str) -> &'a Function {
+        template.functions.iter().find(|function| function.binary == binary).unwrap()
+    }
+
+    #[test]
+    fn the_table_is_the_one_that_the_code_expects() {
+        let text = |text: &str| text.to_owned();
+        let index = |name: &str| IndexShape {
+            name: text(name),
+            key: (format!("{name}pk"), format!("{name}sk")),
+            keys_only: true,
+        };
+        let expected =
+            Shape { key: (text("pk"), text("sk")), indexes: vec![index("gsi1"), index("gsi2")], ttl: text("ttl") };
+        assert_eq!(table_shape().unwrap(), expected);
+    }
+
+    #[test]
+    fn functions_have_their_sources_and_times() {
+        let template = Template::of_this_build().unwrap();
+        let deliver = function(&template, "deliver");
+        assert_eq!(deliver.timeout, Duration::from_secs(120));
+        assert_eq!(deliver.sources, [Source::Queue { queue: QueueName::Deliver, batch: 10, concurrency: 20 }]);
+        assert_eq!(function(&template, "relay").sources, [Source::Stream { batch: 100 }]);
+        assert_eq!(function(&template, "clock").sources, [Source::Schedule { every: Duration::from_secs(60) }]);
+        let auth = function(&template, "studio-auth");
+        assert_eq!(auth.timeout, Duration::from_secs(29));
+        assert!(auth.sources.contains(&Source::Http { method: None, path: "/api/auth/{proxy+}".into() }));
+    }
+
+    #[test]
+    fn a_queue_hides_a_message_for_six_times_the_time_out() {
+        let template = Template::of_this_build().unwrap();
+        assert_eq!(template.queues.len(), QueueName::ALL.len());
+        for function in &template.functions {
+            for source in &function.sources {
+                let Source::Queue { queue, .. } = source else { continue };
+                let spec = template.queues.iter().find(|spec| spec.name == *queue).unwrap();
+                assert!(spec.visibility >= function.timeout * 6, "{}", function.binary);
+                assert!(spec.max_receives > 1 && spec.dead_retention >= spec.retention);
+            }
+        }
+    }
+
+    #[test]
+    fn the_stream_lets_through_what_the_workers_read() {
+        let quoted = format!("{{\"et\": {{\"S\": [\"{}\"]}}}}", shared::store::outbox::ENTITY);
+        assert_eq!(TEXT.matches(&quoted).count(), 2);
+    }
+
+    #[test]
+    fn every_tag_has_its_long_form() {
+        let yaml = "a: !Ref X\nb: !GetAtt X.Arn\nc: !Sub \"${X}/y\"\nd: !If [C, !Ref X, 1]\ne: !Not [!Equals [!Ref X, \"\"]]\n\
+                    f: !GetAtt [X, Arn]";
+        let value = plain(serde_norway::from_str(yaml).unwrap()).unwrap();
+        let expected = json!({
+            "a": {"Ref": "X"}, "b": {"Fn::GetAtt": ["X", "Arn"]}, "c": {"Fn::Sub": "${X}/y"},
+            "d": {"Fn::If": ["C", {"Ref": "X"}, 1]}, "e": {"Fn::Not": [{"Fn::Equals": [{"Ref": "X"}, ""]}]},
+            "f": {"Fn::GetAtt": ["X", "Arn"]},
+        });
+        assert_eq!(value, expected);
+        let used: std::collections::BTreeSet<_> =
+            TEXT.split('!').skip(1).filter_map(|rest| rest.split([' ', '\n']).next()).collect();
+        let known = ["Equals", "GetAtt", "If", "Not", "Ref", "Sub"];
+        assert_eq!(used.into_iter().collect::<Vec<_>>(), known);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_by_name() {
+        let refused = |from: &str, to: &str| Template::parse(&TEXT.replace(from, to)).unwrap_err().to_string();
+        assert!(refused("rate(1 minute)", "cron(0 * * * ? *)").contains("Clock"));
+        assert!(refused("Type: ScheduleV2", "Type: Kinesis").contains("Kinesis"));
+        assert!(refused("BuildProperties: { Binary: clock }", "BuildProperties: {}").contains("Clock"));
+        assert!(refused("Resources:", "Resource:").contains("template.yaml"));
+    }
+
+    #[test]
+    fn rates_are_read() {
+        assert_eq!(rate("rate(1 minute)"), Some(Duration::from_secs(60)));
+        assert_eq!(rate("rate(2 hours)"), Some(Duration::from_secs(7200)));
+        assert_eq!(rate("rate(0 minutes)"), None);
+        assert_eq!(rate("cron(* * * * ? *)"), None);
+    }
 }

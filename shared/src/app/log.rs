@@ -9,8 +9,9 @@ pub fn to_json() {
     drop(tracing_subscriber::fmt().json().with_env_filter(filter).with_current_span(false).try_init());
 }
 
-/// Lines for people on standard error. `RUST_LOG` filters; warnings without it.
+/// Lines for people on standard error. `RUST_LOG` filters; warnings without it, but for the embedded database's, which
+/// warns of every condition that does not hold.
 pub fn to_terminal() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,dynoxide=error"));
     drop(tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init());
 }

@@ -1,0 +1,357 @@
+//! Queues on the embedded database, so that messages survive a kill. They do what SQS does for us: a delay, a time
+//! during which a received message is hidden, a count of receives, and dead letters.
+//!
+//! | entity | pk | sk | gsi1 |
+//! | --- | --- | --- | --- |
+//! | message | `Q#<queue>` | `<message id>` | `Q#<queue>` / visible at, id; dead ones `DEAD#<queue>` / buried at, id |
+//! | cursor of the outbox (see `stream`) | `CURSOR` | `<shard>` | |
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use shared::kernel::{Clock, Code, Error, Ids, Result, Rng, Time};
+use shared::ports::queue::{MAX_DELAY, Outgoing, Queue, QueueName};
+use shared::store::keys::moment;
+use shared::table::{Cond, Index, Key, Query, Refusal, Row, Table, Unit, Update, decode};
+use tokio::sync::Notify;
+
+use crate::template::QueueSpec;
+
+/// The largest message here. SQS takes a mebibyte, an item of the table 400 KB; ours stay far below both.
+const MAX_BYTES: usize = 350 * 1024;
+/// How many messages are written in one transaction.
+const CHUNK: usize = 25;
+/// How many messages are looked at when the platform starts.
+const MOST: usize = 100_000;
+
+/// The queues of the template.
+pub struct LocalQueue {
+    table: Table,
+    clock: Arc<dyn Clock>,
+    ids: Ids,
+    queues: HashMap<QueueName, Here>,
+}
+
+struct Here {
+    spec: QueueSpec,
+    sent: Notify,
+}
+
+/// A message as it is kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Record {
+    id: String,
+    body: String,
+    sent_at: Time,
+    /// When somebody may receive it.
+    visible_at: Time,
+    /// How often it was received.
+    #[serde(default)]
+    receives: u32,
+    /// Whether a worker has it.
+    #[serde(default)]
+    held: bool,
+}
+
+/// A message that was received: whoever has it deletes it or lets it come again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// Its id.
+    pub id: String,
+    /// The text.
+    pub body: String,
+    /// When it was sent.
+    pub sent_at: Time,
+    /// How often it was received, this time included.
+    pub receives: u32,
+}
+
+impl LocalQueue {
+    /// The queues, kept in `table`. What workers held when the platform was killed can be received at once: nobody
+    /// works on it any more.
+    ///
+    /// # Errors
+    /// When the table cannot be read or written.
+    pub async fn open(table: Table, clock: Arc<dyn Clock>, rng: Rng, specs: &[QueueSpec]) -> Result<Self> {
+        let queues = specs.iter().map(|spec| (spec.name, Here { spec: spec.clone(), sent: Notify::new() }));
+        let queue = Self { table, ids: Ids::new(Arc::clone(&clock), rng), clock, queues: queues.collect() };
+        for spec in specs {
+            queue.recover(spec.name).await?;
+        }
+        Ok(queue)
+    }
+
+    async fn recover(&self, name: QueueName) -> Result<()> {
+        let now = self.clock.now();
+        for item in self.table.query(&Query::partition(Index::Main, partition(name)), MOST).await?.items {
+            let record: Record = decode(item)?;
+            if record.held {
+                let update = Update::new(key(name, &record.id)).set("held", false);
+                self.change(show(update, &record, now), record.receives).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Receives up to `most` messages, the longest visible first, and hides them for the queue's visibility time-out.
+    /// What was received too often already becomes a dead letter instead.
+    ///
+    /// # Errors
+    /// `not_configured` for a queue that the template lacks, or when the table cannot be read or written.
+    pub async fn receive(&self, name: QueueName, most: usize) -> Result<Vec<Received>> {
+        let spec = &self.here(name)?.spec;
+        let mut received = Vec::new();
+        while received.is_empty() {
+            let now = self.clock.now();
+            let query = Query::between(Index::Gsi1, partition(name), "0", format!("{}~", moment(now)));
+            let items = self.table.query(&query, most).await?.items;
+            if items.is_empty() {
+                break;
+            }
+            for item in items {
+                let record: Record = decode(item)?;
+                if record.receives >= spec.max_receives {
+                    self.bury(spec, &record, now).await?;
+                    continue;
+                }
+                let update = Update::new(key(name, &record.id)).add("receives", 1).set("held", true);
+                if self.change(show(update, &record, now + spec.visibility), record.receives).await? {
+                    let Record { id, body, sent_at, receives, .. } = record;
+                    received.push(Received { id, body, sent_at, receives: receives + 1 });
+                }
+            }
+        }
+        Ok(received)
+    }
+
+    async fn bury(&self, spec: &QueueSpec, record: &Record, now: Time) -> Result<()> {
+        let (queue, id, receives) = (spec.name.as_str(), &record.id, record.receives);
+        tracing::error!(queue, id, receives, "a message was given up; it lies among the dead letters");
+        let update = Update::new(key(spec.name, id))
+            .set("held", false)
+            .set("gsi1pk", dead_partition(spec.name))
+            .set("ttl", (now + spec.dead_retention).seconds());
+        self.change(show(update, record, now), record.receives).await.map(drop)
+    }
+
+    /// Changes a message unless somebody else received it meanwhile. Says whether it was changed.
+    async fn change(&self, update: Update, receives: u32) -> Result<bool> {
+        match self.table.update(update, Some(Cond::eq("receives", receives)), Error::new(Code::Conflict)).await {
+            Ok(_) => Ok(true),
+            Err(Refusal::Conditions(_)) => Ok(false),
+            Err(Refusal::Error(error)) => Err(error),
+        }
+    }
+
+    /// Ends messages whose work is done.
+    ///
+    /// # Errors
+    /// When the table cannot be written; the messages then come again.
+    pub async fn delete(&self, name: QueueName, ids: impl IntoIterator<Item = &str>) -> Result<()> {
+        let ids: Vec<&str> = ids.into_iter().collect();
+        for chunk in ids.chunks(CHUNK) {
+            let mut unit = Unit::new();
+            for id in chunk {
+                unit.delete(key(name, id));
+            }
+            self.table.commit(unit).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of messages whose work failed. They come again when their visibility time-out ends, as with SQS.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub async fn release(&self, name: QueueName, ids: impl IntoIterator<Item = &str>) -> Result<()> {
+        for id in ids {
+            let update = Update::new(key(name, id)).set("held", false);
+            match self.table.update(update, Some(Cond::existing()), Error::not_found()).await {
+                Ok(_) | Err(Refusal::Conditions(_)) => {}
+                Err(Refusal::Error(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// When the next message becomes visible; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn next_visible(&self, name: QueueName) -> Result<Option<Time>> {
+        let items = self.table.query(&Query::partition(Index::Gsi1, partition(name)), 1).await?.items;
+        let first = items.into_iter().next().map(decode::<Record>).transpose()?;
+        Ok(first.map(|record| record.visible_at))
+    }
+
+    /// The texts of a queue's dead letters, the oldest first.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn dead_letters(&self, name: QueueName) -> Result<Vec<String>> {
+        let items = self.table.query(&Query::partition(Index::Gsi1, dead_partition(name)), MOST).await?.items;
+        items.into_iter().map(|item| decode::<Record>(item).map(|record| record.body)).collect()
+    }
+
+    /// Waits until something was sent since the last wait.
+    ///
+    /// # Errors
+    /// `not_configured` for a queue that the template lacks.
+    pub async fn sent(&self, name: QueueName) -> Result<()> {
+        self.here(name)?.sent.notified().await;
+        Ok(())
+    }
+
+    fn here(&self, name: QueueName) -> Result<&Here> {
+        let lacks =
+            || Error::new(Code::NotConfigured).caused_by(format!("template.yaml has no queue {}", name.as_str()));
+        self.queues.get(&name).ok_or_else(lacks)
+    }
+}
+
+/// Sets when a message can be received, in its field and in its place in the index.
+fn show(update: Update, record: &Record, at: Time) -> Update {
+    update.set("visible_at", at).set("gsi1sk", position(at, &record.id))
+}
+
+fn partition(name: QueueName) -> String {
+    format!("Q#{}", name.as_str())
+}
+
+fn dead_partition(name: QueueName) -> String {
+    format!("DEAD#{}", name.as_str())
+}
+
+fn key(name: QueueName, id: &str) -> Key {
+    Key::new(partition(name), id)
+}
+
+fn position(at: Time, id: &str) -> String {
+    format!("{}#{id}", moment(at))
+}
+
+/// Refuses what SQS, or this table, would refuse. To break a limit is a fault of ours, not of a caller.
+fn check(name: QueueName, messages: &[Outgoing]) -> Result<()> {
+    let fits = |message: &Outgoing| (1..=MAX_BYTES).contains(&message.body.len()) && message.delay <= MAX_DELAY;
+    match messages.iter().find(|message| !fits(message)) {
+        None => Ok(()),
+        Some(Outgoing { body, delay }) => {
+            let (queue, bytes) = (name.as_str(), body.len());
+            Err(Error::internal(format!("a message for {queue} has {bytes} bytes and is delayed by {delay:?}")))
+        }
+    }
+}
+
+#[async_trait]
+impl Queue for LocalQueue {
+    async fn send(&self, queue: QueueName, messages: Vec<Outgoing>) -> Result<()> {
+        let here = self.here(queue)?;
+        check(queue, &messages)?;
+        for chunk in messages.chunks(CHUNK) {
+            let mut unit = Unit::new();
+            for message in chunk {
+                let now = self.clock.now();
+                let (id, visible_at) = (self.ids.uuid().to_string(), now + message.delay);
+                let (key, position) = (key(queue, &id), position(visible_at, &id));
+                let body = message.body.clone();
+                let record = Record { id, body, sent_at: now, visible_at, receives: 0, held: false };
+                let row = Row::new(key, "message", &record)?.gsi1(partition(queue), position);
+                unit.create_fresh(row.ttl(now + here.spec.retention));
+            }
+            self.table.commit(unit).await?;
+            here.sent.notify_one();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::bench::Bench;
+
+    const NAME: QueueName = QueueName::Deliver;
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn delayed(body: &str, seconds: u64) -> Outgoing {
+        Outgoing { body: body.into(), delay: SECOND * u32::try_from(seconds).unwrap() }
+    }
+
+    async fn bodies(queue: &LocalQueue) -> Vec<String> {
+        queue.receive(NAME, 10).await.unwrap().into_iter().map(|message| message.body).collect()
+    }
+
+    #[tokio::test]
+    async fn a_message_is_received_once_when_it_is_due() {
+        let bench = Bench::new().await;
+        let queue = bench.queues().await;
+        queue.send(NAME, vec![delayed("late", 30), Outgoing::now("now")]).await.unwrap();
+        assert_eq!(bodies(&queue).await, ["now"]);
+        assert!(bodies(&queue).await.is_empty());
+        assert_eq!(queue.next_visible(NAME).await.unwrap(), Some(bench.clock.now() + SECOND * 30));
+        bench.clock.advance(SECOND * 30);
+        assert_eq!(bodies(&queue).await, ["late"]);
+        assert!(queue.receive(QueueName::UsageReport, 10).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_deleted_comes_again_after_its_time_out_and_ends_among_the_dead() {
+        let bench = Bench::new().await;
+        let queue = bench.queues().await;
+        let spec = queue.here(NAME).unwrap().spec.clone();
+        queue.send(NAME, vec![Outgoing::now("bad"), Outgoing::now("good")]).await.unwrap();
+        for round in 1..=spec.max_receives {
+            let received = queue.receive(NAME, 10).await.unwrap();
+            assert!(received.iter().all(|message| message.receives == round));
+            let (good, bad): (Vec<_>, Vec<_>) = received.iter().partition(|message| message.body == "good");
+            assert_eq!((bad.len(), good.len()), (1, usize::from(round == 1)));
+            queue.delete(NAME, good.iter().map(|message| message.id.as_str())).await.unwrap();
+            queue.release(NAME, bad.iter().map(|message| message.id.as_str())).await.unwrap();
+            bench.clock.advance(spec.visibility - SECOND);
+            assert!(bodies(&queue).await.is_empty(), "hidden for the whole time-out");
+            bench.clock.advance(SECOND);
+        }
+        assert!(bodies(&queue).await.is_empty());
+        assert_eq!(queue.dead_letters(NAME).await.unwrap(), ["bad"]);
+        assert_eq!(queue.next_visible(NAME).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_restart_keeps_every_message_and_gives_the_held_ones_at_once() {
+        let bench = Bench::new().await;
+        let queue = bench.queues().await;
+        queue.send(NAME, vec![Outgoing::now("held"), delayed("waiting", 60)]).await.unwrap();
+        let held = queue.receive(NAME, 10).await.unwrap();
+        assert_eq!(held.len(), 1);
+        queue.send(NAME, vec![Outgoing::now("new")]).await.unwrap();
+        drop(queue);
+
+        let queue = bench.queues().await;
+        let mut again = bodies(&queue).await;
+        again.sort();
+        assert_eq!(again, ["held", "new"]);
+        bench.clock.advance(SECOND * 60);
+        assert_eq!(bodies(&queue).await, ["waiting"]);
+    }
+
+    #[tokio::test]
+    async fn a_send_wakes_who_waits_and_breaks_no_limit() {
+        let bench = Bench::new().await;
+        let queue = bench.queues().await;
+        queue.send(NAME, (0..60).map(|number| Outgoing::now(format!("m{number}"))).collect()).await.unwrap();
+        tokio::time::timeout(SECOND, queue.sent(NAME)).await.unwrap().unwrap();
+        let mut seen = 0;
+        while let received @ 1.. = queue.receive(NAME, 10).await.unwrap().len() {
+            seen += received;
+        }
+        assert_eq!(seen, 60);
+        for bad in [Outgoing::now(""), delayed("x", 901), Outgoing::now("x".repeat(MAX_BYTES + 1))] {
+            assert!(queue.send(NAME, vec![Outgoing::now("fine"), bad]).await.is_err());
+        }
+        assert!(bodies(&queue).await.is_empty(), "nothing of a refused batch is sent");
+    }
+}
