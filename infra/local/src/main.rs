@@ -141,11 +141,9 @@ fn write_documents() -> Result<()> {
         let message = format!("{} cannot be written: {why}. Run this in the project's directory.", directory.display());
         Error::with_message(Code::NotConfigured, message)
     };
-    for surface in [&studio::SURFACE] {
-        let path = directory.join(format!("{}.json", surface.name));
-        let text = serde_json::to_string_pretty(&openapi::document(surface)).map_err(Error::internal)?;
-        std::fs::write(&path, format!("{text}\n")).map_err(|error| failed(&error))?;
-        println!("{}", path.display());
-    }
+    let path = directory.join(format!("{}.json", studio::SURFACE.name));
+    let text = serde_json::to_string_pretty(&openapi::document(&studio::SURFACE)).map_err(Error::internal)?;
+    std::fs::write(&path, format!("{text}\n")).map_err(|error| failed(&error))?;
+    println!("{}", path.display());
     Ok(())
 }
