@@ -2,6 +2,7 @@
 //! and personas that call it through the router.
 
 mod models;
+mod past;
 mod personas;
 mod workers;
 
@@ -25,6 +26,7 @@ use shared::table::Table;
 use shared::table::admin::connect;
 
 pub use models::{Gate, PausedModel, ScriptedModel};
+pub use past::Dump;
 pub use personas::{Agent, Answer, Owner, PASSWORD, Persona, Visitor};
 pub use workers::Workers;
 
@@ -48,6 +50,7 @@ pub struct TestApp {
     pub mail: Arc<MemoryMailer>,
     router: Router,
     owners: AtomicU32,
+    scan: past::Scan,
 }
 
 /// What a test may want otherwise.
@@ -59,6 +62,8 @@ pub struct Options {
     pub polar: Option<String>,
     /// Seed of the randomness; each test has its own unless it says.
     pub seed: Option<u64>,
+    /// Environment variables of the installation, as `docs/CONFIGURATION.md` lists them.
+    pub variables: Vec<(&'static str, String)>,
 }
 
 impl TestApp {
@@ -85,7 +90,7 @@ impl TestApp {
         let (client, name) = (connect(&ENGINE.endpoint()), format!("test-{number}"));
         let table = Table::open(client, &name, &shape, rng.clone(), Arc::clone(&standing)).await;
         let (queue, mail) = (Arc::new(MemoryQueue::default()), Arc::new(MemoryMailer::default()));
-        let config = config(options.polar.as_deref());
+        let config = config(options.polar.as_deref(), &options.variables);
         let secrets = Arc::new(secrets(&rng));
         let egress = aws::egress(&config);
         let offline =
@@ -104,13 +109,18 @@ impl TestApp {
             config,
         });
         let router = shared::http::serve::surface(&app, &studio::SURFACE, studio::SURFACE.groups);
-        Self { app, clock, queue, mail, router, owners: AtomicU32::new(0) }
+        Self { app, clock, queue, mail, router, owners: AtomicU32::new(0), scan: past::scan(name) }
     }
 
     /// Somebody without a credential, at an address of their own.
     #[must_use]
     pub fn anonymous(&self) -> Persona {
         Persona::new(self.router.clone(), fresh_address())
+    }
+
+    /// The router with every group, for requests that no persona makes.
+    pub fn router(&self) -> Router {
+        self.router.clone()
     }
 
     /// A visitor of an agent's public chat, at an address of their own.
@@ -177,12 +187,12 @@ impl TestApp {
     }
 }
 
-fn config(polar: Option<&str>) -> Config {
-    let polar = polar.map(str::to_owned);
-    let lookup = move |name: &str| match name {
-        "CHATIA_EGRESS_ALLOW" => Some("127.0.0.0/8".to_owned()),
-        "POLAR_BASE_URL" => polar.clone(),
-        _ => None,
+fn config(polar: Option<&str>, variables: &[(&str, String)]) -> Config {
+    let lookup = |name: &str| match (variables.iter().find(|(known, _)| *known == name), name) {
+        (Some((_, value)), _) => Some(value.clone()),
+        (None, "CHATIA_EGRESS_ALLOW") => Some("127.0.0.0/8".to_owned()),
+        (None, "POLAR_BASE_URL") => polar.map(str::to_owned),
+        (None, _) => None,
     };
     Config::read(lookup).expect("a valid configuration")
 }

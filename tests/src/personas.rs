@@ -77,6 +77,12 @@ impl Persona {
         Self { address, ..self.clone() }
     }
 
+    /// The `Authorization` header that this caller sends.
+    #[must_use]
+    pub fn authorization(&self) -> Option<String> {
+        self.bearer.as_ref().map(|token| format!("Bearer {token}"))
+    }
+
     /// GET.
     pub async fn get(&self, path: &str) -> Answer {
         self.send(self.request(Method::GET, path), None).await
@@ -106,6 +112,17 @@ impl Persona {
         let request =
             headers.iter().fold(self.request(method, path), |request, (name, value)| request.header(*name, *value));
         self.send(request, body).await
+    }
+
+    /// Any method, with more headers and a body as it is.
+    ///
+    /// # Panics
+    /// When the method is none.
+    pub async fn call_raw(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+        let method = Method::from_bytes(method.as_bytes()).expect("a method");
+        let request =
+            headers.iter().fold(self.request(method, path), |request, (name, value)| request.header(*name, *value));
+        self.oneshot(request.body(body.into()).expect("a request")).await
     }
 
     /// A body as it is, with its content type.

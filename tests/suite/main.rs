@@ -1,3 +1,11 @@
 //! All tests, in one binary.
 
+mod access;
+mod contract;
+mod dialect;
+mod floors;
+mod fuzz;
+mod idempotency;
+mod lambda;
+mod requests;
 mod studio;

@@ -1,7 +1,5 @@
 //! `/api/agents` and `/api/developers/agents`: building and publishing agents.
 
-use std::sync::atomic::{AtomicU16, Ordering};
-
 use axum::extract::State;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -51,8 +49,8 @@ shared::ops! {
     /// Delete an agent for good.
     ///
     /// The confirmation must be its exact name, in the body or, where a proxy drops bodies of DELETE, as
-    /// `?confirmation=`. Conversations and leads stay readable.
-    DELETE "/api/agents/{id}" => delete_agent, [User Developer] Editor "agents:write" General Any Known Audited Keyed;
+    /// `?confirmation=`. Conversations and leads stay readable. Only people delete: a key cannot.
+    DELETE "/api/agents/{id}" => delete_agent, [User] Editor "" General Any Known Audited Keyed;
     /// List your agents, as in the quickstart.
     GET "/api/developers/agents" => list_developer_agents, [User Developer] Viewer "agents:read" General Any Known Unaudited Safe;
     /// Create an agent, as in the quickstart.
@@ -94,11 +92,11 @@ struct AgentIn {
 #[derive(Debug, Deserialize, JsonSchema)]
 struct AgentPatch {
     #[serde(default)]
-    name: Option<String>,
+    name: Patch<String>,
     #[serde(default)]
     description: Patch<String>,
     #[serde(default)]
-    system_prompt: Option<String>,
+    system_prompt: Patch<String>,
     #[serde(default)]
     provider: Patch<String>,
     #[serde(default)]
@@ -113,7 +111,7 @@ struct AgentPatch {
     #[serde(default)]
     config: ConfigPatch,
     #[serde(default)]
-    widget: Option<Widget>,
+    widget: Patch<Widget>,
 }
 
 /// Model key and WhatsApp line.
@@ -172,9 +170,9 @@ impl From<AgentIn> for Create {
 impl From<AgentPatch> for Changes {
     fn from(body: AgentPatch) -> Self {
         Self {
-            name: body.name,
+            name: body.name.or_default(),
             description: body.description,
-            system_prompt: body.system_prompt,
+            system_prompt: body.system_prompt.or_default(),
             provider: body.provider,
             model: body.model,
             greeting_message: body.greeting_message,
@@ -184,7 +182,7 @@ impl From<AgentPatch> for Changes {
             ai_base_url: body.config.ai.base_url,
             kapso_api_key: body.config.kapso.api_key,
             kapso_phone_number_id: body.config.kapso.phone_number_id,
-            widget: body.widget,
+            widget: body.widget.or_default(),
         }
     }
 }
@@ -407,13 +405,9 @@ async fn attach_tool(
     Json(body): Json<ToolIn>,
 ) -> Result<Created<ToolOut>> {
     let command = AttachTool { name: body.name, config: body.config, is_active: body.is_active };
-    let status = AtomicU16::new(201);
     let attach = || agent::attach_tool(&app, &call.caller, id.0, &command);
-    let reply = call.run(&app, attach, |(binding, is_new)| {
-        status.store(if is_new { 201 } else { 200 }, Ordering::Relaxed);
-        ToolOut::from(binding)
-    });
-    Ok(reply.await?.with_status(status.into_inner()))
+    let status = |(_, is_new): &(ToolBinding, bool)| if *is_new { 201 } else { 200 };
+    call.run_with_status(&app, attach, status, |(binding, _)| ToolOut::from(binding)).await
 }
 
 async fn detach_tool(

@@ -31,12 +31,11 @@ pub async fn app() -> Result<App> {
     let https = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).build_https();
     let sdk = aws_config::defaults(aws_config::BehaviorVersion::latest()).http_client(https).load().await;
     let (clock, rng): (Arc<dyn Clock>, _) = (Arc::new(SystemClock), Rng::from_system());
-    let dynamodb = aws_sdk_dynamodb::Client::new(&sdk);
     let secrets: Arc<dyn Secrets> =
         Arc::new(ManagerSecrets::new(sdk.clone(), required("SECRET_ARN")?, Arc::clone(&clock)));
     let egress = egress(&config);
     Ok(App::new(Parts {
-        table: Table::new(dynamodb, required("TABLE_NAME")?, rng.clone(), Arc::clone(&clock)),
+        table: Table::on_aws(&sdk, required("TABLE_NAME")?, rng.clone(), Arc::clone(&clock)),
         queue: Arc::new(SqsQueue::new(sdk.clone(), queue_urls())),
         mailer: Arc::new(LazyMailer {
             secrets: Arc::clone(&secrets),

@@ -22,7 +22,7 @@ pub struct Standing {
     pub counts: MessageCounts,
     /// Published agents.
     pub agents_used: u64,
-    /// People in the workspace.
+    /// People in the workspace who use a seat.
     pub seats_used: usize,
     /// First moment of the period; `None` for a trial, which has none.
     pub period_start: Option<Time>,
@@ -53,7 +53,7 @@ pub async fn standing(app: &App, caller: &Caller) -> Result<Standing> {
         async { store::billing::allowance(&app.table, account.id, &account.period(now)).await },
         store::rollup::messages(&app.table, account.id, now),
         store::agent::published_count(&app.table, account.id),
-        store::workspace::member_count(&app.table, caller.workspace_id),
+        store::workspace::seats_used(&app.table, caller.workspace_id),
     )?;
     let (period_start, period_end) = match plan.period {
         Period::Once => (None, None),

@@ -19,10 +19,10 @@ const DETAIL_MESSAGES: usize = 200;
 /// How much text they may have together; a function's answer may have 6 MB.
 const DETAIL_BYTES: usize = 3 * 1024 * 1024;
 
-/// A page of an agent's conversations, the most recently active first.
+/// A page of an agent's conversations, the most recently active first; they stay when the agent is deleted.
 ///
 /// # Errors
-/// `not_found` when the workspace has no such agent.
+/// `not_found` when the workspace has and had no such agent.
 pub async fn list(
     app: &App,
     caller: &Caller,
@@ -30,8 +30,11 @@ pub async fn list(
     after: Option<&Cursor>,
     limit: Limit,
 ) -> Result<Page<Conversation>> {
-    store::agent::get(&app.table, caller.workspace_id, agent).await?;
-    store::conversation::page_of_agent(&app.table, caller.workspace_id, agent, after, limit).await
+    let page = store::conversation::page_of_agent(&app.table, caller.workspace_id, agent, after, limit).await?;
+    if page.items.is_empty() {
+        store::agent::get(&app.table, caller.workspace_id, agent).await?;
+    }
+    Ok(page)
 }
 
 /// A conversation of an agent with its last messages.

@@ -113,10 +113,10 @@ async fn save_contact(app: &App, unit: &mut Unit, workspace: Id<Workspace>, deta
     Ok(contact.id)
 }
 
-/// A page of an agent's leads, newest first.
+/// A page of an agent's leads, newest first; they stay when the agent is deleted.
 ///
 /// # Errors
-/// `not_found` when the workspace has no such agent.
+/// `not_found` when the workspace has and had no such agent.
 pub async fn list(
     app: &App,
     caller: &Caller,
@@ -124,6 +124,9 @@ pub async fn list(
     after: Option<&Cursor>,
     limit: Limit,
 ) -> Result<Page<Lead>> {
-    store::agent::get(&app.table, caller.workspace_id, agent).await?;
-    store::lead::page(&app.table, caller.workspace_id, agent, after, limit).await
+    let page = store::lead::page(&app.table, caller.workspace_id, agent, after, limit).await?;
+    if page.items.is_empty() {
+        store::agent::get(&app.table, caller.workspace_id, agent).await?;
+    }
+    Ok(page)
 }

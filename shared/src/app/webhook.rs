@@ -8,7 +8,7 @@ use super::deliver::{self, Attempted};
 use super::{App, Draft};
 use crate::access::Caller;
 use crate::domain::text::Checks;
-use crate::domain::webhook::{Delivery, DeliveryStatus, Dialect, MAX_WEBHOOKS, Webhook};
+use crate::domain::webhook::{Delivery, DeliveryStatus, Dialect, Webhook};
 use crate::events::studio;
 use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Result, Secret};
 use crate::ports::queue::{Outgoing, QueueName};
@@ -49,9 +49,6 @@ pub async fn create(app: &App, caller: &Caller, command: &Changes) -> Result<Dra
     let url = check_url(app, &mut checks, command.url.as_deref().unwrap_or_default());
     let events = check_events(&mut checks, command.events.clone().flatten());
     checks.finish()?;
-    if store::webhook::all(&app.table, caller.workspace_id).await?.len() >= MAX_WEBHOOKS {
-        return Err(Error::new(Code::WebhookLimitReached));
-    }
     let (id, now) = (app.ids().id(), app.now());
     let secret = Secret::new(format!("whsec_{}", STANDARD.encode(app.rng.bytes::<32>())));
     let webhook = Webhook {

@@ -82,4 +82,13 @@ pub enum Role {
 impl Role {
     /// Every role, lowest first.
     pub const ALL: [Role; 6] = [Role::Client, Role::Viewer, Role::Operator, Role::Editor, Role::Admin, Role::Owner];
+
+    /// Whether a member of this role uses a seat of the plan; who only looks uses none.
+    #[must_use]
+    pub const fn uses_seat(self) -> bool {
+        match self {
+            Self::Client | Self::Viewer => false,
+            Self::Operator | Self::Editor | Self::Admin | Self::Owner => true,
+        }
+    }
 }

@@ -112,18 +112,40 @@ impl Context {
         F: Fn() -> Fut,
         Fut: Future<Output = Result<Draft<T>>>,
     {
+        self.run_with_status(app, command, |_| STATUS, wire).await
+    }
+
+    /// As [`Self::run`], with a status that depends on what was made: 200 instead of 201 for what was there already.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn run_with_status<T, W, F, Fut, const STATUS: u16>(
+        &self,
+        app: &App,
+        command: F,
+        status: impl Fn(&T) -> u16,
+        wire: impl Fn(T) -> W,
+    ) -> Result<Reply<W, STATUS>>
+    where
+        W: Serialize,
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<Draft<T>>>,
+    {
         for tries_left in (0..TRIES).rev() {
-            let Draft { mut unit, value, then } = match command().await {
-                Ok(draft) => draft,
-                Err(error) => return self.replayed(app).await?.ok_or(error),
+            let Draft { mut unit, value, then } = match (command().await, &self.idempotent) {
+                (Ok(draft), _) => draft,
+                // What the command misses or meets may be the work of the same request, which was first.
+                (Err(error), Some(idempotent)) => return replay(app, idempotent).await?.ok_or(error),
+                (Err(error), None) => return Err(error),
             };
+            let status = status(&value);
             let body =
-                if STATUS == 204 { Vec::new() } else { serde_json::to_vec(&wire(value)).map_err(Error::internal)? };
+                if status == 204 { Vec::new() } else { serde_json::to_vec(&wire(value)).map_err(Error::internal)? };
             self.add_audit(app, &mut unit)?;
-            self.add_answer(app, &mut unit, STATUS, &body).await?;
+            self.add_answer(app, &mut unit, status, &body).await?;
             let Err(refusal) = app.commit(unit).await else {
                 app.send_after(then).await;
-                return Ok(Reply { status: STATUS, body, replayed: false, wire: PhantomData });
+                return Ok(Reply { status, body, replayed: false, wire: PhantomData });
             };
             if let Some(idempotent) =
                 self.idempotent.as_ref().filter(|idempotent| refusal.on(&idempotent.key).is_some())
@@ -137,15 +159,6 @@ impl Context {
             }
         }
         Err(Error::new(Code::ConcurrentChange))
-    }
-
-    /// The answer to the same command, if it was carried out while this one was being prepared: what fails now because
-    /// it is done already (a second delete) is then no failure.
-    async fn replayed<W, const STATUS: u16>(&self, app: &App) -> Result<Option<Reply<W, STATUS>>> {
-        match &self.idempotent {
-            Some(idempotent) => replay(app, idempotent).await,
-            None => Ok(None),
-        }
     }
 
     fn add_audit(&self, app: &App, unit: &mut Unit) -> Result<()> {

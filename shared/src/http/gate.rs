@@ -34,23 +34,23 @@ pub struct Gate {
 
 /// Lets a request through to its handler, or says why not.
 pub(super) async fn gate(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    match pass(&gate, request).await {
-        Ok(Passed::On(request, standing)) => {
-            let mut response = next.run(*request).await;
-            standing.iter().for_each(|standing| rate_headers(response.headers_mut(), standing));
-            response
-        }
+    let mut standing = None;
+    let mut response = match pass(&gate, request, &mut standing).await {
+        Ok(Passed::On(request)) => next.run(*request).await,
         Ok(Passed::Answered(response)) => response,
         Err(error) => error.into_response(),
-    }
+    };
+    standing.iter().for_each(|standing| rate_headers(response.headers_mut(), standing));
+    response
 }
 
 enum Passed {
-    On(Box<Request>, Option<Standing>),
+    On(Box<Request>),
     Answered(Response),
 }
 
-async fn pass(gate: &Gate, request: Request) -> Result<Passed> {
+/// Leaves in `rated` how the caller stands, also when it refuses the call.
+async fn pass(gate: &Gate, request: Request, rated: &mut Option<Standing>) -> Result<Passed> {
     let Gate { app, op, authenticate } = gate;
     let address =
         request.extensions().get::<ClientAddress>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.0);
@@ -62,7 +62,7 @@ async fn pass(gate: &Gate, request: Request) -> Result<Passed> {
         Some(caller.ok_or_else(|| Error::new(Code::Unauthenticated))?)
     };
     let subject = caller.as_ref().map_or_else(|| network(address).to_string(), Caller::actor);
-    let standing = app.count_call(op.rate, &subject).await?;
+    *rated = Some(app.count_call(op.rate, &subject).await?);
     let plan = match (op.plan, &caller) {
         (PlanGate::Paid, Some(caller)) => {
             Some(store::billing::get(&app.table, caller.billing_account_id).await?.effective_plan().key)
@@ -80,7 +80,7 @@ async fn pass(gate: &Gate, request: Request) -> Result<Passed> {
     let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
     let path = parts.uri.path().to_owned();
     parts.extensions.insert(Context { op, caller, address, path, request_id, idempotent });
-    Ok(Passed::On(Box::new(Request::from_parts(parts, body)), Some(standing)))
+    Ok(Passed::On(Box::new(Request::from_parts(parts, body))))
 }
 
 /// Whose address it is: one IPv6 customer has a /64, and must not be many callers.

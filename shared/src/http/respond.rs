@@ -19,7 +19,7 @@ pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// The answer of a command, with its status in its type so that the document knows it.
 #[derive(Debug)]
 pub struct Reply<W, const STATUS: u16> {
-    /// The status; another than `STATUS` only when an older answer is given again.
+    /// The status; another than `STATUS` only where the command says so, or when an older answer is given again.
     pub(super) status: u16,
     /// The JSON body; empty for 204.
     pub(super) body: Vec<u8>,
@@ -34,15 +34,6 @@ pub type Done<W> = Reply<W, 200>;
 pub type Created<W> = Reply<W, 201>;
 /// 204.
 pub type NoContent = Reply<(), 204>;
-
-impl<W, const STATUS: u16> Reply<W, STATUS> {
-    /// Another status for this one answer: 200 instead of 201 for what was there already.
-    #[must_use]
-    pub fn with_status(mut self, status: u16) -> Self {
-        self.status = if self.replayed { self.status } else { status };
-        self
-    }
-}
 
 impl<W, const STATUS: u16> IntoResponse for Reply<W, STATUS> {
     fn into_response(self) -> Response {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use lambda_http::RequestExt;
@@ -113,6 +113,11 @@ async fn speak(State(dialect): State<Dialect>, request: Request, next: Next) -> 
         _ => tracing::debug!(%method, path = asked.path, request_id = asked.request_id, %error, "request refused"),
     }
     let mut rendered = (dialect.render)(&error, &asked);
+    // How the caller stands with its limit, and which methods there are, holds for refusals too.
+    rendered.headers_mut().extend(response.headers().clone());
+    if rendered.status() == StatusCode::UNAUTHORIZED {
+        rendered.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     if let Some(seconds) = error.retry_after_seconds() {
         rendered.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }

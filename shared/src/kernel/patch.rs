@@ -26,6 +26,18 @@ impl<T> Patch<T> {
         }
     }
 
+    /// What to set, where a field has a default instead of being none: null sets the default.
+    pub fn or_default(self) -> Option<T>
+    where
+        T: Default,
+    {
+        match self {
+            Self::Keep => None,
+            Self::Clear => Some(T::default()),
+            Self::Set(value) => Some(value),
+        }
+    }
+
     /// Whether the body names the field at all.
     #[must_use]
     pub const fn is_present(&self) -> bool {

@@ -193,13 +193,12 @@ pub async fn snapshot(table: &Table, workspace: Id<Workspace>, agent: Id<Agent>)
     table.get_cached(&keys::live(workspace, agent)).await
 }
 
-/// Takes a public slug that was minted; when somebody took it meanwhile, the command is run again with another.
+/// Takes a public slug that was free. When somebody took it meanwhile, the command is run again and finds another.
 ///
 /// # Errors
 /// When it does not serialise.
 pub fn create_public_slug(unit: &mut Unit, slug: &str, alias: PublicAlias) -> Result<()> {
-    let row = Row::new(keys::public_slug(slug), "public_slug", &alias)?;
-    unit.create_fresh(row);
+    unit.create_fresh(Row::new(keys::public_slug(slug), "public_slug", &alias)?);
     Ok(())
 }
 

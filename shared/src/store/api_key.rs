@@ -6,13 +6,16 @@ use super::keys;
 use crate::domain::api_key::{KeyKind, KeyLookup, MAX_KEYS};
 use crate::domain::{ApiKey, Workspace};
 use crate::kernel::{Code, Error, Id, Result, Time};
-use crate::table::{Cond, Index, Query, Row, Table, Unit, decode};
+use crate::table::{Cond, Index, Query, Row, Table, Unit, Update, decode};
 
-/// Adds a new key with its look-up.
+/// Adds a new key with its look-up; the unit fails with `api_key.limit_reached` when there are as many as there may be.
 ///
 /// # Errors
 /// When they do not serialise.
 pub fn create(unit: &mut Unit, key: &ApiKey, lookup: &KeyLookup) -> Result<()> {
+    let below = Cond::Absent("n").or(Cond::lt("n", MAX_KEYS));
+    let count = Update::new(keys::api_key_count(key.workspace_id, key.kind)).add("n", 1);
+    unit.update(count, below, Error::new(Code::KeyLimitReached));
     unit.create_fresh(Row::new(keys::api_key(key.workspace_id, key.kind, key.id), "api_key", key)?);
     let row = Row::new(keys::key_lookup(&key.hash), "key_lookup", lookup)?;
     unit.create_fresh(match key.expires_at {
@@ -53,4 +56,5 @@ pub fn delete(unit: &mut Unit, key: &ApiKey) {
     let of_owner = keys::api_key(key.workspace_id, key.kind, key.id);
     unit.delete_if(of_owner, Cond::existing(), Error::new(Code::NotFound));
     unit.delete(keys::key_lookup(&key.hash));
+    unit.upsert(Update::new(keys::api_key_count(key.workspace_id, key.kind)).add("n", -1));
 }

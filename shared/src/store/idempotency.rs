@@ -39,7 +39,7 @@ pub async fn get(table: &Table, key: &Key, now: Time) -> Result<Option<Answer>> 
 /// # Errors
 /// When it does not serialise.
 pub fn create(unit: &mut Unit, key: Key, answer: &Answer) -> Result<()> {
-    let old = crate::table::Cond::new_item().or(crate::table::Cond::lt("at", answer.at - KEPT));
+    let old = crate::table::Cond::new_item().or(crate::table::Cond::le("at", answer.at - KEPT));
     let row = Row::new(key, "idempotency", answer)?.ttl(answer.at + KEPT);
     unit.put_if(row, old, Error::new(Code::IdempotencyInFlight));
     Ok(())

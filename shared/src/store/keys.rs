@@ -13,6 +13,7 @@
 //! | membership | `W` | `MEM#<u>` | `U#<u>#MEM` / W | | log-in, team |
 //! | key, as its owner sees it | `W` | `KEY#<kind>#<id>` | | | lists |
 //! | key look-up | `KEY#<sha256>` | `K` | | | every request with a key |
+//! | keys, webhooks of a workspace | `W` | `CNT#keys#<kind>`, `CNT#webhooks` | | | making one: the limit holds also for many at once |
 //! | agent head | `W` | `AG#<a>` | | | lists |
 //! | agent slug guard | `W` | `AGSLUG#<slug>` | | | uniqueness |
 //! | tool binding | `A` | `BIND#<tool>` | | | detail, compile |
@@ -133,16 +134,31 @@ pub fn workspace_slug(slug: &str) -> Key {
     Key::new(format!("WSLUG#{slug}"), "G")
 }
 
+/// Sort prefix of memberships in a workspace.
+pub const MEMBERSHIP: &str = "MEM#";
+
 /// A membership.
 #[must_use]
 pub fn membership(workspace: Id<Workspace>, user: Id<User>) -> Key {
-    Key::new(w(workspace), format!("MEM#{}", user.key()))
+    Key::new(w(workspace), format!("{MEMBERSHIP}{}", user.key()))
 }
 
 /// Where a user's memberships are listed.
 #[must_use]
 pub fn memberships_of(user: Id<User>) -> String {
     format!("U#{}#MEM", user.key())
+}
+
+/// How many keys of a kind a workspace has.
+#[must_use]
+pub fn api_key_count(workspace: Id<Workspace>, kind: KeyKind) -> Key {
+    Key::new(w(workspace), format!("CNT#keys#{}", kind.key()))
+}
+
+/// How many webhook endpoints a workspace has.
+#[must_use]
+pub fn webhook_count(workspace: Id<Workspace>) -> Key {
+    Key::new(w(workspace), "CNT#webhooks")
 }
 
 /// A key as its owner sees it.

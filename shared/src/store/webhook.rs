@@ -12,11 +12,14 @@ use crate::table::{Cond, Index, Query, Row, Table, Unit, Update, Versioned, deco
 
 const DELIVERIES_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Adds a new endpoint.
+/// Adds a new endpoint; the unit fails with `webhook.limit_reached` when there are as many as there may be.
 ///
 /// # Errors
 /// When it does not serialise.
 pub fn create(unit: &mut Unit, webhook: &Webhook) -> Result<()> {
+    let below = Cond::Absent("n").or(Cond::lt("n", MAX_WEBHOOKS));
+    let count = Update::new(keys::webhook_count(webhook.workspace_id)).add("n", 1);
+    unit.update(count, below, Error::new(Code::WebhookLimitReached));
     unit.create_fresh(Row::new(keys::webhook(webhook.workspace_id, webhook.id), "webhook", webhook)?);
     Ok(())
 }
@@ -33,6 +36,7 @@ pub fn replace(unit: &mut Unit, webhook: &Webhook, v: u64) -> Result<()> {
 /// Removes an endpoint; its deliveries stay until they expire.
 pub fn delete(unit: &mut Unit, workspace: Id<Workspace>, webhook: Id<Webhook>) {
     unit.delete_if(keys::webhook(workspace, webhook), Cond::existing(), Error::new(Code::NotFound));
+    unit.upsert(Update::new(keys::webhook_count(workspace)).add("n", -1));
 }
 
 /// One endpoint.

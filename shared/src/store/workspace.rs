@@ -5,14 +5,15 @@ use serde::{Deserialize, Serialize};
 use super::keys;
 use crate::domain::{Membership, User, Workspace};
 use crate::kernel::{Code, Error, Id, Result};
-use crate::table::{Index, Query, Row, Table, Unit, Versioned};
+use crate::table::{Index, Query, Row, Table, Unit, Versioned, decode};
 
 #[derive(Serialize, Deserialize)]
 struct SlugGuard {
     workspace_id: Id<Workspace>,
 }
 
-/// Adds a new workspace. When its minted slug was taken meanwhile, the command is run again with another.
+/// Adds a new workspace under a slug that was free. When somebody took it meanwhile, the command is run again and finds
+/// another.
 ///
 /// # Errors
 /// When it does not serialise.
@@ -60,13 +61,15 @@ pub fn add_member(unit: &mut Unit, membership: &Membership) -> Result<()> {
     Ok(())
 }
 
-/// How many people are in a workspace, up to 1,000.
+/// How many members of a workspace use a seat, up to 1,000.
 ///
 /// # Errors
 /// When the table cannot be read.
-pub async fn member_count(table: &Table, workspace: Id<Workspace>) -> Result<usize> {
-    let query = Query::prefix(Index::Main, keys::workspace_pk(workspace), "MEM#");
-    Ok(table.query(&query, 1_000).await?.items.len())
+pub async fn seats_used(table: &Table, workspace: Id<Workspace>) -> Result<usize> {
+    let query = Query::prefix(Index::Main, keys::workspace_pk(workspace), keys::MEMBERSHIP);
+    let members = table.query(&query, 1_000).await?.items.into_iter().map(decode::<Membership>);
+    let members: Vec<Membership> = members.collect::<Result<_>>()?;
+    Ok(members.iter().filter(|member| member.role.uses_seat()).count())
 }
 
 /// One membership.

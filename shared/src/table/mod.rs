@@ -79,6 +79,12 @@ impl Table {
         Self(Arc::new(Inner { client, name: name.into(), rng, meter: Meter::default(), cache: Cache::new(clock) }))
     }
 
+    /// As [`Self::new`], with a client of AWS.
+    #[must_use]
+    pub fn on_aws(sdk: &aws_config::SdkConfig, name: impl Into<String>, rng: Rng, clock: Arc<dyn Clock>) -> Self {
+        Self::new(Client::new(sdk), name, rng, clock)
+    }
+
     /// What each call cost, for tests and benchmarks.
     #[must_use]
     pub fn meter(&self) -> &Meter {

@@ -153,7 +153,11 @@ impl Refusal {
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::Conditions(mut failed) if !failed.is_empty() => failed.remove(0).error,
+            Refusal::Conditions(mut failed) if !failed.is_empty() => {
+                // What was read is stale then, so that the other conditions say nothing: the command is run again.
+                let stale = failed.iter().position(|failed| failed.error.code() == Code::ConcurrentChange);
+                failed.remove(stale.unwrap_or(0)).error
+            }
             Refusal::Conditions(_) => Error::internal("a unit failed without a reason"),
             Refusal::Error(error) => error,
         }

@@ -1,7 +1,15 @@
 //! Studio, through its router.
 
+mod admin;
+mod agents;
+mod auth;
+mod billing;
 mod chat;
 mod clock;
+mod developers;
+mod inbox;
+mod publishing;
+mod site;
 mod stats;
 mod turn;
 mod usage;

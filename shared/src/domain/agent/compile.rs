@@ -115,7 +115,7 @@ pub struct SnapshotTool {
     /// Which tool.
     pub tool: Builtin,
     /// Its configuration.
-    #[serde(with = "crate::kernel::json_text")]
+    #[serde(default, with = "crate::kernel::json_text")]
     pub config: Map<String, Value>,
     /// Its secrets, still sealed.
     #[serde(default)]

@@ -109,7 +109,7 @@ pub struct ToolBinding {
     /// Which tool.
     pub tool: Builtin,
     /// What is not secret of its configuration.
-    #[serde(with = "crate::kernel::json_text")]
+    #[serde(default, with = "crate::kernel::json_text")]
     pub config: Map<String, Value>,
     /// Secret headers and the like, sealed.
     #[serde(default)]

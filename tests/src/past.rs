@@ -1,0 +1,254 @@
+//! Past the API: what tests make or look at without asking a surface, for what no surface can do yet.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value, json};
+use shared::app::auth::ensure_superadmin;
+use shared::domain::message::{Author, Message};
+use shared::domain::user::{StaffRole, UserStatus};
+use shared::domain::webhook::{Delivery, DeliveryStatus};
+use shared::domain::{Membership, Role, Session, User, Workspace};
+use shared::http::gate::BoxFuture;
+use shared::kernel::secret::hmac_sha256;
+use shared::kernel::{Id, Secret};
+use shared::store;
+use shared::table::admin::connect;
+use shared::table::{AttributeValue, Item, Unit};
+use uuid::Uuid;
+
+use crate::personas::PASSWORD;
+use crate::{ENGINE, Owner, Persona, TestApp};
+
+/// Every item of a table, by its key, as JSON with sorted fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dump(pub BTreeMap<String, Value>);
+
+impl Dump {
+    /// Whether a text is in any key or field.
+    #[must_use]
+    pub fn contains(&self, text: &str) -> bool {
+        self.0.iter().any(|(key, item)| key.contains(text) || item.to_string().contains(text))
+    }
+
+    /// The items of an entity type.
+    pub fn of(&self, et: &str) -> impl Iterator<Item = &Value> {
+        self.0.values().filter(move |item| item["et"] == et)
+    }
+
+    /// What was added, changed or removed since an earlier dump: the keys.
+    #[must_use]
+    pub fn changes_since(&self, earlier: &Self) -> Vec<String> {
+        let keys = self.0.keys().chain(earlier.0.keys());
+        let changed = keys.filter(|key| self.0.get(*key) != earlier.0.get(*key)).cloned();
+        changed.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    }
+}
+
+/// Reads a whole table.
+pub(crate) type Scan = Box<dyn Fn() -> BoxFuture<'static, Vec<Item>> + Send + Sync>;
+
+/// A reader of everything in a table.
+pub(crate) fn scan(table: String) -> Scan {
+    let client = LazyLock::new(|| connect(&ENGINE.endpoint()));
+    Box::new(move || {
+        let (client, table) = (LazyLock::force(&client).clone(), table.clone());
+        Box::pin(async move {
+            let (mut items, mut start) = (Vec::new(), None);
+            loop {
+                let scan = client.scan().table_name(&table).consistent_read(true).set_exclusive_start_key(start);
+                let page = scan.send().await.expect("the table is read");
+                items.extend(page.items.unwrap_or_default());
+                start = page.last_evaluated_key;
+                if start.is_none() {
+                    return items;
+                }
+            }
+        })
+    })
+}
+
+impl TestApp {
+    /// Every item of the table, but for the windows of rate limits, which every call may move.
+    ///
+    /// # Panics
+    /// When the table cannot be read.
+    pub async fn db_dump(&self) -> Dump {
+        let items = (self.scan)().await.into_iter().map(|item| {
+            let item = plain(&AttributeValue::M(item));
+            let part = |name: &str| item[name].as_str().expect("a key is text").to_owned();
+            (format!("{} / {}", part("pk"), part("sk")), item)
+        });
+        Dump(items.filter(|(key, _)| !key.starts_with("RL#")).collect())
+    }
+
+    /// The workspace of an owner.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub async fn db_workspace(&self, owner: &Owner) -> Workspace {
+        let user = Id::from_int(owner.user_id).expect("an id");
+        let user = store::user::get(&self.app.table, user).await.expect("readable").expect("the user exists");
+        store::workspace::get(&self.app.table, user.default_workspace_id).await.expect("the workspace exists").body
+    }
+
+    /// Somebody with a role in an owner's workspace, logged in.
+    ///
+    /// # Panics
+    /// When the table refuses them.
+    pub async fn db_member(&self, owner: &Owner, role: Role) -> Persona {
+        let (workspace, now) = (self.db_workspace(owner).await, self.app.now());
+        let id: Id<User> = self.app.ids().id();
+        let user = User {
+            id,
+            email: format!("{}@example.com", id.text()),
+            password_hash: String::new(),
+            name: format!("{role:?}"),
+            email_verified: true,
+            status: UserStatus::Active,
+            staff_role: None,
+            default_workspace_id: workspace.id,
+            billing_account_id: workspace.billing_account_id,
+            created_at: now,
+            updated_at: now,
+        };
+        let membership = Membership { workspace_id: workspace.id, user_id: user.id, role, joined_at: now };
+        let mut unit = Unit::new();
+        store::user::create(&mut unit, &user).expect("serialises");
+        store::workspace::add_member(&mut unit, &membership).expect("serialises");
+        self.app.commit(unit).await.expect("the member is written");
+        self.db_session(&workspace, user.id, role, None).await
+    }
+
+    /// A session of a user in a workspace, with whatever role it should have.
+    ///
+    /// # Panics
+    /// When the table refuses it.
+    pub async fn db_session(
+        &self,
+        workspace: &Workspace,
+        user: Id<User>,
+        role: Role,
+        staff_role: Option<StaffRole>,
+    ) -> Persona {
+        let now = self.app.now();
+        let session = Session {
+            sid: format!("{:032x}", u128::from_be_bytes(self.app.rng.bytes::<16>())),
+            user_id: user,
+            workspace_id: workspace.id,
+            billing_account_id: workspace.billing_account_id,
+            owner_user_id: workspace.owner_user_id,
+            role,
+            staff_role,
+            created_at: now,
+            expires_at: now + shared::domain::session::LIFETIME,
+        };
+        let mut unit = Unit::new();
+        store::session::create(&mut unit, &session).expect("serialises");
+        self.app.commit(unit).await.expect("the session is written");
+        self.anonymous().with_bearer(&self.token(&session).await)
+    }
+
+    /// A session's token, signed as the product signs it.
+    async fn token(&self, session: &Session) -> String {
+        let (key_id, key) = self.app.keys().await.expect("keys").session.current();
+        let claims = json!({
+            "sub": session.user_id.text(),
+            "sid": session.sid,
+            "ws": session.workspace_id.text(),
+            "kind": "user",
+            "iat": session.created_at.seconds(),
+            "exp": session.expires_at.seconds(),
+        });
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let signed = format!("{}.{}", part(&json!({"alg": "HS256", "typ": "JWT", "kid": key_id})), part(&claims));
+        let signature = URL_SAFE_NO_PAD.encode(hmac_sha256(key, &[signed.as_bytes()]));
+        format!("{signed}.{signature}")
+    }
+
+    /// The operator of the installation, logged in.
+    ///
+    /// # Panics
+    /// When they cannot be made.
+    pub async fn superadmin(&self) -> Persona {
+        let (email, password) = ("root@example.com", Secret::new(PASSWORD));
+        ensure_superadmin(&self.app, email, &password).await.expect("a superadmin");
+        let anybody = self.anonymous();
+        let login = anybody.post("/api/auth/login", json!({"email": email, "password": PASSWORD})).await.expect(200);
+        anybody.with_bearer(login["access_token"].as_str().expect("a token"))
+    }
+
+    /// A delivery to a webhook that was given up.
+    ///
+    /// # Panics
+    /// When the table refuses it.
+    pub async fn db_failed_delivery(&self, owner: &Owner, webhook: u64) -> Uuid {
+        let (workspace, now, event_id) = (self.db_workspace(owner).await, self.app.now(), self.app.ids().uuid());
+        let webhook_id = Id::from_int(webhook).expect("an id");
+        let delivery = Delivery {
+            id: Delivery::id_for(webhook_id, event_id),
+            workspace_id: workspace.id,
+            webhook_id,
+            event_id,
+            event: "agent.created".into(),
+            payload: "{}".into(),
+            status: DeliveryStatus::Failed,
+            attempt: 6,
+            claimed_until: 0,
+            attempts: Vec::new(),
+            next_at: None,
+            created_at: now,
+            updated_at: now,
+        };
+        let mut unit = Unit::new();
+        store::webhook::create_delivery(&mut unit, &delivery).expect("serialises");
+        self.app.commit(unit).await.expect("the delivery is written");
+        delivery.id
+    }
+}
+
+impl TestApp {
+    /// Adds messages of an operator to a conversation: `0`, `1` and so on.
+    ///
+    /// # Panics
+    /// When the table refuses them.
+    pub async fn db_messages(&self, owner: &Owner, conversation: u64, count: usize) {
+        let workspace = self.db_workspace(owner).await;
+        let numbers: Vec<usize> = (0..count).collect();
+        for some in numbers.chunks(100) {
+            let mut unit = Unit::new();
+            for number in some {
+                let message = Message {
+                    id: self.app.ids().id(),
+                    conversation_id: Id::from_int(conversation).expect("an id"),
+                    author: Author::Operator,
+                    content: number.to_string(),
+                    client_message_id: None,
+                    reply: None,
+                    author_user_id: None,
+                    created_at: self.app.now(),
+                };
+                store::conversation::add_message(&mut unit, workspace.id, &message).expect("serialises");
+            }
+            self.app.commit(unit).await.expect("the messages are written");
+        }
+    }
+}
+
+/// An attribute as JSON; maps sorted, so that equal items are equal texts.
+fn plain(value: &AttributeValue) -> Value {
+    match value {
+        AttributeValue::S(text) => json!(text),
+        AttributeValue::N(number) => json!({"n": number}),
+        AttributeValue::Bool(bool) => json!(bool),
+        AttributeValue::L(list) => list.iter().map(plain).collect(),
+        AttributeValue::M(map) => {
+            let sorted: BTreeMap<_, _> = map.iter().collect();
+            let sorted: Map<_, _> = sorted.into_iter().map(|(name, value)| (name.clone(), plain(value))).collect();
+            Value::Object(sorted)
+        }
+        other => json!(format!("{other:?}")),
+    }
+}

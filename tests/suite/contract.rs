@@ -1,0 +1,187 @@
+//! The documented contract against what is built. `tests/contract/` holds the contract as it was given; nobody edits it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use shared::access::{Credential, Floor, Op};
+use shared::domain::slug::RESERVED;
+use shared::events::studio::DOCUMENTED;
+use studio::SURFACE;
+
+use crate::requests::rows;
+
+const OPERATIONS: &str = include_str!("../contract/operations.tsv");
+/// The prose of the contract, which the operations were listed from.
+pub(crate) const PROSE: &str = include_str!("../contract/studio.md");
+
+/// Documented operations that are not built yet. This list only shrinks.
+const NOT_BUILT: &[(&str, &str)] = &[
+    ("POST", "/api/builder/stream"),
+    ("POST", "/api/billing/checkout-session"),
+    ("POST", "/api/billing/portal-session"),
+    ("GET", "/api/clients"),
+    ("POST", "/api/clients"),
+    ("DELETE", "/api/clients/{id}"),
+    ("POST", "/api/clients/{id}/grants"),
+    ("DELETE", "/api/clients/{id}/grants/{agent_id}"),
+    ("GET", "/api/clients/me/agents"),
+    ("GET", "/api/admin/metrics"),
+    ("GET", "/api/admin/users"),
+    ("GET", "/api/admin/users/{id}"),
+    ("PATCH", "/api/admin/users/{id}/status"),
+    ("POST", "/api/admin/users/{id}/impersonate"),
+    ("GET", "/api/admin/billing/config"),
+];
+
+struct Documented {
+    method: &'static str,
+    path: &'static str,
+    auth: &'static str,
+}
+
+fn documented() -> Vec<Documented> {
+    let rows = OPERATIONS.lines().skip(1).map(|line| {
+        let cells: Vec<&str> = line.split('\t').collect();
+        let [surface, method, path, _, auth, _] = cells[..] else { panic!("a row of six cells: {line}") };
+        assert_eq!(surface, "studio");
+        Documented { method, path, auth }
+    });
+    rows.collect()
+}
+
+fn built(method: &str, path: &str) -> Option<&'static Op> {
+    rows().into_iter().find(|op| (op.method, op.path) == (method, path))
+}
+
+#[test]
+fn every_documented_operation_is_a_row_or_known_to_be_missing() {
+    for Documented { method, path, .. } in documented() {
+        let missing = NOT_BUILT.contains(&(method, path));
+        let row = built(method, path);
+        assert!(row.is_some() || missing, "{method} {path} is documented and nowhere");
+        assert!(row.is_none() || !missing, "{method} {path} is built: take it off the list of what is missing");
+    }
+    for (method, path) in NOT_BUILT {
+        let known = documented().iter().any(|row| (row.method, row.path) == (*method, *path));
+        assert!(known, "{method} {path} is on the list of what is missing, but is not documented");
+    }
+}
+
+#[test]
+fn the_listed_operations_are_all_that_the_prose_names() {
+    let listed: BTreeSet<(&str, &str)> = documented().iter().map(|row| (row.method, row.path)).collect();
+    let mut seen = 0;
+    for line in PROSE.lines().filter(|line| line.starts_with("| ") && line.contains("`/api/")) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let path = cells[2].split('`').nth(1).unwrap();
+        assert!(listed.contains(&(cells[1], path)), "{} {path} is in the prose only", cells[1]);
+        seen += 1;
+    }
+    assert_eq!(seen, 39, "the prose's tables were read to the end");
+}
+
+/// Rows that take other credentials than the contract's column says, and why.
+const OTHER_CREDENTIALS: &[(&str, &str)] =
+    &[("create_api_key", "a key that makes keys could outlive its revocation, so people make them")];
+
+#[test]
+fn every_built_operation_takes_the_credentials_that_the_contract_names() {
+    for Documented { method, path, auth } in documented() {
+        let Some(op) = built(method, path) else { continue };
+        if OTHER_CREDENTIALS.iter().any(|(id, _)| *id == op.id) {
+            continue;
+        }
+        let (user, key) = (Credential::User, Credential::Developer);
+        let fits = match auth {
+            "public" => op.credentials.is_empty(),
+            "superadmin" => op.credentials == [user] && op.floor == Floor::Superadmin,
+            "user JWT" => op.credentials.contains(&user),
+            "user JWT or chatia_ key" => op.credentials.contains(&user) && op.credentials.contains(&key),
+            other => panic!("an unknown credential in the contract: {other}"),
+        };
+        assert!(fits, "{}: the contract says {auth}, the row {:?} {:?}", op.id, op.credentials, op.floor);
+    }
+}
+
+#[test]
+fn the_events_are_the_documented_ones() {
+    let start = PROSE.split("Outbound webhooks").nth(1).unwrap();
+    let list = start.split("Signing:").next().unwrap();
+    let named: Vec<&str> = list
+        .lines()
+        .filter(|line| line.starts_with("- "))
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+        .collect();
+    assert_eq!(named, DOCUMENTED);
+}
+
+#[test]
+fn the_published_document_is_the_one_that_the_rows_make() {
+    let made = shared::http::openapi::document(&SURFACE);
+    let kept: Value = serde_json::from_str(include_str!("../../docs/openapi/studio.json")).unwrap();
+    let parts = ["info", "tags", "paths", "components"];
+    let stale: Vec<_> = parts.into_iter().filter(|part| made[*part] != kept[*part]).collect();
+    assert!(made == kept, "docs/openapi/studio.json is stale in {stale:?}: run `cargo run -- openapi`");
+}
+
+#[test]
+fn the_document_describes_every_row_under_its_own_name() {
+    let document = shared::http::openapi::document(&SURFACE);
+    let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+    for op in rows() {
+        *names.entry(op.id).or_default() += 1;
+        let entry = &document["paths"][op.path][op.method.to_ascii_lowercase()];
+        assert_eq!(entry["operationId"], op.id);
+        let summary = entry["summary"].as_str().unwrap_or_default();
+        assert!(summary.len() > 3 && summary.ends_with('.'), "{}: {summary:?} is no sentence", op.id);
+        assert_eq!(entry["security"].as_array().map(Vec::len), Some(op.credentials.len()), "{}", op.id);
+        let in_path = |parameter: &&Value| parameter["in"] == "path";
+        let parameters = entry["parameters"].as_array().unwrap().iter().filter(in_path).count();
+        assert_eq!(parameters, op.path.matches('{').count(), "{}", op.id);
+        let successes = entry["responses"].as_object().unwrap().keys().filter(|status| status.starts_with('2')).count();
+        assert_eq!(successes, 1, "{}", op.id);
+    }
+    let twice: Vec<_> = names.iter().filter(|(_, times)| **times > 1).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+}
+
+#[test]
+fn every_reference_in_the_document_leads_somewhere() {
+    let document = shared::http::openapi::document(&SURFACE);
+    let text = document.to_string();
+    for reference in text.split(r##""$ref":"#"##).skip(1) {
+        let pointer = reference.split('"').next().unwrap();
+        assert!(document.pointer(pointer).is_some(), "#{pointer} leads nowhere");
+    }
+}
+
+#[test]
+fn the_document_tells_what_each_row_answers() {
+    let document = shared::http::openapi::document(&SURFACE);
+    for op in rows() {
+        let responses = &document["paths"][op.path][op.method.to_ascii_lowercase()]["responses"];
+        let told = |status: &str| responses.get(status).is_some();
+        assert!(told("429"), "{}: every row is rated", op.id);
+        assert_eq!(told("401"), !op.credentials.is_empty(), "{}", op.id);
+        assert_eq!(told("404"), op.path.contains('{'), "{}", op.id);
+    }
+}
+
+#[test]
+fn no_first_segment_of_a_route_can_become_a_public_slug() {
+    for op in rows() {
+        let segment = op.path.trim_start_matches('/').split('/').next().unwrap();
+        let parameter = segment.starts_with('{');
+        assert!(parameter || RESERVED.contains(&segment), "{}: /{segment} is not reserved", op.path);
+        assert!(!parameter || op.id == "chat_page", "{}: only the chat page takes any first segment", op.path);
+    }
+}
+
+#[test]
+fn a_row_that_writes_says_what_a_repeat_does() {
+    use shared::access::Idempotency;
+    for op in rows() {
+        let reads = op.method == "GET";
+        assert_eq!(op.idempotency == Idempotency::Safe, reads, "{}: only reads are safe to repeat as they are", op.id);
+    }
+}

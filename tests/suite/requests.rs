@@ -1,0 +1,283 @@
+//! The registry of valid requests: one for each row of the surface, by the row's id.
+//!
+//! A new row needs one line here. The access matrix, the Lambda tests and the fuzzing take their requests from it, so
+//! that no row can be refused for the wrong reason. What a request names lies in a [`Scene`].
+
+use axum::http::Method;
+use serde_json::{Value, json};
+use shared::access::{Floor, Op};
+use studio::SURFACE;
+use tests::{Agent, Answer, Owner, PASSWORD, Persona, TestApp};
+use uuid::Uuid;
+
+/// What a request may name.
+#[derive(Debug, Clone)]
+pub(crate) struct Things {
+    /// A published agent with the tool `capture_lead`.
+    pub(crate) agent: u64,
+    pub(crate) slug: String,
+    /// An agent that was never published.
+    pub(crate) draft: u64,
+    pub(crate) draft_name: String,
+    /// A conversation with the published agent, and what its visitor holds.
+    pub(crate) conversation: u64,
+    pub(crate) handle: String,
+    pub(crate) webhook: u64,
+    /// A developer key that nobody uses.
+    pub(crate) key: u64,
+    /// A delivery that was given up.
+    pub(crate) delivery: Uuid,
+    pub(crate) email: String,
+}
+
+/// An owner who has one of everything.
+pub(crate) struct Scene {
+    pub(crate) test: TestApp,
+    pub(crate) owner: Owner,
+    pub(crate) agent: Agent,
+    pub(crate) things: Things,
+}
+
+/// A request that its right caller gets `status` for.
+#[derive(Debug, Clone)]
+pub(crate) struct Valid {
+    pub(crate) path: String,
+    pub(crate) body: Option<Value>,
+    pub(crate) status: u16,
+}
+
+impl Valid {
+    fn body(mut self, body: Value) -> Self {
+        self.body = Some(body);
+        self
+    }
+
+    const fn gives(mut self, status: u16) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// Sends it as somebody.
+    pub(crate) async fn by(&self, persona: &Persona, op: &Op) -> Answer {
+        persona.call(op.method, &self.path, &[], self.body.clone()).await
+    }
+}
+
+type Make = fn(&Things) -> Valid;
+
+const REQUESTS: &[(&str, Make)] = &[
+    ("register", |_| {
+        at("/api/auth/register").body(json!({"email": "new@example.com", "password": PASSWORD})).gives(201)
+    }),
+    ("login", |its| at("/api/auth/login").body(json!({"email": its.email, "password": PASSWORD}))),
+    ("logout", |_| at("/api/auth/logout").gives(204)),
+    ("me", |_| at("/api/auth/me")),
+    ("list_agents", |_| at("/api/agents")),
+    ("create_agent", |_| at("/api/agents").body(json!({"name": "Ventas"})).gives(201)),
+    ("find_agent", |its| at(format!("/api/agents/{}", its.agent))),
+    ("update_agent", |its| at(format!("/api/agents/{}", its.agent)).body(json!({"description": "Answers."}))),
+    ("publish_agent", |its| at(format!("/api/agents/{}/publish", its.draft))),
+    ("unpublish_agent", |its| at(format!("/api/agents/{}/unpublish", its.agent))),
+    ("find_agent_stats", |its| at(format!("/api/agents/{}/stats", its.agent))),
+    ("list_tools", |its| at(format!("/api/agents/{}/tools", its.agent))),
+    ("attach_tool", |its| {
+        at(format!("/api/agents/{}/tools", its.agent)).body(json!({"name": "schedule_appointment"})).gives(201)
+    }),
+    ("detach_tool", |its| at(format!("/api/agents/{}/tools/capture_lead", its.agent)).gives(204)),
+    ("delete_agent", |its| {
+        at(format!("/api/agents/{}", its.draft)).body(json!({"confirmation": its.draft_name})).gives(204)
+    }),
+    ("list_developer_agents", |_| at("/api/developers/agents")),
+    ("create_developer_agent", |_| {
+        at("/api/developers/agents").body(json!({"name": "Ventas", "publish": true})).gives(201)
+    }),
+    ("developer_overview", |_| at("/api/developers/overview")),
+    ("list_api_keys", |_| at("/api/developers/api-keys")),
+    ("create_api_key", |_| at("/api/developers/api-keys").body(json!({"name": "new"})).gives(201)),
+    ("revoke_api_key", |its| at(format!("/api/developers/api-keys/{}", its.key)).gives(204)),
+    ("list_webhooks", |_| at("/api/developers/webhooks")),
+    ("create_webhook", |_| {
+        at("/api/developers/webhooks").body(json!({"name": "crm", "url": "https://crm.example.com/in"})).gives(201)
+    }),
+    ("find_webhook", |its| at(format!("/api/developers/webhooks/{}", its.webhook))),
+    ("update_webhook", |its| at(format!("/api/developers/webhooks/{}", its.webhook)).body(json!({"name": "erp"}))),
+    ("delete_webhook", |its| at(format!("/api/developers/webhooks/{}", its.webhook)).gives(204)),
+    ("test_webhook", |its| at(format!("/api/developers/webhooks/{}/test", its.webhook))),
+    ("list_deliveries", |its| at(format!("/api/developers/webhooks/{}/deliveries", its.webhook))),
+    ("retry_delivery", |its| at(format!("/api/developers/webhooks/deliveries/{}/retry", its.delivery))),
+    ("publish_event", |its| {
+        let body = json!({"event": "order.paid", "agent_id": its.agent, "data": {"total": 12.5}});
+        at("/api/developers/events").body(body).gives(201)
+    }),
+    ("find_public_agent", |its| at(format!("/api/public/agents/{}", its.slug))),
+    ("chat", |its| {
+        let body = json!({"message": "When do you open?", "conversation_id": its.handle});
+        at(format!("/api/public/agents/{}/chat", its.slug)).body(body)
+    }),
+    ("create_public_lead", |its| {
+        let body = json!({"name": "Lea Lead", "email": "lea@example.com", "conversation_id": its.handle});
+        at(format!("/api/public/agents/{}/leads", its.slug)).body(body).gives(201)
+    }),
+    ("list_public_messages", |its| {
+        at(format!("/api/public/agents/{}/conversations/{}/messages", its.slug, its.handle))
+    }),
+    ("list_conversations", |its| at(format!("/api/clients/me/agents/{}/conversations", its.agent))),
+    ("find_conversation", |its| at(conversation(its, ""))),
+    ("set_takeover", |its| at(conversation(its, "/takeover")).body(json!({"paused": true}))),
+    ("create_operator_message", |its| {
+        at(conversation(its, "/messages")).body(json!({"content": "Hello, I am Olivia."})).gives(201)
+    }),
+    ("list_leads", |its| at(format!("/api/clients/me/agents/{}/leads", its.agent))),
+    ("list_plans", |_| at("/api/billing/plans")),
+    ("find_account", |_| at("/api/billing/account")),
+    ("report_usage", |_| at("/api/admin/billing/report-usage").body(json!({"force": true}))),
+    ("health", |_| at("/health")),
+    ("docs", |_| at("/docs")),
+    ("openapi", |_| at("/openapi/studio.json")),
+    ("widget", |_| at("/widget.js")),
+    ("asset", |_| at("/assets/chat.css")),
+    ("chat_page", |its| at(format!("/{}", its.slug))),
+];
+
+fn at(path: impl Into<String>) -> Valid {
+    Valid { path: path.into(), body: None, status: 200 }
+}
+
+fn conversation(its: &Things, tail: &str) -> String {
+    format!("/api/clients/me/agents/{}/conversations/{}{tail}", its.agent, its.conversation)
+}
+
+/// Every row of the surface.
+pub(crate) fn rows() -> Vec<&'static Op> {
+    SURFACE.groups.iter().flat_map(|group| (group.rows)()).map(|row| row.op).collect()
+}
+
+/// The valid request of a row.
+#[track_caller]
+pub(crate) fn valid(op: &Op, things: &Things) -> Valid {
+    let found = REQUESTS.iter().find(|(id, _)| *id == op.id);
+    let (_, make) = found.unwrap_or_else(|| panic!("{} has no valid request: add one to suite/requests.rs", op.id));
+    make(things)
+}
+
+/// Whether the row can change what is stored for its callers.
+pub(crate) fn writes(op: &Op) -> bool {
+    op.method != Method::GET.as_str()
+}
+
+impl Scene {
+    /// A fresh app with an owner who has one of everything, on a plan with room for more.
+    pub(crate) async fn new() -> Self {
+        Self::on(TestApp::new().await).await
+    }
+
+    /// The same on an app as wanted.
+    pub(crate) async fn on(test: TestApp) -> Self {
+        let owner = test.paying_owner().await;
+        let (agent, things) = one_of_everything(&test, &owner).await;
+        Self { test, owner, agent, things }
+    }
+
+    /// Another owner of the same installation who has one of everything too.
+    pub(crate) async fn other_owner(&self) -> (Owner, Things) {
+        let other = self.test.paying_owner().await;
+        let (_, things) = one_of_everything(&self.test, &other).await;
+        (other, things)
+    }
+
+    /// Who may call the row.
+    pub(crate) async fn right_caller(&self, op: &Op) -> Persona {
+        match (op.credentials.is_empty(), op.floor) {
+            (true, _) => self.test.anonymous(),
+            (false, Floor::Superadmin) => self.test.superadmin().await,
+            (false, _) => self.owner.session.clone(),
+        }
+    }
+}
+
+/// Rows after which a scene lacks what another row's request names.
+const SPENDS: [&str; 5] = ["logout", "unpublish_agent", "delete_agent", "delete_webhook", "detach_tool"];
+
+/// A scene for each row: the same one as long as it holds everything, since making one costs time.
+#[derive(Default)]
+pub(crate) struct Stage {
+    scene: Option<Scene>,
+    done: Vec<&'static str>,
+}
+
+impl Stage {
+    /// A scene in which the row's valid request gets what the registry says.
+    pub(crate) async fn scene(&mut self, op: &Op) -> &Scene {
+        let spent = self.done.iter().any(|id| SPENDS.contains(id)) || (writes(op) && self.done.contains(&op.id));
+        if spent {
+            *self = Self::default();
+        }
+        self.done.push(op.id);
+        if self.scene.is_none() {
+            self.scene = Some(Scene::new().await);
+        }
+        self.scene.as_ref().expect("made just now")
+    }
+}
+
+async fn one_of_everything(test: &TestApp, owner: &Owner) -> (Agent, Things) {
+    let prompt = "We are open from 9 to 18 on weekdays.";
+    let tools = ["capture_lead"];
+    let body = json!({"name": "Soporte", "system_prompt": prompt, "tools": tools, "publish": true});
+    let agent = owner.agent_with(body).await;
+    let draft = owner.agent_with(json!({"name": "Borrador"})).await;
+    let mut visitor = test.visitor(&agent);
+    visitor.says("When do you open?").await;
+    let handle = visitor.handle.clone().expect("a handle");
+    let lead = json!({"name": "Ana", "email": "ana@example.com", "conversation_id": handle});
+    let form = format!("/api/public/agents/{}/leads", agent.slug);
+    visitor.persona.post(&form, lead).await.expect(201);
+    let conversation = owner.conversations(&agent).await[0]["id"].as_u64().expect("an id");
+    // Nobody listens there, so that a test event fails at once and without a network.
+    let (webhook, _) = owner.webhook("http://127.0.0.1:9/in", Value::Null).await;
+    let key = owner.session.post("/api/developers/api-keys", json!({"name": "spare"})).await.expect(201);
+    let things = Things {
+        agent: agent.id,
+        slug: agent.slug.clone(),
+        draft: draft.id,
+        draft_name: draft.name,
+        conversation,
+        handle,
+        webhook,
+        key: key["id"].as_u64().expect("an id"),
+        delivery: test.db_failed_delivery(owner, webhook).await,
+        email: owner.email.clone(),
+    };
+    (agent, things)
+}
+
+/// Well-formed names of things that are nowhere.
+pub(crate) fn missing() -> Things {
+    let nowhere = 1 << 52;
+    Things {
+        agent: nowhere,
+        slug: "nobody-here".into(),
+        draft: nowhere + 1,
+        draft_name: "Borrador".into(),
+        conversation: nowhere + 2,
+        handle: "conv_k1.AAAA".into(),
+        webhook: nowhere + 3,
+        key: nowhere + 4,
+        delivery: Uuid::from_u128(0x0195_0000_0000_7000_8000_0000_0000_0001),
+        email: "nobody@example.com".into(),
+    }
+}
+
+#[test]
+fn every_row_has_one_valid_request_and_every_request_has_a_row() {
+    let rows: Vec<&str> = rows().iter().map(|op| op.id).collect();
+    let known: Vec<&str> = REQUESTS.iter().map(|(id, _)| *id).collect();
+    let lacking: Vec<_> = rows.iter().filter(|id| !known.contains(id)).collect();
+    assert!(lacking.is_empty(), "rows without a valid request in suite/requests.rs: {lacking:?}");
+    let stale: Vec<_> = known.iter().filter(|id| !rows.contains(id)).collect();
+    assert!(stale.is_empty(), "requests without a row in suite/requests.rs: {stale:?}");
+    let mut once = known.clone();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(once.len(), known.len(), "a row has two requests");
+}
