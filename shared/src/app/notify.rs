@@ -40,11 +40,14 @@ pub async fn mail_owner(app: &App, event: &Event) -> Result<()> {
     let (subject, wish) = wish(app, event, &head).await?;
     let subject = subject.replace(char::is_control, " ");
     let text = format!(
-        "{wish}\n\nAgent: {}\nConversation: {}\nLast message: {}\n\nAnswer at {}/dashboard\n",
+        "{wish}\n\nAgent: {}\nConversation: {}\nLast message: {}\n\nTo answer: POST {{\"content\": …}} to\n\
+         {}/api/clients/me/agents/{}/conversations/{}/messages\n",
         head.agent_name,
         head.id.int(),
         head.last_preview,
         app.config.public_base_url,
+        head.agent_id.int(),
+        head.id.int(),
     );
     app.mailer.send(&Mail { to: owner.email, subject, text }).await.map_err(|error| match error.code() {
         // An address that no server takes will not get better; anything else is tried again.
