@@ -26,7 +26,7 @@ use shared::table::Table;
 use shared::table::admin::connect;
 
 pub use models::{Gate, PausedModel, ScriptedModel};
-pub use past::Dump;
+pub use past::{Dump, Watch};
 pub use personas::{Agent, Answer, Owner, PASSWORD, Persona, Visitor};
 pub use workers::Workers;
 

@@ -10,7 +10,7 @@ use shared::app::auth::ensure_superadmin;
 use shared::domain::message::{Author, Message};
 use shared::domain::user::{StaffRole, UserStatus};
 use shared::domain::webhook::{Delivery, DeliveryStatus};
-use shared::domain::{Membership, Role, Session, User, Workspace};
+use shared::domain::{Agent, Membership, Role, Session, User, Workspace};
 use shared::http::gate::BoxFuture;
 use shared::kernel::secret::hmac_sha256;
 use shared::kernel::{Id, Secret};
@@ -70,7 +70,37 @@ pub(crate) fn scan(table: String) -> Scan {
     })
 }
 
+/// Sees what changes in a table. Looking costs time, so it looks only when something was written.
+pub struct Watch<'a> {
+    test: &'a TestApp,
+    seen: Dump,
+}
+
+impl Watch<'_> {
+    /// The keys of the items that changed since the last look.
+    pub async fn changes(&mut self) -> Vec<String> {
+        let wrote = self.test.app.table.meter().take().iter().any(|call| call.write > 0.0);
+        let changes = if wrote {
+            let now = self.test.db_dump().await;
+            let changes = now.changes_since(&self.seen);
+            self.seen = now;
+            changes
+        } else {
+            Vec::new()
+        };
+        self.test.app.table.meter().record();
+        changes
+    }
+}
+
 impl TestApp {
+    /// Watches the table from now on.
+    pub async fn db_watch(&self) -> Watch<'_> {
+        let seen = self.db_dump().await;
+        self.app.table.meter().record();
+        Watch { test: self, seen }
+    }
+
     /// Every item of the table, but for the windows of rate limits, which every call may move.
     ///
     /// # Panics
@@ -210,6 +240,21 @@ impl TestApp {
 }
 
 impl TestApp {
+    /// Adds drafts beside an agent that is there.
+    ///
+    /// # Panics
+    /// When the table refuses them.
+    pub async fn db_drafts(&self, owner: &Owner, like: u64, count: usize) {
+        let (table, workspace) = (&self.app.table, self.db_workspace(owner).await.id);
+        let like = store::agent::get(table, workspace, Id::from_int(like).expect("an id")).await.expect("there").body;
+        for number in 0..count {
+            let agent = Agent { id: self.app.ids().id(), slug: format!("draft-{number}"), ..like.clone() };
+            let mut unit = Unit::new();
+            store::agent::create(&mut unit, &agent).expect("serialises");
+            self.app.commit(unit).await.expect("the draft is written");
+        }
+    }
+
     /// Adds messages of an operator to a conversation: `0`, `1` and so on.
     ///
     /// # Panics

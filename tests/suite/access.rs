@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use shared::access::{Credential, Floor, Op};
 use shared::domain::Role;
 use shared::domain::api_key::DEVELOPER_SCOPES;
-use tests::{Answer, Dump, Owner, PASSWORD, Persona, TestApp};
+use tests::{Answer, Owner, PASSWORD, Persona, TestApp, Watch};
 
 use crate::requests::{Scene, Stage, Valid, missing, rows, valid, writes};
 
@@ -69,8 +69,8 @@ impl Wrong {
         });
     }
 
-    async fn untouched(&mut self, op: &Op, test: &TestApp, before: &Dump) {
-        let changes = test.db_dump().await.changes_since(before);
+    async fn untouched(&mut self, op: &Op, watch: &mut Watch<'_>) {
+        let changes = watch.changes().await;
         self.expect(changes.is_empty(), || format!("{}: a refused call changed {changes:?}", op.id));
     }
 
@@ -123,9 +123,9 @@ async fn who_shows_no_valid_credential_gets_a_401_and_changes_nothing() {
     assert_eq!(owner.session.delete(&format!("/api/developers/api-keys/{id}")).await.status, 204);
     let (expiring, _) = key_with(owner, Value::Null, json!("2040-03-05T10:00:00Z")).await;
     assert_eq!(expiring.get("/api/agents").await.status, 200);
-    let mut wrong = Wrong::default();
+    let (mut wrong, mut watch) = (Wrong::default(), scene.test.db_watch().await);
     for op in rows().into_iter().filter(|op| !is_public(op)) {
-        let (request, before) = (valid(op, &scene.things), scene.test.db_dump().await);
+        let request = valid(op, &scene.things);
         wrong.refused(op, "no credential", &request.by(&anybody, op).await, UNKNOWN);
         for (who, header) in &rubbish {
             let headers = [("authorization", header.as_str())];
@@ -135,21 +135,17 @@ async fn who_shows_no_valid_credential_gets_a_401_and_changes_nothing() {
         for (who, persona) in [("a logged-out session", &logged_out), ("a revoked key", &revoked)] {
             wrong.refused(op, who, &request.by(persona, op).await, UNKNOWN);
         }
-        wrong.untouched(op, &scene.test, &before).await;
+        wrong.untouched(op, &mut watch).await;
     }
-    scene.test.clock.advance(Duration::from_secs(2 * 3600));
-    wrong = refused_everywhere(&scene, wrong, "an expired key", &expiring).await;
-    scene.test.clock.advance(Duration::from_secs(31 * 24 * 3600));
-    refused_everywhere(&scene, wrong, "an expired session", &owner.session).await.finish();
-}
-
-async fn refused_everywhere(scene: &Scene, mut wrong: Wrong, who: &str, persona: &Persona) -> Wrong {
-    for op in rows().into_iter().filter(|op| !is_public(op)) {
-        let before = scene.test.db_dump().await;
-        wrong.refused(op, who, &valid(op, &scene.things).by(persona, op).await, UNKNOWN);
-        wrong.untouched(op, &scene.test, &before).await;
+    let ended = [("an expired key", 2 * 3600, &expiring), ("an expired session", 31 * 24 * 3600, &owner.session)];
+    for (who, seconds, persona) in ended {
+        scene.test.clock.advance(Duration::from_secs(seconds));
+        for op in rows().into_iter().filter(|op| !is_public(op)) {
+            wrong.refused(op, who, &valid(op, &scene.things).by(persona, op).await, UNKNOWN);
+        }
+        assert!(watch.changes().await.is_empty(), "{who} changed something");
     }
-    wrong
+    wrong.finish();
 }
 
 #[tokio::test]
@@ -165,9 +161,9 @@ async fn who_has_too_low_a_role_or_too_few_scopes_gets_a_403_and_changes_nothing
         let key = key_with(&scene.owner, json!(others), Value::Null).await.0;
         keys.push((others, key));
     }
-    let mut wrong = Wrong::default();
+    let (mut wrong, mut watch) = (Wrong::default(), scene.test.db_watch().await);
     for op in rows().into_iter().filter(|op| !is_public(op)) {
-        let (request, before) = (valid(op, &scene.things), scene.test.db_dump().await);
+        let request = valid(op, &scene.things);
         for (role, persona) in &members {
             if let Some(want) = refusal_of_member(op, *role) {
                 wrong.refused(op, &format!("{role:?}"), &request.by(persona, op).await, want);
@@ -178,7 +174,7 @@ async fn who_has_too_low_a_role_or_too_few_scopes_gets_a_403_and_changes_nothing
                 wrong.refused(op, &format!("a key for {scopes:?}"), &request.by(persona, op).await, want);
             }
         }
-        wrong.untouched(op, &scene.test, &before).await;
+        wrong.untouched(op, &mut watch).await;
     }
     wrong.finish();
 }
@@ -234,26 +230,26 @@ fn names_things(here: &Valid, nowhere: &Valid) -> bool {
 #[tokio::test]
 async fn another_tenant_cannot_tell_a_foreign_thing_from_one_that_is_not_there() {
     let scene = Scene::new().await;
-    let (other, _) = scene.other_owner().await;
-    let mut wrong = Wrong::default();
+    let other = scene.test.paying_owner().await;
+    let key = other.key().await;
+    let (mut wrong, mut watch) = (Wrong::default(), scene.test.db_watch().await);
     for op in rows().into_iter().filter(|op| !is_public(op)) {
         let (foreign, nowhere) = (valid(op, &scene.things), valid(op, &missing()));
         if !names_things(&foreign, &nowhere) {
             continue;
         }
-        let before = scene.test.db_dump().await;
-        let mut callers = vec![("session", other.session.clone())];
-        if takes(op, Credential::Developer) {
-            callers.push(("key", other.key().await));
-        }
-        let before = if callers.len() > 1 { scene.test.db_dump().await } else { before };
-        for (who, caller) in callers {
-            let (there, not) = (foreign.by(&caller, op).await, nowhere.by(&caller, op).await);
+        for (who, credential, caller) in
+            [("session", Credential::User, &other.session), ("key", Credential::Developer, &key)]
+        {
+            if !takes(op, credential) {
+                continue;
+            }
+            let (there, not) = (foreign.by(caller, op).await, nowhere.by(caller, op).await);
             wrong.refused(op, &format!("another owner's {who}"), &there, (404, "not_found"));
             let same = there.status == not.status && there.text == not.text;
             wrong.expect(same, || format!("{}: foreign {} but missing {}", op.id, there.text, not.text));
         }
-        wrong.untouched(op, &scene.test, &before).await;
+        wrong.untouched(op, &mut watch).await;
     }
     wrong.finish();
 }

@@ -29,7 +29,8 @@ impl Bench {
     pub(crate) async fn new() -> Self {
         let engine = Engine::start(None).unwrap();
         let shape = table_shape().unwrap();
-        let manual = Arc::new(ManualClock::at(Time::from_millis(1_767_225_600_000)));
+        // 2040-03-05 09:00 UTC: in the future, since the engine deletes what has expired by the machine's clock.
+        let manual = Arc::new(ManualClock::at(Time::from_millis(2_214_550_800_000)));
         let (clock, rng): (Arc<dyn Clock>, _) = (manual.clone(), Rng::from_system());
         let client = connect(&engine.endpoint());
         let open = |name| Table::open(client.clone(), name, &shape, rng.clone(), clock.clone());

@@ -131,11 +131,12 @@ async fn invoke(function: &Function, timeout: Duration, request: Request) -> Res
     }
 }
 
-/// How large a body is inside an event: what is no text travels as base64.
+/// How large a body is inside an event: a JSON text, or base64 when it is no text.
 fn payload(headers: &HeaderMap, body: &Bytes) -> usize {
     let is_text = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_none_or(is_text);
-    let is_plain = is_text && !headers.contains_key(CONTENT_ENCODING);
-    if is_plain { body.len() } else { body.len().div_ceil(3) * 4 }
+    let text = if is_text && !headers.contains_key(CONTENT_ENCODING) { str::from_utf8(body).ok() } else { None };
+    let in_json = text.and_then(|text| serde_json::to_string(text).ok());
+    in_json.map_or_else(|| body.len().div_ceil(3) * 4, |text| text.len())
 }
 
 fn is_text(content_type: &str) -> bool {
@@ -269,6 +270,7 @@ mod tests {
         assert_eq!((status, body.as_str()), (413, r#"{"message":"Request Entity Too Large"}"#));
         assert_eq!(call(gateway(echo()), "/echo/x", vec![b'x'; MAX_PAYLOAD + 1]).await.0, 413);
         assert_eq!(call(gateway(echo()), "/echo/x", vec![b'x'; five]).await.0, 200);
+        assert_eq!(call(gateway(echo()), "/echo/x", vec![b'"'; five]).await.0, 413, "each is two bytes in an event");
     }
 
     #[tokio::test]

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
+use local::registry::SURFACES;
 use local::{Options, Platform};
-use shared::http::openapi;
+use shared::http::{Surface, openapi};
 use shared::kernel::{Code, Error, Result};
 
 /// Chatia on this machine: every function, queue and schedule in one process. Needs no account, no key and no network.
@@ -141,9 +142,12 @@ fn write_documents() -> Result<()> {
         let message = format!("{} cannot be written: {why}. Run this in the project's directory.", directory.display());
         Error::with_message(Code::NotConfigured, message)
     };
-    let path = directory.join(format!("{}.json", studio::SURFACE.name));
-    let text = serde_json::to_string_pretty(&openapi::document(&studio::SURFACE)).map_err(Error::internal)?;
-    std::fs::write(&path, format!("{text}\n")).map_err(|error| failed(&error))?;
-    println!("{}", path.display());
+    let has_rows = |surface: &&&Surface| surface.groups.iter().any(|group| !(group.rows)().is_empty());
+    for surface in SURFACES.iter().filter(has_rows) {
+        let path = directory.join(format!("{}.json", surface.name));
+        let text = serde_json::to_string_pretty(&openapi::document(surface)).map_err(Error::internal)?;
+        std::fs::write(&path, format!("{text}\n")).map_err(|error| failed(&error))?;
+        println!("{}", path.display());
+    }
     Ok(())
 }

@@ -178,11 +178,13 @@ impl Shard {
         let now = app.now();
         // A clock that was set back must not leave us waiting in the future.
         let from = (self.at.min(now) - LOOK_BACK).max(now - KEPT);
-        let (mut found, mut fault) = (false, None);
+        let mut found = false;
+        // A reader that failed waits for the next pass, so that its events keep their order.
+        let mut faults: Vec<Option<Error>> = readers.iter().map(|_| None).collect();
         let first = from.millis().div_euclid(MINUTE);
         for minute in first..=now.millis().div_euclid(MINUTE) {
             let events = outbox::of_minute(&app.table, Time::from_millis(minute * MINUTE), self.number).await?;
-            for reader in readers {
+            for (reader, fault) in readers.iter().zip(&mut faults).filter(|(_, fault)| fault.is_none()) {
                 let seen = self.seen.entry(reader.binary.clone()).or_default();
                 let new: Vec<Event> = events.iter().filter(|event| !seen.contains_key(&event.id)).cloned().collect();
                 found |= !new.is_empty();
@@ -190,7 +192,7 @@ impl Shard {
                     match reader.read(app, batch.to_vec()).await {
                         Ok(()) => seen.extend(batch.iter().map(|event| (event.id, event.at))),
                         Err(error) => {
-                            fault = Some(error);
+                            *fault = Some(error);
                             break;
                         }
                     }
@@ -198,7 +200,7 @@ impl Shard {
             }
         }
         self.changed |= found;
-        if let Some(fault) = fault {
+        if let Some(fault) = faults.into_iter().flatten().next() {
             return Err(fault);
         }
         self.at = now;

@@ -50,6 +50,9 @@ impl Limit {
     }
 }
 
+/// The longest sort key, in bytes: the table refuses to look for a longer one.
+const MAX_POSITION: usize = 1_024;
+
 /// An opaque position in a list. It holds the sort position only: the partition is rebuilt from the caller, so a
 /// cursor cannot reach into another tenant and needs no signature. The list's name keeps it from being used elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +78,7 @@ impl Cursor {
         let inner = String::from_utf8(bytes).map_err(|_| bad())?;
         let mut parts = inner.splitn(3, '\n');
         match (parts.next(), parts.next(), parts.next()) {
-            (Some("1"), Some(of), Some(position)) if of == list && !position.is_empty() => {
+            (Some("1"), Some(of), Some(position)) if of == list && (1..=MAX_POSITION).contains(&position.len()) => {
                 Ok(Self { position: position.to_owned() })
             }
             _ => Err(bad()),
@@ -94,6 +97,8 @@ mod tests {
         assert_eq!(Cursor::decode("agents", &text).unwrap(), cursor);
         assert!(Cursor::decode("leads", &text).is_err());
         assert!(Cursor::decode("agents", "rubbish!").is_err());
+        let forged = Cursor { position: "z".repeat(1_025) }.encode("agents");
+        assert!(Cursor::decode("agents", &forged).is_err());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Building agents: creating, listing, changing, tools, deleting. What goes live is in `publishing.rs`.
 
 use serde_json::{Value, json};
+use shared::kernel::Cursor;
 use tests::{Owner, TestApp};
 
 use crate::contract::PROSE;
@@ -171,6 +172,20 @@ async fn a_cursor_of_another_owner_shows_nothing_of_theirs() {
     let page = other.session.get(&format!("/api/agents?cursor={cursor}")).await.expect(200);
     let owners: Vec<_> = page["items"].as_array().unwrap().iter().map(|agent| agent["owner_id"].as_u64()).collect();
     assert!(owners.iter().all(|owner| *owner == Some(other.user_id)), "{page}");
+}
+
+#[tokio::test]
+async fn a_forged_cursor_breaks_nothing() {
+    let test = TestApp::new().await;
+    let owner = test.owner().await;
+    owner.agent_with(json!({"name": "Uno"})).await;
+    let long = format!("AG#{}", "z".repeat(3_000));
+    for position in [long.as_str(), "~", "\u{10ffff}", "A", "\u{0}", "WS", "AG#\u{0}"] {
+        let cursor = Cursor { position: position.to_owned() }.encode("agents");
+        let answer = owner.session.get(&format!("/api/agents?cursor={cursor}")).await;
+        assert!(answer.status == 200 || answer.status == 422, "{position:?}: {}", answer.text);
+        assert!(!answer.text.contains(&owner.email), "{position:?} shows more than agents: {}", answer.text);
+    }
 }
 
 #[tokio::test]
@@ -490,8 +505,8 @@ async fn an_id_that_is_none_is_not_found() {
 async fn a_hundred_drafts_are_kept_and_no_more() {
     let test = TestApp::new().await;
     let owner = test.owner().await;
-    for _ in 0..100 {
-        owner.agent_with(json!({"name": "Borrador"})).await;
-    }
+    let first = owner.agent_with(json!({"name": "Borrador"})).await;
+    test.db_drafts(&owner, first.id, 98).await;
+    owner.agent_with(json!({"name": "Borrador"})).await;
     assert_eq!(owner.session.post("/api/agents", json!({"name": "Borrador"})).await.code(402), "agent_limit_reached");
 }

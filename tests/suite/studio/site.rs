@@ -120,6 +120,19 @@ async fn an_unknown_address_is_a_page_for_browsers_and_json_for_programs() {
 }
 
 #[tokio::test]
+async fn an_address_longer_than_any_is_not_found() {
+    let test = TestApp::new().await;
+    let long = "a".repeat(5_000);
+    for path in [format!("/{long}"), format!("/api/public/agents/{long}"), format!("/assets/{long}")] {
+        assert_eq!(test.anonymous().get(&path).await.status, 404, "{}", &path[..20]);
+    }
+    let owner = test.owner().await;
+    let agent = owner.agent("Soporte").await;
+    let handle = format!("/api/public/agents/{}/conversations/conv_k1.{long}/messages", agent.slug);
+    assert_eq!(test.anonymous().get(&handle).await.code(404), "not_found");
+}
+
+#[tokio::test]
 async fn the_reference_is_served_for_people_and_for_programs() {
     let test = TestApp::new().await;
     let docs = test.anonymous().get("/docs").await;
