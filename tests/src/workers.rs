@@ -9,9 +9,10 @@ use shared::domain::Event;
 use shared::kernel::{Clock, Time};
 use shared::ports::queue::{Outgoing, QueueName};
 use shared::store;
+use shared::store::outbox::Walk;
 use uuid::Uuid;
 
-use crate::TestApp;
+use crate::{START, TestApp};
 
 /// The workers of a test's app.
 pub struct Workers<'a> {
@@ -31,14 +32,13 @@ impl<'a> Workers<'a> {
     /// When the table cannot be read.
     pub async fn events(&self) -> Vec<Event> {
         let mut events = Vec::new();
-        for stop in self.test.clock.stops() {
-            for shard in 0..store::keys::SHARDS {
-                events.extend(store::outbox::of_minute(&self.test.app.table, stop, shard).await.expect("readable"));
+        for shard in 0..store::keys::SHARDS {
+            let mut walk = Walk::new(shard, START, self.test.clock.now());
+            while let Some(found) = walk.next(&self.test.app.table).await.expect("readable") {
+                events.extend(found);
             }
         }
         events.sort_by_key(|event| event.id);
-        // Two stops may lie in one minute.
-        events.dedup_by_key(|event| event.id);
         events
     }
 

@@ -230,7 +230,7 @@ fn names_things(here: &Valid, nowhere: &Valid) -> bool {
 #[tokio::test]
 async fn another_tenant_cannot_tell_a_foreign_thing_from_one_that_is_not_there() {
     let scene = Scene::new().await;
-    let other = scene.test.paying_owner().await;
+    let (other, _) = scene.other_owner().await;
     let key = other.key().await;
     let (mut wrong, mut watch) = (Wrong::default(), scene.test.db_watch().await);
     for op in rows().into_iter().filter(|op| !is_public(op)) {

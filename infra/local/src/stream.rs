@@ -1,5 +1,5 @@
 //! What the table's stream is in production: gives every event of the outbox to each reader, in order within a shard.
-//! A commit wakes it. It reads the outbox itself, minute by minute, since the embedded engine's streams do not scale.
+//! A commit wakes it. It reads the outbox itself, since the embedded engine's streams do not scale.
 //!
 //! Its place is a cursor per shard, kept beside the queues. An event may be written somewhat after the moment that it
 //! carries, so each look goes back a minute before the cursor, and the ids of what was handled there are remembered.
@@ -14,7 +14,7 @@ use shared::app::App;
 use shared::domain::Event;
 use shared::kernel::{Error, Result, Time};
 use shared::store::keys::SHARDS;
-use shared::store::outbox;
+use shared::store::outbox::{KEPT, Walk};
 use shared::table::{Key, Row, Table, Unit};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -24,9 +24,6 @@ use crate::stopping::Stopping;
 
 /// How far behind the cursor an event may still appear.
 const LOOK_BACK: Duration = Duration::from_secs(60);
-/// Events expire then, so there is nothing to look for before.
-const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
-const MINUTE: i64 = 60_000;
 
 /// The least time between two looks, so that many commits make one.
 const GAP: Duration = Duration::from_millis(40);
@@ -181,9 +178,8 @@ impl Shard {
         let mut found = false;
         // A reader that failed waits for the next pass, so that its events keep their order.
         let mut faults: Vec<Option<Error>> = readers.iter().map(|_| None).collect();
-        let first = from.millis().div_euclid(MINUTE);
-        for minute in first..=now.millis().div_euclid(MINUTE) {
-            let events = outbox::of_minute(&app.table, Time::from_millis(minute * MINUTE), self.number).await?;
+        let mut walk = Walk::new(self.number, from, now);
+        while let Some(events) = walk.next(&app.table).await? {
             for (reader, fault) in readers.iter().zip(&mut faults).filter(|(_, fault)| fault.is_none()) {
                 let seen = self.seen.entry(reader.binary.clone()).or_default();
                 let new: Vec<Event> = events.iter().filter(|event| !seen.contains_key(&event.id)).cloned().collect();
@@ -204,7 +200,8 @@ impl Shard {
             return Err(fault);
         }
         self.at = now;
-        let oldest = Time::from_millis((now - LOOK_BACK).millis().div_euclid(MINUTE) * MINUTE);
+        // An id may be somewhat newer than the moment that its event carries.
+        let oldest = now - LOOK_BACK - Duration::from_secs(5);
         self.seen.values_mut().for_each(|seen| seen.retain(|_, at| *at >= oldest));
         Ok(found)
     }
@@ -263,8 +260,10 @@ mod tests {
             let workspace: Id<Workspace> = self.app.ids().id();
             let mut event = self.app.events().custom(workspace, None, name, &serde_json::Map::new());
             event.at = self.app.now() - late;
+            let millis = u64::try_from(event.at.millis()).unwrap();
+            event.id = uuid::Builder::from_unix_timestamp_millis(millis, &self.app.rng.bytes()).into_uuid();
             let mut unit = Unit::new();
-            outbox::create(&mut unit, &event).unwrap();
+            shared::store::outbox::create(&mut unit, &event).unwrap();
             self.app.commit(unit).await.unwrap();
         }
 

@@ -1,7 +1,8 @@
-//! What time alone makes happen: silent conversations are closed, deliveries whose wait is over are queued.
+//! What time alone makes happen: silent conversations are closed, deliveries whose wait is over are queued, messages that
+//! died with their turns are given back.
 
 use super::conversation::silence_timer;
-use super::{App, deliver};
+use super::{App, allowance, deliver};
 use crate::domain::conversation::{ConversationStatus, SILENCE};
 use crate::domain::{Conversation, Delivery, Workspace};
 use crate::events::emit;
@@ -24,6 +25,8 @@ pub struct Ticked {
     pub closed: usize,
     /// Deliveries that were queued.
     pub queued: usize,
+    /// Messages that were given back, since the turns that had taken them died.
+    pub given_back: usize,
 }
 
 /// Does what is due.
@@ -35,10 +38,8 @@ pub async fn tick(app: &App) -> Result<Ticked> {
     let mut failure = None;
     for shard in 0..SHARDS {
         for timer in store::timer::due(&app.table, shard, app.now(), PER_SHARD).await? {
-            let Task::CloseSilent { workspace_id, conversation_id } = timer.task;
-            match close_if_silent(app, &timer, workspace_id, conversation_id).await {
-                Ok(closed) => ticked.closed += usize::from(closed),
-                Err(error) => note(&mut failure, "a timer failed", error),
+            if let Err(error) = ring(app, &timer, &mut ticked).await {
+                note(&mut failure, "a timer failed", error);
             }
         }
         for found in store::webhook::due(&app.table, shard, app.now(), PER_SHARD).await? {
@@ -50,6 +51,22 @@ pub async fn tick(app: &App) -> Result<Ticked> {
     }
     // One that fails must not keep back the others; the tick as a whole is seen to have failed.
     failure.map_or(Ok(ticked), Err)
+}
+
+async fn ring(app: &App, timer: &Timer, ticked: &mut Ticked) -> Result<()> {
+    match timer.task {
+        Task::CloseSilent { workspace_id, conversation_id } => {
+            let closed = close_if_silent(app, timer, workspace_id, conversation_id).await?;
+            ticked.closed += usize::from(closed);
+        }
+        Task::SweepHolds { account_id } => {
+            ticked.given_back += allowance::sweep(app, account_id).await?;
+            let mut unit = Unit::new();
+            store::timer::claim(&mut unit, timer);
+            finish(app, unit, false).await?;
+        }
+    }
+    Ok(())
 }
 
 fn note(failure: &mut Option<Error>, what: &str, error: Error) {

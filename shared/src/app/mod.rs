@@ -3,6 +3,7 @@
 //! the idempotency record), so that all of it happens together or not at all.
 
 pub mod agent;
+pub mod allowance;
 pub mod api_key;
 pub mod auth;
 pub mod aws;
@@ -78,6 +79,7 @@ pub struct Inner {
     ids: Ids,
     keys: OnceCell<Keys>,
     rates: rate::Rates,
+    holds: allowance::Holds,
     outbox: Notify,
 }
 
@@ -115,8 +117,14 @@ impl App {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let ids = Ids::new(Arc::clone(&parts.clock), parts.rng.clone());
-        let rates = rate::Rates::default();
-        Self(Arc::new(Inner { parts, ids, keys: OnceCell::new(), rates, outbox: Notify::new() }))
+        Self(Arc::new(Inner {
+            parts,
+            ids,
+            keys: OnceCell::new(),
+            rates: rate::Rates::default(),
+            holds: allowance::Holds::default(),
+            outbox: Notify::new(),
+        }))
     }
 
     /// Now.
@@ -195,6 +203,12 @@ impl App {
     /// the table's stream carries the events and nobody waits here.
     pub async fn outbox_changed(&self) {
         self.0.outbox.notified().await;
+    }
+
+    /// What this process remembers of allowances.
+    #[must_use]
+    pub fn holds(&self) -> &allowance::Holds {
+        &self.0.holds
     }
 
     /// Counts calls against their limits.

@@ -160,7 +160,7 @@ pub async fn get(app: &App, caller: &Caller, webhook: Id<Webhook>) -> Result<Web
 /// `not_found`.
 pub async fn test(app: &App, caller: &Caller, webhook: Id<Webhook>) -> Result<Attempted> {
     let webhook = get(app, caller, webhook).await?;
-    let id = app.ids().uuid();
+    let id = app.ids().uuid_of(caller.workspace_id);
     let payload = serde_json::json!({
         "id": id,
         "type": studio::TEST,

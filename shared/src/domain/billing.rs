@@ -1,9 +1,12 @@
 //! Who pays, for what plan, and how many messages that allows.
 
-use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
-use super::User;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
 use super::plan::{MicroDollars, Period, Plan, PlanKey};
+use super::{Conversation, User, Workspace};
 use crate::kernel::{Id, Time};
 
 /// The paying account. It belongs to the owner, and all workspaces of that owner share it: many workspaces do not
@@ -55,6 +58,20 @@ pub enum SubscriptionStatus {
 #[serde(transparent)]
 pub struct PeriodKey(pub String);
 
+impl PeriodKey {
+    /// The trial, which is one period for ever.
+    #[must_use]
+    pub fn trial() -> Self {
+        Self("TRIAL".into())
+    }
+
+    /// A calendar month, in UTC.
+    #[must_use]
+    pub fn month(at: Time) -> Self {
+        Self(at.format("%Y%m"))
+    }
+}
+
 impl BillingAccount {
     /// A new account on the free plan.
     #[must_use]
@@ -88,8 +105,8 @@ impl BillingAccount {
     #[must_use]
     pub fn period(&self, now: Time) -> PeriodKey {
         match self.effective_plan().period {
-            Period::Once => PeriodKey("TRIAL".into()),
-            Period::Month => PeriodKey(now.format("%Y%m")),
+            Period::Once => PeriodKey::trial(),
+            Period::Month => PeriodKey::month(now),
         }
     }
 
@@ -106,10 +123,38 @@ impl BillingAccount {
     }
 }
 
+/// A message that a running turn has taken of an allowance. It lies in the allowance's own item, so that taking and
+/// giving back happen once however often they are sent, and so that a turn that died is found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Whose: the id of the turn, and of the usage event if it comes to that.
+    pub turn: Uuid,
+    /// When the turn's lease ends, in milliseconds since 1970.
+    pub until: i64,
+    /// Where the turn runs.
+    pub workspace_id: Id<Workspace>,
+    /// In which conversation.
+    pub conversation_id: Id<Conversation>,
+    /// What the message costs beyond the included ones; 0 when it is included.
+    #[serde(default)]
+    pub overage: MicroDollars,
+}
+
+impl Hold {
+    /// How long after the end of its lease a turn is taken for dead: other machines' clocks go differently.
+    pub const GRACE: Duration = Duration::from_secs(10);
+
+    /// Whether its turn must have ended.
+    #[must_use]
+    pub fn is_over(&self, now: Time) -> bool {
+        (now - Self::GRACE).millis() > self.until
+    }
+}
+
 /// What was used of an allowance in one period: the gate, not the bill. Usage events are the bill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Allowance {
-    /// Messages answered or being answered. Signed, since what is given back twice by a repeated write must still read.
+    /// Messages answered or being answered.
     #[serde(default)]
     pub used: i64,
     /// What messages beyond the included ones cost.

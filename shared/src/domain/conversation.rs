@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{Agent, Contact, User, Workspace};
 use crate::kernel::{Id, Time};
@@ -66,8 +67,9 @@ pub struct Conversation {
 /// The lease of a running turn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Turn {
-    /// Which turn: random, so that a turn recognises its own.
-    pub id: String,
+    /// Which turn: its own, so that it recognises itself. The usage event of its reply will have this id, which is how
+    /// it is seen afterwards whether the turn came to its end.
+    pub id: Uuid,
     /// Until when it holds the conversation, in milliseconds since 1970, so that the table can compare it.
     pub until: i64,
 }

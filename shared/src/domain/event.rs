@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{Agent, Workspace};
+use super::{Agent, Conversation, Workspace};
 use crate::kernel::{Id, Time};
 
 /// An event. `data` holds ids, not texts: whoever needs a text reads it, so that nothing is kept twice and what was
@@ -31,6 +31,14 @@ pub struct Event {
 }
 
 impl Event {
+    /// What the event belongs to: its conversation, else its agent, else its workspace. Events of one thread keep their
+    /// order up to the queues.
+    #[must_use]
+    pub fn thread(&self) -> u64 {
+        let conversation = self.id_in::<Conversation>("conversation").map(Id::int);
+        conversation.or(self.agent_id.map(Id::int)).unwrap_or_else(|| self.workspace_id.int())
+    }
+
     /// An id in `data`.
     #[must_use]
     pub fn id_in<K>(&self, field: &str) -> Option<Id<K>> {

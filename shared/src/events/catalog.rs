@@ -43,7 +43,7 @@ impl<'a> Catalog<'a> {
             _ => Map::new(),
         };
         Event {
-            id: self.ids.uuid(),
+            id: self.ids.uuid_of(workspace),
             kind: kind.into(),
             version: 1,
             at: self.now,

@@ -219,13 +219,17 @@ pub struct Ids {
     clock: Arc<dyn Clock>,
     rng: Rng,
     last: Arc<AtomicU64>,
+    last_uuid: Arc<AtomicU64>,
 }
+
+/// How many bits of a UUIDv7 follow its milliseconds before the random ones begin.
+const SEQUENCE_BITS: u32 = 12;
 
 impl Ids {
     /// A generator over a clock and a source of randomness.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, rng: Rng) -> Self {
-        Self { clock, rng, last: Arc::new(AtomicU64::new(0)) }
+        Self { clock, rng, last: Arc::default(), last_uuid: Arc::default() }
     }
 
     /// A new identity.
@@ -244,11 +248,30 @@ impl Ids {
         Id(next(last.unwrap_or_else(|last| last)), PhantomData)
     }
 
-    /// A new UUIDv7.
+    /// A new UUIDv7. Within one process they rise strictly, as ids do.
     #[must_use]
     pub fn uuid(&self) -> Uuid {
+        self.draw_uuid(0)
+    }
+
+    /// A new UUIDv7 of something of a tenant's. No two tenants are ever given the same one, not even by two processes
+    /// that were copied with their randomness: the tenant's id is mixed into the random bits, and ids are unique.
+    #[must_use]
+    pub fn uuid_of<K>(&self, tenant: Id<K>) -> Uuid {
+        self.draw_uuid(tenant.0)
+    }
+
+    fn draw_uuid(&self, tenant: u64) -> Uuid {
         let millis = u64::try_from(self.clock.now().millis()).unwrap_or(0);
-        uuid::Builder::from_unix_timestamp_millis(millis, &self.rng.bytes()).into_uuid()
+        let next = |last: u64| (millis << SEQUENCE_BITS).max(last + 1);
+        let last = self.last_uuid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+        let moment = next(last.unwrap_or_else(|last| last));
+        let sequence = (moment & ((1 << SEQUENCE_BITS) - 1)).to_be_bytes();
+        let random = (u64::from_be_bytes(self.rng.bytes()) ^ tenant).to_be_bytes();
+        let mut bytes = [0; 10];
+        bytes[..2].copy_from_slice(&sequence[6..]);
+        bytes[2..].copy_from_slice(&random);
+        uuid::Builder::from_unix_timestamp_millis(moment >> SEQUENCE_BITS, &bytes).into_uuid()
     }
 }
 
@@ -287,6 +310,18 @@ mod tests {
         let made: Vec<Id<Thing>> = (0..10_000).map(|_| ids.id()).collect();
         assert!(made.windows(2).all(|pair| pair[0] < pair[1] && pair[0].key() < pair[1].key()));
         assert!(ids.id_after(Id::<Thing>::from_int(1 << 50).unwrap()).int() > 1 << 50);
+    }
+
+    #[test]
+    fn uuids_rise_strictly_and_no_two_tenants_share_one() {
+        let ids = || Ids::new(Arc::new(ManualClock::at(Time::from_millis(EPOCH + 5))), Rng::seeded(1));
+        let (one, two) = (Id::<Thing>::from_int(1).unwrap(), Id::<Thing>::from_int(2).unwrap());
+        let (a, b) = (ids(), ids());
+        let ours: Vec<Uuid> = (0..10_000).map(|_| a.uuid_of(one)).collect();
+        let theirs: Vec<Uuid> = (0..10_000).map(|_| b.uuid_of(two)).collect();
+        assert!(ours.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(ours.iter().zip(&theirs).all(|(ours, theirs)| ours != theirs && ours.get_version_num() == 7));
+        assert_eq!(ours[0].get_timestamp().unwrap().to_unix().0, u64::try_from(EPOCH / 1000).unwrap());
     }
 
     #[test]

@@ -216,7 +216,7 @@ pub async fn public_alias(table: &Table, slug: &str) -> Result<Option<Arc<Public
 
 /// Counts one more published agent, up to `limit`.
 pub fn count_published(unit: &mut Unit, account: Id<BillingAccount>, limit: u64) {
-    let below = Cond::Absent("n").or(Cond::lt("n", limit));
+    let below = Cond::absent("n").or(Cond::lt("n", limit));
     let update = Update::new(keys::published_agents(account)).add("n", 1);
     unit.update(update, below, Error::new(Code::AgentLimitReached));
 }

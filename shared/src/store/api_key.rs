@@ -13,7 +13,7 @@ use crate::table::{Cond, Index, Query, Row, Table, Unit, Update, decode};
 /// # Errors
 /// When they do not serialise.
 pub fn create(unit: &mut Unit, key: &ApiKey, lookup: &KeyLookup) -> Result<()> {
-    let below = Cond::Absent("n").or(Cond::lt("n", MAX_KEYS));
+    let below = Cond::absent("n").or(Cond::lt("n", MAX_KEYS));
     let count = Update::new(keys::api_key_count(key.workspace_id, key.kind)).add("n", 1);
     unit.update(count, below, Error::new(Code::KeyLimitReached));
     unit.create_fresh(Row::new(keys::api_key(key.workspace_id, key.kind, key.id), "api_key", key)?);

@@ -1,11 +1,13 @@
 //! Billing accounts and the allowance counter.
 
+use uuid::Uuid;
+
 use super::keys;
 use crate::domain::BillingAccount;
-use crate::domain::billing::{Allowance, PeriodKey};
+use crate::domain::billing::{Allowance, Hold, PeriodKey};
 use crate::domain::plan::MicroDollars;
 use crate::kernel::{Code, Error, Id, Result};
-use crate::table::{Cond, Refusal, Row, Table, Unit, Update, decode};
+use crate::table::{Cond, Item, Key, Refusal, Row, Table, Unit, Update, decode};
 
 /// Adds a new account.
 ///
@@ -40,52 +42,90 @@ pub async fn allowance(table: &Table, account: Id<BillingAccount>, period: &Peri
     Ok(table.get(&keys::allowance(account, period)).await?.unwrap_or_default())
 }
 
-/// Takes one message of the included ones; `None` when they are used up.
+/// What came of taking a message.
+#[derive(Debug, Clone)]
+pub enum Taken {
+    /// It was taken; the allowance as it is after.
+    Yes(Allowance),
+    /// Nothing is left. Who holds something of it, since some of them may have died.
+    No(Vec<Hold>),
+}
+
+/// The attribute of a hold. It stands beside the counter, since a map in a map would have to be made first.
+fn hold_attribute(turn: Uuid) -> String {
+    format!("{HOLD}{}", turn.simple())
+}
+
+const HOLD: &str = "hold_";
+
+/// Takes one message of the included ones. `settled` are turns that came to their end; their holds go with this write.
 ///
 /// # Errors
 /// When the table cannot be written.
 pub async fn take_included(
     table: &Table,
-    account: Id<BillingAccount>,
-    period: &PeriodKey,
+    (account, period): (Id<BillingAccount>, &PeriodKey),
     included: u64,
-) -> Result<Option<Allowance>> {
+    hold: &Hold,
+    settled: &[Uuid],
+) -> Result<Taken> {
     if included == 0 {
-        return Ok(None);
+        return Ok(Taken::No(Vec::new()));
     }
-    let below = Cond::Absent("used").or(Cond::lt("used", included));
-    let update = Update::new(keys::allowance(account, period)).add("used", 1);
-    take(table, update, below).await
+    let below = Cond::absent("used").or(Cond::lt("used", included));
+    take(table, keys::allowance(account, period), below, hold, settled).await
 }
 
-/// Takes one message beyond the included ones, within the cap; `None` when the cap forbids it.
+/// Takes one message beyond the included ones, for what the hold says, within the cap.
 ///
 /// # Errors
 /// When the table cannot be written.
 pub async fn take_overage(
     table: &Table,
-    account: Id<BillingAccount>,
-    period: &PeriodKey,
-    cost: MicroDollars,
+    (account, period): (Id<BillingAccount>, &PeriodKey),
     cap: Option<MicroDollars>,
-) -> Result<Option<Allowance>> {
-    let update = Update::new(keys::allowance(account, period)).add("used", 1).add("overage", cost);
-    match cap {
-        None => Ok(Some(decode(table.update(update, None, Error::new(Code::Conflict)).await?)?)),
-        Some(cap) if cost > cap => Ok(None),
-        Some(cap) => take(table, update, Cond::Absent("overage").or(Cond::le("overage", cap - cost))).await,
-    }
+    hold: &Hold,
+    settled: &[Uuid],
+) -> Result<Taken> {
+    let below = match cap {
+        None => Cond::absent("overage").or(Cond::present("overage")),
+        Some(cap) if hold.overage > cap => return Ok(Taken::No(Vec::new())),
+        Some(cap) => Cond::absent("overage").or(Cond::le("overage", cap - hold.overage)),
+    };
+    take(table, keys::allowance(account, period), below, hold, settled).await
 }
 
-async fn take(table: &Table, update: Update, cond: Cond) -> Result<Option<Allowance>> {
-    match table.update(update, Some(cond), Error::new(Code::MessageLimitReached)).await {
-        Ok(item) => Ok(Some(decode(item)?)),
-        Err(Refusal::Conditions(_)) => Ok(None),
+async fn take(table: &Table, key: Key, below: Cond, hold: &Hold, settled: &[Uuid]) -> Result<Taken> {
+    let ours = hold_attribute(hold.turn);
+    let update = Update::new(key).add("used", 1).add("overage", hold.overage).set(ours.clone(), hold);
+    let update = settled.iter().fold(update, |update, turn| update.remove(hold_attribute(*turn)));
+    let free = below.and(Cond::absent(ours.clone()));
+    match table.update(update, Some(free), Error::new(Code::MessageLimitReached)).await {
+        Ok(item) => Ok(Taken::Yes(decode(item)?)),
+        Err(Refusal::Conditions(failed)) => {
+            let found = failed.into_iter().next().and_then(|failed| failed.found).unwrap_or_default();
+            // Sent again after a lost answer, it meets itself.
+            if found.contains_key(&ours) { Ok(Taken::Yes(decode(found)?)) } else { Ok(Taken::No(holds_in(found)?)) }
+        }
         Err(Refusal::Error(error)) => Err(error),
     }
 }
 
-/// Gives one message back.
+fn holds_in(item: Item) -> Result<Vec<Hold>> {
+    let holds = item.into_iter().filter(|(name, _)| name.starts_with(HOLD));
+    holds.filter_map(|(_, value)| value.as_m().ok().cloned()).map(decode).collect()
+}
+
+/// Who holds something of an allowance.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn holds(table: &Table, account: Id<BillingAccount>, period: &PeriodKey) -> Result<Vec<Hold>> {
+    let found = table.batch_get(&[keys::allowance(account, period)]).await?;
+    found.into_iter().next().map_or(Ok(Vec::new()), holds_in)
+}
+
+/// Gives a message back, once: when the hold is gone already, nothing happens. Says whether it was given back now.
 ///
 /// # Errors
 /// When the table cannot be written.
@@ -93,8 +133,24 @@ pub async fn give_back(
     table: &Table,
     account: Id<BillingAccount>,
     period: &PeriodKey,
+    turn: Uuid,
     overage: MicroDollars,
-) -> Result<()> {
+) -> Result<bool> {
+    let ours = hold_attribute(turn);
     let update = Update::new(keys::allowance(account, period)).add("used", -1).add("overage", -overage);
-    table.update(update, None, Error::new(Code::Conflict)).await.map(drop).map_err(Into::into)
+    let update = update.remove(ours.clone());
+    match table.update(update, Some(Cond::present(ours)), Error::new(Code::Conflict)).await {
+        Ok(_) => Ok(true),
+        Err(Refusal::Conditions(_)) => Ok(false),
+        Err(Refusal::Error(error)) => Err(error),
+    }
+}
+
+/// Removes the hold of a turn that came to its end: what it took is spent.
+///
+/// # Errors
+/// When the table cannot be written.
+pub async fn settle(table: &Table, account: Id<BillingAccount>, period: &PeriodKey, turn: Uuid) -> Result<()> {
+    let update = Update::beside(keys::allowance(account, period)).remove(hold_attribute(turn));
+    table.update(update, Some(Cond::existing()), Error::new(Code::Conflict)).await.map(drop).map_err(Into::into)
 }

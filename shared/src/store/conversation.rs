@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::keys;
-use crate::domain::conversation::{ConversationStatus, Turn};
+use crate::domain::conversation::ConversationStatus;
 use crate::domain::text::shorten;
 use crate::domain::{Agent, Conversation, Message, Workspace};
 use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Result, Time};
@@ -136,13 +137,13 @@ pub fn update_head(unit: &mut Unit, update: Update, cond: Cond) {
 /// The condition that no turn holds the conversation, or that its lease ran out.
 #[must_use]
 pub fn turn_is_free(now: Time) -> Cond {
-    Cond::existing().and(Cond::Absent("turn").or(Cond::lt("turn.until", now.millis())))
+    Cond::existing().and(Cond::absent("turn").or(Cond::lt("turn.until", now.millis())))
 }
 
 /// The condition that this turn still holds the conversation.
 #[must_use]
-pub fn turn_is(turn: &Turn) -> Cond {
-    Cond::eq("turn.id", &turn.id)
+pub fn turn_is(turn: Uuid) -> Cond {
+    Cond::eq("turn.id", turn)
 }
 
 /// A page of an agent's conversations, the most recently active first.
@@ -169,14 +170,18 @@ pub struct ClientMessage {
     pub message_id: Id<Message>,
     /// SHA-256 of its text: the same id with another text is a mistake of the caller's.
     pub body_hash: String,
+    /// When it was taken.
+    pub at: Time,
 }
 
-/// Takes a client's message id; the unit fails on this key when it is known.
+/// Takes a client's message id; the unit fails on this key when it is known. An old one counts no more, also when the
+/// table has not deleted it yet.
 ///
 /// # Errors
 /// When it does not serialise.
-pub fn take_client_id(unit: &mut Unit, key: crate::table::Key, record: &ClientMessage, now: Time) -> Result<()> {
-    let row = Row::new(key, "client_message", record)?.ttl(now + CLIENT_IDS_KEPT);
-    unit.create(row, Error::new(Code::IdempotencyInFlight));
+pub fn take_client_id(unit: &mut Unit, key: crate::table::Key, record: &ClientMessage) -> Result<()> {
+    let row = Row::new(key, "client_message", record)?.ttl(record.at + CLIENT_IDS_KEPT);
+    let free = Cond::new_item().or(Cond::le("at", record.at - CLIENT_IDS_KEPT));
+    unit.put_if(row, free, Error::new(Code::IdempotencyInFlight));
     Ok(())
 }

@@ -36,7 +36,7 @@
 //! | published agents | `B` | `CNT#agents` | | | publish |
 //! | usage event | `B#U#<yyyymm>` | `<id>` | `UNREP#<0-15>#<yyyymm>` / id, until reported | | bill; usage-batch |
 //! | usage batch claim | `UB#<0-15>` | `<yyyymm>#<first>..<last>` | | | usage-batch, usage-report |
-//! | outbox event | `OUT#<minute>#<0-15>` | `<id>` | | | relay, projector; 30 d |
+//! | outbox event | `OUT#<yyyymmdd>#<0-15>` | `<id>` | `W#EV` / id | | relay, projector; the workspace's log, replays; 30 d |
 //! | rollup | `W#RU`, `B#RU` | `AGENT#<a>`, `MSG#<period>` | | | lists, account |
 //! | rollup marker | same as the rollup | `EV#<event>#<rollup>` | | | each event once per rollup; 30 d |
 //! | timer | `TMR#<0-15>` | `<due>#<id>` | | | clock |
@@ -70,8 +70,14 @@ pub fn shard_of(id: Uuid) -> u8 {
 /// The shard of an entity.
 #[must_use]
 pub fn shard_of_id<K>(id: Id<K>) -> u8 {
+    shard_of_int(id.int())
+}
+
+/// The shard of an entity whose kind is not known here.
+#[must_use]
+pub fn shard_of_int(id: u64) -> u8 {
     // The low bits are random; the high ones are time.
-    u8::try_from(id.int() % u64::from(SHARDS)).unwrap_or(0)
+    u8::try_from(id % u64::from(SHARDS)).unwrap_or(0)
 }
 
 /// A point in time in a sort key: milliseconds, thirteen digits, so that text order is time order.
@@ -408,16 +414,24 @@ pub fn usage_batch(batch: &UsageBatch) -> Key {
     Key::new(usage_batches(batch.shard), format!("{}#{}..{}", batch.bucket, batch.first, batch.last))
 }
 
-/// Where the events of a minute and shard lie.
+/// Where the events of a day (UTC) and shard lie. Those of one thread lie in one partition, in order, and the table's
+/// stream keeps the order of a partition.
 #[must_use]
-pub fn outbox(minute: &str, shard: u8) -> String {
-    format!("OUT#{minute}#{shard}")
+pub fn outbox(day: Time, shard: u8) -> String {
+    format!("OUT#{}#{shard}", day.format("%Y%m%d"))
 }
 
-/// The outbox minute of a time.
+/// Where a workspace's events are listed.
 #[must_use]
-pub fn outbox_minute(at: Time) -> String {
-    at.format("%Y%m%d%H%M")
+pub fn events_of(workspace: Id<Workspace>) -> String {
+    format!("{}#EV", w(workspace))
+}
+
+/// The start of every UUIDv7 that was made in the millisecond of `at`, so that text order is time order.
+#[must_use]
+pub fn uuid_at(at: Time) -> String {
+    let millis = at.millis().max(0);
+    format!("{:08x}-{:04x}", millis >> 16, millis & 0xffff)
 }
 
 /// Counters of an agent.

@@ -3,33 +3,91 @@
 use std::time::Duration;
 
 use super::keys;
-use crate::domain::Event;
-use crate::kernel::{Result, Time};
-use crate::table::{Index, Item, Query, Row, Table, Unit, decode};
+use crate::domain::{Event, Workspace};
+use crate::kernel::{Cursor, Id, Limit, Page, Result, Time};
+use crate::table::{Index, Item, Key, Query, Row, Table, Unit, decode};
 
-const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long events are kept.
+pub const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The entity type of an event item; the stream's filter in template.yaml names it too.
 pub const ENTITY: &str = "event";
+
+/// How many events one read takes.
+const CHUNK: usize = 500;
 
 /// Adds an event.
 ///
 /// # Errors
 /// When it does not serialise.
 pub fn create(unit: &mut Unit, event: &Event) -> Result<()> {
-    let pk = keys::outbox(&keys::outbox_minute(event.at), keys::shard_of(event.id));
-    let row = Row::new(crate::table::Key::new(pk, event.id.to_string()), ENTITY, event)?;
+    let (pk, sk) = (keys::outbox(event.at, keys::shard_of_int(event.thread())), event.id.to_string());
+    let row = Row::new(Key::new(pk, &sk), ENTITY, event)?.gsi1(keys::events_of(event.workspace_id), sk);
     unit.create_fresh(row.ttl(event.at + KEPT));
     Ok(())
 }
 
-/// The events of one minute and shard, in order.
+/// Reads the events of a shard in order, some at a time.
+#[derive(Debug, Clone)]
+pub struct Walk {
+    shard: u8,
+    day: Time,
+    until: Time,
+    from: String,
+    after: Option<Cursor>,
+    ended: bool,
+}
+
+const DAY_MILLIS: i64 = 24 * 3_600_000;
+
+impl Walk {
+    /// From one moment to another, both included.
+    #[must_use]
+    pub fn new(shard: u8, from: Time, until: Time) -> Self {
+        let day = Time::from_millis(from.millis().div_euclid(DAY_MILLIS) * DAY_MILLIS);
+        Self { shard, day, until, from: keys::uuid_at(from), after: None, ended: false }
+    }
+
+    /// The next events; `None` at the end.
+    ///
+    /// # Errors
+    /// When the table cannot be read; the same events come with the next call.
+    pub async fn next(&mut self, table: &Table) -> Result<Option<Vec<Event>>> {
+        while !self.ended {
+            let until = format!("{}~", keys::uuid_at(self.until));
+            let query = Query::between(Index::Main, keys::outbox(self.day, self.shard), &self.from, until);
+            let rows = table.query(&query.after(self.after.as_ref()), CHUNK).await?;
+            match rows.more_after {
+                Some(position) => self.after = Some(Cursor { position }),
+                None => {
+                    self.after = None;
+                    self.day = Time::from_millis(self.day.millis() + DAY_MILLIS);
+                    self.ended = self.day > self.until;
+                }
+            }
+            if !rows.items.is_empty() {
+                return rows.items.into_iter().map(decode).collect::<Result<_>>().map(Some);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A page of a workspace's events between two moments, both included, the newest first.
 ///
 /// # Errors
 /// When the table cannot be read.
-pub async fn of_minute(table: &Table, minute: Time, shard: u8) -> Result<Vec<Event>> {
-    let query = Query::partition(Index::Main, keys::outbox(&keys::outbox_minute(minute), shard));
-    table.query(&query, 100_000).await?.items.into_iter().map(decode).collect()
+pub async fn page_of_workspace(
+    table: &Table,
+    workspace: Id<Workspace>,
+    (since, until): (Time, Time),
+    after: Option<&Cursor>,
+    limit: Limit,
+) -> Result<Page<Event>> {
+    let (from, to) = (keys::uuid_at(since), format!("{}~", keys::uuid_at(until)));
+    table
+        .page(&Query::between(Index::Gsi1, keys::events_of(workspace), from, to).newest_first().after(after), limit)
+        .await
 }
 
 /// Reads an event from an item, as the stream carries it.

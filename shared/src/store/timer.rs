@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::keys;
-use crate::domain::{Conversation, Workspace};
+use crate::domain::{BillingAccount, Conversation, Workspace};
 use crate::kernel::{Code, Error, Id, Result, Time};
 use crate::table::{Cond, Index, Query, Row, Table, Unit, decode};
 
@@ -29,6 +29,11 @@ pub enum Task {
         /// Which.
         conversation_id: Id<Conversation>,
     },
+    /// Look for turns that died and still hold a message of an allowance.
+    SweepHolds {
+        /// Whose.
+        account_id: Id<BillingAccount>,
+    },
 }
 
 impl Timer {
@@ -39,11 +44,18 @@ impl Timer {
         Self { due, shard: keys::shard_of_id(conversation_id), task }
     }
 
+    /// Looks at what turns hold of an account at `due`.
+    #[must_use]
+    pub fn sweep_holds(account_id: Id<BillingAccount>, due: Time) -> Self {
+        Self { due, shard: keys::shard_of_id(account_id), task: Task::SweepHolds { account_id } }
+    }
+
     fn key(&self) -> crate::table::Key {
         let name = match &self.task {
             Task::CloseSilent { workspace_id, conversation_id } => {
                 format!("close#{}#{}", workspace_id.key(), conversation_id.key())
             }
+            Task::SweepHolds { account_id } => format!("holds#{}", account_id.key()),
         };
         keys::timer(self.shard, self.due, &name)
     }

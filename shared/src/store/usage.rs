@@ -23,6 +23,18 @@ pub fn create(unit: &mut Unit, event: &UsageEvent) -> Result<()> {
     Ok(())
 }
 
+/// Whether there is a usage event with this id, of a moment between that of the id and the later one of these two.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn exists(table: &Table, account: Id<BillingAccount>, id: Uuid, (until, now): (i64, Time)) -> Result<bool> {
+    // Events lie by month, and one may have come after the end of the month in which its id was made.
+    let mut places: Vec<_> =
+        [Time::of_uuid(id), Time::from_millis(until), now].map(|at| keys::usage(account, at, id)).into();
+    places.dedup();
+    Ok(!table.batch_get(&places).await?.is_empty())
+}
+
 /// Unreported events of a shard and month, oldest first, from `after` on.
 ///
 /// # Errors

@@ -17,7 +17,7 @@ const DELIVERIES_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// # Errors
 /// When it does not serialise.
 pub fn create(unit: &mut Unit, webhook: &Webhook) -> Result<()> {
-    let below = Cond::Absent("n").or(Cond::lt("n", MAX_WEBHOOKS));
+    let below = Cond::absent("n").or(Cond::lt("n", MAX_WEBHOOKS));
     let count = Update::new(keys::webhook_count(webhook.workspace_id)).add("n", 1);
     unit.update(count, below, Error::new(Code::WebhookLimitReached));
     unit.create_fresh(Row::new(keys::webhook(webhook.workspace_id, webhook.id), "webhook", webhook)?);

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region, timeout::TimeoutConfig};
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
     ScalarAttributeType, TimeToLiveSpecification,
@@ -11,6 +13,7 @@ use aws_sdk_dynamodb::types::{
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
+use super::fault::Faults;
 use super::{Table, unavailable};
 use crate::kernel::{Clock, Error, Result, Rng};
 
@@ -39,14 +42,25 @@ pub struct IndexShape {
 /// A client of an engine at `endpoint`, which takes any credentials.
 #[must_use]
 pub fn connect(endpoint: &str) -> Client {
+    connect_through(endpoint, None)
+}
+
+/// As [`connect`], with faults on the way.
+#[must_use]
+pub fn connect_through(endpoint: &str, faults: Option<&Faults>) -> Client {
     let https = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).build_https();
+    let http = match faults {
+        Some(faults) => faults.wrap(https),
+        None => https,
+    };
     let config = aws_sdk_dynamodb::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::from_static("local"))
         .credentials_provider(Credentials::new("local", "local", None, None, "local"))
         .timeout_config(TimeoutConfig::disabled())
+        .retry_config(RetryConfig::disabled())
         .endpoint_url(endpoint)
-        .http_client(https);
+        .http_client(http);
     Client::from_conf(config.build())
 }
 

@@ -1,5 +1,6 @@
 //! Conditions and updates, rendered to DynamoDB's expression language with every name and value as a placeholder.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -7,15 +8,18 @@ use serde::Serialize;
 
 use super::{Key, value};
 
+/// The name of an attribute; a dot reaches into a map: `turn.id`.
+pub type Path = Cow<'static, str>;
+
 /// What must hold for a write to happen. Paths may reach into maps: `turn.id`.
 #[derive(Debug, Clone)]
 pub enum Cond {
     /// The item, or the attribute at the path, does not exist.
-    Absent(&'static str),
+    Absent(Path),
     /// The item, or the attribute at the path, exists.
-    Present(&'static str),
+    Present(Path),
     /// A comparison of the attribute with a value: `=`, `<>`, `<`, `<=`, `>`, `>=`.
-    Compare(&'static str, &'static str, AttributeValue),
+    Compare(Path, &'static str, AttributeValue),
     /// All of these.
     All(Vec<Cond>),
     /// At least one of these.
@@ -25,14 +29,26 @@ pub enum Cond {
 impl Cond {
     /// There is no such item yet.
     #[must_use]
-    pub const fn new_item() -> Self {
-        Self::Absent("pk")
+    pub fn new_item() -> Self {
+        Self::absent("pk")
     }
 
     /// The item exists.
     #[must_use]
-    pub const fn existing() -> Self {
-        Self::Present("pk")
+    pub fn existing() -> Self {
+        Self::present("pk")
+    }
+
+    /// The attribute does not exist.
+    #[must_use]
+    pub fn absent(path: impl Into<Path>) -> Self {
+        Self::Absent(path.into())
+    }
+
+    /// The attribute exists.
+    #[must_use]
+    pub fn present(path: impl Into<Path>) -> Self {
+        Self::Present(path.into())
     }
 
     /// The item is still at the version that was read.
@@ -43,20 +59,20 @@ impl Cond {
 
     /// The attribute equals the value.
     #[must_use]
-    pub fn eq(path: &'static str, expected: impl Serialize) -> Self {
-        Self::Compare(path, "=", value(expected))
+    pub fn eq(path: impl Into<Path>, expected: impl Serialize) -> Self {
+        Self::Compare(path.into(), "=", value(expected))
     }
 
     /// The attribute is below the value.
     #[must_use]
-    pub fn lt(path: &'static str, bound: impl Serialize) -> Self {
-        Self::Compare(path, "<", value(bound))
+    pub fn lt(path: impl Into<Path>, bound: impl Serialize) -> Self {
+        Self::Compare(path.into(), "<", value(bound))
     }
 
     /// The attribute is at most the value.
     #[must_use]
-    pub fn le(path: &'static str, bound: impl Serialize) -> Self {
-        Self::Compare(path, "<=", value(bound))
+    pub fn le(path: impl Into<Path>, bound: impl Serialize) -> Self {
+        Self::Compare(path.into(), "<=", value(bound))
     }
 
     /// Both hold.
@@ -98,17 +114,17 @@ pub struct Update {
 
 #[derive(Debug, Clone)]
 enum Change {
-    Set(&'static str, AttributeValue),
-    SetOnce(&'static str, AttributeValue),
-    Add(&'static str, AttributeValue),
-    Remove(&'static str),
+    Set(Path, AttributeValue),
+    SetOnce(Path, AttributeValue),
+    Add(Path, AttributeValue),
+    Remove(Path),
 }
 
 impl Update {
     /// No change yet, but for the version, which every write moves on: an optimistic replace must notice.
     #[must_use]
     pub fn new(key: Key) -> Self {
-        Self { key, changes: vec![Change::Add("v", value(1))] }
+        Self { key, changes: vec![Change::Add("v".into(), value(1))] }
     }
 
     /// As [`Self::new`], for fields that no optimistic write is about: the version stays.
@@ -119,29 +135,29 @@ impl Update {
 
     /// Sets a field; `None` removes it.
     #[must_use]
-    pub fn set(self, path: &'static str, to: impl Serialize) -> Self {
+    pub fn set(self, path: impl Into<Path>, to: impl Serialize) -> Self {
         match value(to) {
             AttributeValue::Null(_) => self.remove(path),
-            value => self.change(Change::Set(path, value)),
+            value => self.change(Change::Set(path.into(), value)),
         }
     }
 
     /// Sets a field unless it is there already.
     #[must_use]
-    pub fn set_once(self, path: &'static str, to: impl Serialize) -> Self {
-        self.change(Change::SetOnce(path, value(to)))
+    pub fn set_once(self, path: impl Into<Path>, to: impl Serialize) -> Self {
+        self.change(Change::SetOnce(path.into(), value(to)))
     }
 
     /// Adds to a number, which starts at 0.
     #[must_use]
-    pub fn add(self, path: &'static str, by: i64) -> Self {
-        self.change(Change::Add(path, value(by)))
+    pub fn add(self, path: impl Into<Path>, by: i64) -> Self {
+        self.change(Change::Add(path.into(), value(by)))
     }
 
     /// Removes a field.
     #[must_use]
-    pub fn remove(self, path: &'static str) -> Self {
-        self.change(Change::Remove(path))
+    pub fn remove(self, path: impl Into<Path>) -> Self {
+        self.change(Change::Remove(path.into()))
     }
 
     fn change(mut self, change: Change) -> Self {
@@ -216,7 +232,7 @@ mod tests {
     #[test]
     fn a_condition_names_everything_by_placeholder() {
         let mut names = Names::default();
-        let free = Cond::Absent("turn").or(Cond::lt("turn.until", 5));
+        let free = Cond::absent("turn").or(Cond::lt("turn.until", 5));
         let text = free.and(Cond::eq("ai_paused", false)).render(&mut names);
         assert_eq!(text, "((attribute_not_exists(#turn) OR #turn.#until < :0) AND #ai_paused = :1)");
         assert_eq!(names.finish().0.unwrap().len(), 3);

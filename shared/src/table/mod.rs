@@ -4,8 +4,10 @@
 //! what is in it; `store` knows that. Reserved words never bite, since every name is an expression attribute.
 
 pub mod admin;
+mod attempt;
 mod cache;
 mod expr;
+pub mod fault;
 mod meter;
 mod query;
 mod row;
@@ -13,14 +15,17 @@ mod unit;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::error::{DisplayErrorContext, SdkError};
 use aws_sdk_dynamodb::types::{KeysAndAttributes, ReturnConsumedCapacity};
 use serde::de::DeserializeOwned;
 
 pub use aws_sdk_dynamodb::types::AttributeValue;
-pub use expr::{Cond, Update};
+pub use expr::{Cond, Path, Update};
 pub use meter::{Call, Meter};
 pub use query::{Index, Query, Rows};
 pub use row::{Row, Versioned, decode, decode_versioned, value};
@@ -79,10 +84,14 @@ impl Table {
         Self(Arc::new(Inner { client, name: name.into(), rng, meter: Meter::default(), cache: Cache::new(clock) }))
     }
 
-    /// As [`Self::new`], with a client of AWS.
+    /// As [`Self::new`], with a client of AWS. Tries are repeated here and not by the SDK, see [`attempt`].
     #[must_use]
     pub fn on_aws(sdk: &aws_config::SdkConfig, name: impl Into<String>, rng: Rng, clock: Arc<dyn Clock>) -> Self {
-        Self::new(Client::new(sdk), name, rng, clock)
+        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_attempt_timeout(TRY_TIMEOUT);
+        let config = aws_sdk_dynamodb::config::Builder::from(sdk)
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts.build());
+        Self::new(Client::from_conf(config.build()), name, rng, clock)
     }
 
     /// What each call cost, for tests and benchmarks.
@@ -130,7 +139,7 @@ impl Table {
             .set_key(Some(key.item()))
             .consistent_read(true)
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
-        let output = Box::pin(request.send()).await.map_err(unavailable)?;
+        let output = self.attempt(|| request.clone().send()).await.outcome.map_err(unavailable)?;
         call.read(output.consumed_capacity());
         Ok(output.item)
     }
@@ -168,7 +177,7 @@ impl Table {
             .batch_get_item()
             .request_items(&self.0.name, request.map_err(Error::internal)?)
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
-        let mut output = Box::pin(request.send()).await.map_err(unavailable)?;
+        let mut output = self.attempt(|| request.clone().send()).await.outcome.map_err(unavailable)?;
         call.read_all(output.consumed_capacity());
         let items = output.responses.as_mut().and_then(|by_table| by_table.remove(&self.0.name)).unwrap_or_default();
         let rest = output.unprocessed_keys.and_then(|mut by_table| by_table.remove(&self.0.name));
@@ -179,12 +188,15 @@ impl Table {
     async fn back_off(&self, attempt: u32) {
         let ceiling = 10_u32 << attempt.min(6);
         let millis = ceiling / 2 + self.0.rng.below(ceiling);
-        tokio::time::sleep(std::time::Duration::from_millis(u64::from(millis))).await;
+        tokio::time::sleep(Duration::from_millis(u64::from(millis))).await;
     }
 }
 
-/// How often a conflicting or throttled write is tried again.
-const MAX_RETRIES: u32 = 8;
+/// How often a call is tried again that conflicted, was throttled, failed or was not answered.
+const MAX_RETRIES: u32 = 9;
+/// How long a connection may take, and one try in all: the table answers in milliseconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const TRY_TIMEOUT: Duration = Duration::from_secs(3);
 
 fn unavailable<E, R>(error: SdkError<E, R>) -> Error
 where

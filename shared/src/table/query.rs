@@ -156,7 +156,7 @@ impl Table {
             .limit(i32::try_from(limit).unwrap_or(i32::MAX))
             .set_exclusive_start_key(start)
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
-        let output = Box::pin(request.send()).await.map_err(unavailable)?;
+        let output = self.attempt(|| request.clone().send()).await.outcome.map_err(unavailable)?;
         call.read(output.consumed_capacity());
         Ok((output.items.unwrap_or_default(), output.last_evaluated_key))
     }

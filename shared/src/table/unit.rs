@@ -1,7 +1,10 @@
 //! A unit of work: writes that happen together or not at all.
 
 use aws_sdk_dynamodb::error::{DisplayErrorContext, SdkError};
+use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{
     CancellationReason, ConditionCheck, Delete, Put, ReturnConsumedCapacity, ReturnValue,
     ReturnValuesOnConditionCheckFailure as OnFailure, TransactWriteItem, Update as SdkUpdate,
@@ -180,42 +183,25 @@ impl Table {
 
     async fn carry_out(&self, unit: Unit) -> Result<(), Refusal> {
         match <[Write; 1]>::try_from(unit.writes) {
-            Ok([write]) => self.retry_conflicts(|| self.write_one(write.clone())).await,
+            Ok([write]) => self.write_one(write).await,
             Err(writes) if writes.is_empty() => Ok(()),
             Err(writes) => self.write_all(writes).await,
         }
     }
 
-    /// Does a plain write again while a running transaction holds its item, which the SDK does not do by itself.
-    async fn retry_conflicts<T, Fut>(&self, write: impl Fn() -> Fut) -> Result<T, Refusal>
-    where
-        Fut: Future<Output = Result<T, Refusal>>,
-    {
-        for attempt in 0..MAX_RETRIES {
-            match write().await {
-                Err(Refusal::Error(error)) if error.cause().is_some_and(|cause| cause.contains(CONFLICT)) => {
-                    self.back_off(attempt).await;
-                }
-                outcome => return outcome,
-            }
-        }
-        write().await
-    }
-
-    /// Changes fields of one item if the condition holds, and gives the item as it is after.
+    /// Changes fields of one item if the condition holds, and gives the item as it is after. For counters and leases
+    /// that many want at once: a plain write, which a transaction's token does not protect. After a lost answer it is
+    /// sent again, so it must do no harm twice, or its condition must fail on its own work: the caller then finds
+    /// itself in the item that the refusal carries.
     ///
     /// # Errors
     /// As [`Self::commit`].
     pub async fn update(&self, update: Update, cond: Option<Cond>, otherwise: Error) -> Result<Item, Refusal> {
-        self.retry_conflicts(|| self.update_once(update.clone(), cond.clone(), otherwise.clone())).await
-    }
-
-    async fn update_once(&self, update: Update, cond: Option<Cond>, otherwise: Error) -> Result<Item, Refusal> {
-        let key = update.key.clone();
         let mut names = Names::default();
         let expression = update.render(&mut names);
         let cond = cond.map(|cond| cond.render(&mut names));
         let (names, values) = names.finish();
+        let key = update.key;
         let call = self.0.meter.start("UpdateItem");
         let request = self
             .0
@@ -230,42 +216,36 @@ impl Table {
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(OnFailure::AllOld)
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
-        let sent = Box::pin(request.send()).await;
+        let sent = self.attempt(|| request.clone().send()).await.outcome;
         self.0.cache.drop(&key);
         match sent {
             Ok(output) => {
                 call.write(output.consumed_capacity());
                 Ok(output.attributes.unwrap_or_default())
             }
-            Err(error) => {
-                match error.as_service_error() {
-                    Some(service) if service.is_conditional_check_failed_exception() => {
-                        call.write(None);
-                        let found = match error.into_service_error() {
-                        aws_sdk_dynamodb::operation::update_item::UpdateItemError::ConditionalCheckFailedException(e) => e.item,
-                        _ => None,
-                    };
-                        Err(Refusal::Conditions(vec![Failed { key, found, error: otherwise }]))
-                    }
-                    _ => Err(Refusal::Error(unavailable(error))),
-                }
+            Err(SdkError::ServiceError(service)) if service.err().is_conditional_check_failed_exception() => {
+                call.write(None);
+                let found = match service.into_err() {
+                    UpdateItemError::ConditionalCheckFailedException(failed) => failed.item,
+                    _ => None,
+                };
+                Err(Refusal::Conditions(vec![Failed { key, found, error: otherwise }]))
             }
+            Err(error) => Err(Refusal::Error(unavailable(error))),
         }
     }
 
+    /// One write. Where doing it twice would matter and cannot be seen in the item, it is a transaction of one: its
+    /// token makes that a lost answer is no second write. A check alone has no plain form either.
     async fn write_one(&self, write: Write) -> Result<(), Refusal> {
-        let Write { action, cond, otherwise } = write;
-        match action {
-            Action::Update(update) => self.update_once(update, cond, otherwise).await.map(drop),
-            Action::Put(row) => self.put_one(row, cond, otherwise).await,
-            Action::Delete(key) => self.delete_one(key, cond, otherwise).await,
-            // A check alone is a transaction of one: DynamoDB has no plain form of it.
-            Action::Check(_) => self.write_all(vec![Write { action, cond, otherwise }]).await,
+        match write.action {
+            Action::Put(row) => self.put_one(row, write.cond, write.otherwise).await,
+            Action::Delete(key) => self.delete_one(key, write.cond, write.otherwise).await,
+            Action::Update(_) | Action::Check(_) => self.write_all(vec![write]).await,
         }
     }
 
     async fn put_one(&self, row: Row, cond: Option<Cond>, otherwise: Error) -> Result<(), Refusal> {
-        let creates = matches!(cond, Some(Cond::Absent("pk")));
         let mut names = Names::default();
         let cond = cond.map(|cond| cond.render(&mut names));
         let (names, values) = names.finish();
@@ -281,28 +261,26 @@ impl Table {
             .set_expression_attribute_values(values)
             .return_values_on_condition_check_failure(OnFailure::AllOld)
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
-        let sent = Box::pin(request.send()).await;
-        let error = match sent {
+        let sent = self.attempt(|| request.clone().send()).await;
+        match sent.outcome {
             Ok(output) => {
                 call.write(output.consumed_capacity());
-                return Ok(());
+                Ok(())
             }
-            Err(error) => error,
-        };
-        match error.as_service_error() {
-            Some(service) if service.is_conditional_check_failed_exception() => {
+            Err(SdkError::ServiceError(service)) if service.err().is_conditional_check_failed_exception() => {
                 call.write(None);
-                let found = match error.into_service_error() {
-                    aws_sdk_dynamodb::operation::put_item::PutItemError::ConditionalCheckFailedException(e) => e.item,
+                let found = match service.into_err() {
+                    PutItemError::ConditionalCheckFailedException(failed) => failed.item,
                     _ => None,
                 };
-                // After a lost answer the SDK repeats the put, which then meets our own item: that is success.
-                if creates && found.as_ref() == Some(&row.item) {
+                // After a lost answer the put meets its own item: that is success. Rows whose writers compete carry
+                // a token of their writer, so that nobody takes another's for his own.
+                if sent.may_have_happened && found.as_ref() == Some(&row.item) {
                     return Ok(());
                 }
                 Err(Refusal::Conditions(vec![Failed { key: row.key, found, error: otherwise }]))
             }
-            _ => Err(Refusal::Error(unavailable(error))),
+            Err(error) => Err(Refusal::Error(unavailable(error))),
         }
     }
 
@@ -320,27 +298,35 @@ impl Table {
             .set_condition_expression(cond)
             .set_expression_attribute_names(names)
             .set_expression_attribute_values(values)
+            .return_values_on_condition_check_failure(OnFailure::AllOld)
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
-        let sent = Box::pin(request.send()).await;
-        match sent {
+        let sent = self.attempt(|| request.clone().send()).await;
+        match sent.outcome {
             Ok(output) => {
                 call.write(output.consumed_capacity());
                 Ok(())
             }
-            Err(error) => match error.as_service_error() {
-                Some(service) if service.is_conditional_check_failed_exception() => {
-                    Err(Refusal::Conditions(vec![Failed { key, found: None, error: otherwise }]))
+            Err(SdkError::ServiceError(service)) if service.err().is_conditional_check_failed_exception() => {
+                call.write(None);
+                let found = match service.into_err() {
+                    DeleteItemError::ConditionalCheckFailedException(failed) => failed.item,
+                    _ => None,
+                };
+                // After a lost answer it is gone already, by our own doing as far as anybody can tell.
+                if sent.may_have_happened && found.is_none() {
+                    return Ok(());
                 }
-                _ => Err(Refusal::Error(unavailable(error))),
-            },
+                Err(Refusal::Conditions(vec![Failed { key, found, error: otherwise }]))
+            }
+            Err(error) => Err(Refusal::Error(unavailable(error))),
         }
     }
 
     async fn write_all(&self, writes: Vec<Write>) -> Result<(), Refusal> {
         let items: Vec<_> =
             writes.iter().map(|write| self.sdk_write(write)).collect::<Result<_>>().map_err(Refusal::Error)?;
-        let mut token = self.token();
-        for attempt in 0.. {
+        let (mut token, mut may_have_happened) = (self.token(), false);
+        for attempt in 0..=MAX_RETRIES {
             let call = self.0.meter.start("TransactWriteItems");
             let request = self
                 .0
@@ -349,8 +335,10 @@ impl Table {
                 .set_transact_items(Some(items.clone()))
                 .client_request_token(&token)
                 .return_consumed_capacity(ReturnConsumedCapacity::Total);
-            let sent = Box::pin(request.send()).await;
-            let error = match sent {
+            // Every try of these has the same token, so that what was carried out unseen is not done again.
+            let sent = self.attempt(|| request.clone().send()).await;
+            may_have_happened |= sent.may_have_happened;
+            let error = match sent.outcome {
                 Ok(output) => {
                     call.write_all(output.consumed_capacity());
                     return Ok(());
@@ -360,17 +348,18 @@ impl Table {
             call.write(None);
             match cancelled(error, &writes) {
                 Cancelled::Conditions(failed) => return Err(Refusal::Conditions(failed)),
-                // It may still be under way: the same token, so that it happens once.
-                Cancelled::InProgress(_) if attempt < MAX_RETRIES => self.back_off(attempt).await,
+                // It may still be under way.
+                Cancelled::InProgress(_) if attempt < MAX_RETRIES => {}
+                // It was called off: what is sent next is another one, unless nobody knows what became of a first try.
                 Cancelled::Transient(_) if attempt < MAX_RETRIES => {
-                    self.back_off(attempt).await;
-                    token = self.token();
+                    token = if may_have_happened { token } else { self.token() };
                 }
                 Cancelled::InProgress(why) | Cancelled::Transient(why) => {
                     return Err(Refusal::Error(Error::new(Code::Unavailable).caused_by(why).retry_after(1)));
                 }
                 Cancelled::Error(error) => return Err(Refusal::Error(error)),
             }
+            self.back_off(attempt).await;
         }
         Err(Refusal::Error(Error::new(Code::Unavailable)))
     }
@@ -420,9 +409,6 @@ impl Table {
         Ok(item.build())
     }
 }
-
-/// What DynamoDB calls a plain write that meets a running transaction.
-const CONFLICT: &str = "TransactionConflictException";
 
 enum Cancelled {
     Conditions(Vec<Failed>),

@@ -7,10 +7,10 @@ use super::transcript::Transcript;
 use super::wait::Waiting;
 use crate::app::App;
 use crate::app::conversation::silence_timer;
-use crate::domain::Conversation;
 use crate::domain::conversation::{Channel, ConversationStatus, Turn};
 use crate::domain::message::{Author, Message};
 use crate::domain::text::shorten;
+use crate::domain::{Conversation, Workspace};
 use crate::events::emit;
 use crate::kernel::secret::sha256_hex;
 use crate::kernel::{Code, Error, Id, Result, Time};
@@ -49,9 +49,9 @@ impl OwnTurn {
 }
 
 /// A new lease.
-pub(super) fn lease(app: &App) -> Turn {
+pub(super) fn lease(app: &App, workspace: Id<Workspace>) -> Turn {
     let until = (app.now() + app.config.turn_budget + MARGIN).millis();
-    Turn { id: hex::encode(app.rng.bytes::<16>()), until }
+    Turn { id: app.ids().uuid_of(workspace), until }
 }
 
 pub(super) async fn accept(app: &App, scene: &Scene, incoming: &Incoming, began: Time) -> Result<Accepted> {
@@ -108,8 +108,9 @@ fn add_message(
             conversation_id: message.conversation_id,
             message_id: message.id,
             body_hash: sha256_hex(&message.content),
+            at: app.now(),
         };
-        store::conversation::take_client_id(unit, key, &record, app.now())?;
+        store::conversation::take_client_id(unit, key, &record)?;
     }
     emit(unit, &app.events().message_inbound(head, message.id))
 }
@@ -134,11 +135,11 @@ fn visitor_message(
 
 /// A first message: the conversation is made with its lease taken.
 async fn begin(app: &App, scene: &Scene, incoming: &Incoming, began: Time) -> Result<Accepted> {
-    let charge = allowance::take(app, scene);
     let now = app.now();
     let id = app.ids().id();
     let message = visitor_message(app, id, incoming, None);
-    let lease = lease(app);
+    let lease = lease(app, scene.snapshot.workspace_id);
+    let charge = allowance::take(app, scene, &lease, id);
     let head = Conversation {
         id,
         workspace_id: scene.snapshot.workspace_id,
@@ -171,9 +172,7 @@ async fn begin(app: &App, scene: &Scene, incoming: &Incoming, began: Time) -> Re
     match stored {
         Ok(()) => own(app, scene, head, lease, charge, transcript, began).await,
         Err(refusal) => {
-            if let Ok(charge) = &charge {
-                allowance::give_back(app, scene, charge).await;
-            }
+            unused(app, scene, &refusal, &charge).await;
             known(guard, refusal, &incoming.content)
         }
     }
@@ -189,10 +188,10 @@ async fn go_on(
     incoming: &Incoming,
     began: Time,
 ) -> Result<Accepted> {
-    let charge = allowance::take(app, scene);
     let now = app.now();
     let message = visitor_message(app, head.id, incoming, messages.last().map(|last| last.id));
-    let lease = lease(app);
+    let lease = lease(app, head.workspace_id);
+    let charge = allowance::take(app, scene, &lease, head.id);
     let guard = guard(scene, Some(head.id), incoming);
     let mut unit = Unit::new();
     add_message(app, scene, &mut unit, head, &message, guard.clone())?;
@@ -210,9 +209,7 @@ async fn go_on(
             own(app, scene, head, lease, charge, transcript, began).await
         }
         Err(refusal) => {
-            if let Ok(charge) = &charge {
-                allowance::give_back(app, scene, charge).await;
-            }
+            unused(app, scene, &refusal, &charge).await;
             let met = refusal.on(&head_key).and_then(|failed| failed.found.clone());
             match met.filter(|_| guard.as_ref().is_none_or(|guard| refusal.on(guard).is_none())) {
                 Some(met) => store_only(app, scene, &decode(met)?, incoming).await,
@@ -255,11 +252,18 @@ async fn own(
     }
 }
 
+/// Gives back what was taken beside a message that was not stored. When nobody knows whether it was, the clock will.
+async fn unused(app: &App, scene: &Scene, refusal: &Refusal, charge: &Result<Charge>) {
+    if let (Refusal::Conditions(_), Ok(charge)) = (refusal, charge) {
+        allowance::give_back(app, scene, charge).await;
+    }
+}
+
 /// Ends a lease without a reply, and says whether it was still ours. A failure is logged only: the lease runs out by
 /// itself.
 pub(super) async fn release(app: &App, scene: &Scene, conversation: Id<Conversation>, lease: &Turn) -> bool {
     let update = Update::new(store::keys::conversation(scene.snapshot.workspace_id, conversation)).remove("turn");
-    let released = app.table.update(update, Some(turn_is(lease)), Error::new(Code::Conflict)).await;
+    let released = app.table.update(update, Some(turn_is(lease.id)), Error::new(Code::Conflict)).await;
     if let Err(Refusal::Error(error)) = &released {
         tracing::warn!(conversation = %conversation.text(), %error, "a lease was left to run out");
     }

@@ -9,11 +9,13 @@ use crate::domain::Conversation;
 use crate::domain::message::{Author, Message, Reply};
 use crate::domain::usage::UsageEvent;
 use crate::events::emit;
-use crate::kernel::{Error, Result};
+use crate::kernel::{Code, Error, Result};
 use crate::store;
 use crate::store::conversation::turn_is;
 use crate::table::{Cond, Refusal, Unit, decode};
 
+/// How often a reply is stored anew when one of its new ids was taken already.
+const TRIES: u32 = 5;
 /// How often a turn starts over because newer messages came in; then it answers what it has seen.
 const MAX_ROUNDS: u32 = 3;
 
@@ -46,6 +48,8 @@ async fn rounds(app: &App, scene: &Scene, turn: &mut OwnTurn) -> Result<Option<A
             Committed::Stored(answer) => {
                 if thought.is_fallback() {
                     allowance::give_back(app, scene, &turn.charge).await;
+                } else {
+                    app.holds().note_settled(scene.account.id, &turn.charge.period, turn.lease.id);
                 }
                 return Ok(Some(answer));
             }
@@ -72,13 +76,28 @@ enum Committed {
 }
 
 async fn commit(app: &App, scene: &Scene, turn: &OwnTurn, thought: &Thought, is_last: bool) -> Result<Committed> {
+    for _ in 0..TRIES {
+        match commit_once(app, scene, turn, thought, is_last).await {
+            // A new id was taken already, by chance: the same again with others.
+            Err(error) if error.code() == Code::ConcurrentChange => {}
+            outcome => return outcome,
+        }
+    }
+    Err(Error::new(Code::ConcurrentChange))
+}
+
+async fn commit_once(app: &App, scene: &Scene, turn: &OwnTurn, thought: &Thought, is_last: bool) -> Result<Committed> {
+    // Whoever looks after the end of a lease takes its turn for dead: nothing may come of it any more.
+    if app.now().millis() > turn.lease.until {
+        return Ok(Committed::Dropped);
+    }
     let message = reply(app, scene, turn, thought);
     let mut unit = Unit::new();
     store::conversation::add_message(&mut unit, turn.head.workspace_id, &message)?;
     let key_source = message.reply.as_ref().and_then(|reply| reply.key_source);
     if let Some(key_source) = key_source {
         let usage = UsageEvent {
-            id: app.ids().uuid(),
+            id: turn.lease.id,
             billing_account_id: scene.account.id,
             workspace_id: turn.head.workspace_id,
             agent_id: turn.head.agent_id,
@@ -94,7 +113,7 @@ async fn commit(app: &App, scene: &Scene, turn: &OwnTurn, thought: &Thought, is_
         store::usage::create(&mut unit, &usage)?;
     }
     emit(&mut unit, &app.events().message_reply(&turn.head, scene.account.id, message.id, key_source))?;
-    let ours = turn_is(&turn.lease).and(Cond::eq("ai_paused", false));
+    let ours = turn_is(turn.lease.id).and(Cond::eq("ai_paused", false));
     let unchanged = Cond::eq("inbound_count", turn.head.inbound_count);
     let update = store::conversation::touch(&turn.head, &message.content, message.created_at).remove("turn");
     store::conversation::update_head(&mut unit, update, if is_last { ours } else { ours.and(unchanged) });
@@ -103,8 +122,8 @@ async fn commit(app: &App, scene: &Scene, turn: &OwnTurn, thought: &Thought, is_
         Err(Refusal::Error(error)) => Err(error),
         Err(refusal) => {
             let key = store::keys::conversation(turn.head.workspace_id, turn.head.id);
-            let head =
-                refusal.on(&key).and_then(|failed| failed.found.clone()).map(decode::<Conversation>).transpose()?;
+            let Some(failed) = refusal.on(&key) else { return Err(refusal.into()) };
+            let head = failed.found.clone().map(decode::<Conversation>).transpose()?;
             let still_ours =
                 |head: Conversation| !head.ai_paused && head.turn.is_some_and(|held| held.id == turn.lease.id);
             Ok(if head.is_some_and(still_ours) { Committed::Newer } else { Committed::Dropped })

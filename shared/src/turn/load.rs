@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Answer, Incoming, Outcome};
-use crate::app::App;
+use crate::app::{App, allowance};
 use crate::domain::Conversation;
 use crate::domain::agent::Snapshot;
 use crate::domain::billing::BillingAccount;
@@ -45,7 +45,8 @@ pub(super) async fn load(app: &App, incoming: &Incoming) -> Result<Scene> {
         thread.map(Some).ok_or_else(Error::not_found)
     };
     let account = store::billing::get(&app.table, alias.billing_account_id);
-    let (snapshot, thread, account) = tokio::try_join!(snapshot, thread, account)?;
+    let watched = allowance::watch(app, alias.billing_account_id);
+    let (snapshot, thread, account, ()) = tokio::try_join!(snapshot, thread, account, watched)?;
     Ok(Scene { snapshot, account, thread })
 }
 

@@ -9,6 +9,7 @@ use super::transcript::Transcript;
 use super::{Answer, Outcome, busy, commit, left};
 use crate::app::App;
 use crate::domain::Conversation;
+use crate::domain::conversation::Turn;
 use crate::domain::message::Message;
 use crate::kernel::{Code, Error, Id, Limit, Result, Time};
 use crate::store;
@@ -90,15 +91,22 @@ enum Claimed {
 /// others.
 async fn claim(app: &App, scene: &Scene, waiting: Waiting, began: Time) -> Result<Claimed> {
     let (workspace, id) = (scene.snapshot.workspace_id, waiting.conversation_id);
-    let lease = accept::lease(app);
+    let lease = accept::lease(app, workspace);
     let update = Update::new(store::keys::conversation(workspace, id)).set("turn", &lease);
     let free = turn_is_free(app.now()).and(Cond::eq("ai_paused", false));
     let head: Conversation = match app.table.update(update, Some(free), Error::new(Code::ConversationBusy)).await {
         Ok(item) => decode(item)?,
-        Err(Refusal::Conditions(_)) => return Ok(Claimed::Not),
+        Err(Refusal::Conditions(failed)) => match failed.into_iter().find_map(|failed| failed.found) {
+            // Sent again after a lost answer, it meets its own lease.
+            Some(found) => match decode::<Conversation>(found)? {
+                head if head.turn.as_ref() == Some(&lease) => head,
+                _ => return Ok(Claimed::Not),
+            },
+            None => return Ok(Claimed::Not),
+        },
         Err(Refusal::Error(error)) => return Err(error),
     };
-    match prepare(app, scene, waiting).await {
+    match prepare(app, scene, waiting, &lease).await {
         Ok(Some((transcript, charge))) => {
             Ok(Claimed::Turn(Box::new(OwnTurn { head, lease, charge, transcript, began })))
         }
@@ -115,11 +123,11 @@ async fn claim(app: &App, scene: &Scene, waiting: Waiting, began: Time) -> Resul
 }
 
 /// What a turn needs besides its lease; `None` when the message waits for no answer.
-async fn prepare(app: &App, scene: &Scene, waiting: Waiting) -> Result<Option<(Transcript, Charge)>> {
+async fn prepare(app: &App, scene: &Scene, waiting: Waiting, lease: &Turn) -> Result<Option<(Transcript, Charge)>> {
     let thread = store::conversation::thread(&app.table, scene.snapshot.workspace_id, waiting.conversation_id, WINDOW);
     let transcript = Transcript::new(thread.await?.ok_or_else(Error::not_found)?.messages);
     if !transcript.pending.iter().any(|message| message.id == waiting.message_id) {
         return Ok(None);
     }
-    Ok(Some((transcript, allowance::take(app, scene).await?)))
+    Ok(Some((transcript, allowance::take(app, scene, lease, waiting.conversation_id).await?)))
 }

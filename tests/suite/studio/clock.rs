@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tests::TestApp;
+use tests::{PausedModel, TestApp};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -57,4 +57,34 @@ async fn two_clocks_at_once_close_a_conversation_once() {
     let ticks = (0..5).map(|_| shared::app::clock::tick(&test.app));
     let closed: usize = futures_util::future::join_all(ticks).await.into_iter().map(|tick| tick.unwrap().closed).sum();
     assert_eq!(closed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_turn_that_died_gives_its_message_back_and_nothing_comes_of_it_any_more() {
+    let (model, gate) = PausedModel::new();
+    let test = TestApp::with_model(model).await;
+    let owner = test.owner().await;
+    let agent = owner.agent("Soporte").await;
+    let visitor = test.visitor(&agent);
+    let used = async || {
+        let account = owner.session.get("/api/billing/account").await.expect(200);
+        account["messages_used_current_period"].as_u64().unwrap()
+    };
+    let waiting = tokio::spawn(async move { visitor.send("Hello").await });
+    gate.asked().await;
+    assert_eq!(used().await, 1);
+    // For the clock it is dead: its lease ended minutes ago.
+    let workers = test.workers();
+    workers.after(2 * MINUTE).await;
+    assert_eq!(used().await, 1, "a turn may still run for all that the clock knows of this time");
+    workers.after(6 * MINUTE).await;
+    assert_eq!(used().await, 0);
+    gate.open();
+    assert_eq!(waiting.await.unwrap().code(409), "conversation_busy");
+    assert!(test.db_usage(&owner).await.is_empty());
+    let conversation = owner.conversations(&agent).await[0]["id"].as_u64().unwrap();
+    let thread = owner.conversation(&agent, conversation).await;
+    assert_eq!(thread["messages"].as_array().unwrap().len(), 1, "the visitor's message alone");
+    workers.after(10 * MINUTE).await;
+    assert_eq!(used().await, 0, "and it is given back once");
 }
