@@ -180,6 +180,32 @@ impl TestApp {
         }
     }
 
+    /// Another process of the same installation: it shares table, clock, queue, mail and secrets, and remembers nothing
+    /// of what this one remembers.
+    #[must_use]
+    pub fn process(&self, rng: Rng) -> App {
+        let parts = &self.app;
+        App::new(Parts {
+            table: parts.table.in_another_process(rng.clone(), Arc::clone(&parts.clock)),
+            clock: Arc::clone(&parts.clock),
+            rng,
+            config: parts.config.clone(),
+            secrets: Arc::clone(&parts.secrets),
+            queue: Arc::clone(&parts.queue),
+            mailer: Arc::clone(&parts.mailer),
+            objects: Objects::memory(),
+            llm: Arc::clone(&parts.llm),
+            egress: Arc::clone(&parts.egress),
+            polar: parts.config.polar_base_url.clone().map(Polar::new),
+        })
+    }
+
+    /// Now, as the API writes it.
+    #[must_use]
+    pub fn now_text(&self) -> String {
+        self.app.now().to_string()
+    }
+
     /// The workers, driven by hand.
     #[must_use]
     pub fn workers(&self) -> Workers<'_> {

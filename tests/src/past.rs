@@ -226,14 +226,18 @@ impl TestApp {
             payload: "{}".into(),
             status: DeliveryStatus::Failed,
             attempt: 6,
+            tries: 6,
+            lost: 0,
             claimed_until: 0,
+            claim: None,
+            reason: None,
             attempts: Vec::new(),
             next_at: None,
             created_at: now,
             updated_at: now,
         };
         let mut unit = Unit::new();
-        store::webhook::create_delivery(&mut unit, &delivery).expect("serialises");
+        store::delivery::create(&mut unit, &delivery).expect("serialises");
         self.app.commit(unit).await.expect("the delivery is written");
         delivery.id
     }

@@ -192,6 +192,16 @@ impl Owner {
         Self { session: anybody.with_bearer(&token), user_id, email: email.into(), token }
     }
 
+    /// Logs in once more, and calls with that session.
+    ///
+    /// # Panics
+    /// When the log-in fails.
+    pub async fn again(&self) -> Persona {
+        let body = json!({"email": self.email, "password": PASSWORD});
+        let answer = self.session.post("/api/auth/login", body).await.expect(200);
+        self.session.with_bearer(answer["access_token"].as_str().expect("a token"))
+    }
+
     /// Calls with a new developer key.
     ///
     /// # Panics

@@ -104,6 +104,12 @@ const REQUESTS: &[(&str, Make)] = &[
     ("delete_webhook", |its| at(format!("/api/developers/webhooks/{}", its.webhook)).gives(204)),
     ("test_webhook", |its| at(format!("/api/developers/webhooks/{}/test", its.webhook))),
     ("list_deliveries", |its| at(format!("/api/developers/webhooks/{}/deliveries", its.webhook))),
+    ("rotate_webhook", |its| at(format!("/api/developers/webhooks/{}/rotate", its.webhook))),
+    ("find_delivery", |its| at(format!("/api/developers/webhooks/deliveries/{}", its.delivery))),
+    ("replay_events", |its| {
+        at(format!("/api/developers/webhooks/{}/replay", its.webhook)).body(json!({"since": "2040-03-05T09:00:00Z"}))
+    }),
+    ("list_events", |_| at("/api/developers/events")),
     ("retry_delivery", |its| at(format!("/api/developers/webhooks/deliveries/{}/retry", its.delivery))),
     ("publish_event", |its| {
         let body = json!({"event": "order.paid", "agent_id": its.agent, "data": {"total": 12.5}});

@@ -7,16 +7,18 @@ use serde_json::{Map, Value};
 use shared::app::App;
 use shared::app::api_key::{self, Mint, Minted};
 use shared::app::billing;
-use shared::app::deliver::Attempted;
 use shared::app::event::{self, Accepted, Publish};
 use shared::app::webhook;
-use shared::domain::webhook::{Attempt, Delivery, DeliveryStatus};
-use shared::domain::{Agent, ApiKey, Webhook};
-use shared::events::studio::{CUSTOM_PREFIX, DOCUMENTED};
-use shared::http::{Call, Created, Done, Json, NoContent, Path, Query};
-use shared::kernel::{Int, Result, Time};
+use shared::domain::{Agent, ApiKey, Event};
+use shared::events::studio::{self, CUSTOM_PREFIX, DOCUMENTED};
+use shared::http::{Call, Created, Json, NoContent, Path, Query};
+use shared::kernel::{Int, Page, Result, Time};
 use uuid::Uuid;
 
+use crate::webhooks::{
+    create_webhook, delete_webhook, find_delivery, find_webhook, list_deliveries, list_webhooks, replay_events,
+    retry_delivery, rotate_webhook, test_webhook, update_webhook,
+};
 use crate::wire::{ListOut, PageQuery};
 
 shared::ops! {
@@ -44,10 +46,28 @@ shared::ops! {
     DELETE "/api/developers/webhooks/{id}" => delete_webhook, [User Developer] Editor "webhooks:manage" General Any Known Audited Keyed;
     /// Send a test event to a webhook, once, and say how it went.
     POST "/api/developers/webhooks/{id}/test" => test_webhook, [User Developer] Editor "webhooks:manage" General Any Known Unaudited Own;
+    /// Give a webhook a new secret.
+    ///
+    /// The answer is the only place that shows it. The old secret signs too for 24 hours (`overlap_hours`, 0 to 168): in
+    /// `x-chatia-signature-previous`, and as a second signature in `webhook-signature`.
+    POST "/api/developers/webhooks/{id}/rotate" => rotate_webhook, [User Developer] Editor "webhooks:manage" General Any Known Audited Keyed;
     /// What was delivered to a webhook, newest first, with every attempt.
+    ///
+    /// By `status`, `event` and the time of the event. A page may be short although `next_cursor` leads on.
     GET "/api/developers/webhooks/{id}/deliveries" => list_deliveries, [User Developer] Viewer "webhooks:manage" General Any Known Unaudited Safe;
+    /// Deliver events again: by their ids, or all of a time up to 30 days back.
+    ///
+    /// Of a time, what the webhook has not taken yet, or all of it with `include_delivered`; that goes on behind the
+    /// scenes. Event ids and bodies stay what they were.
+    POST "/api/developers/webhooks/{id}/replay" => replay_events, [User Developer] Editor "webhooks:manage" General Any Known Unaudited Own;
+    /// One delivery: its body, and every attempt with what was answered.
+    GET "/api/developers/webhooks/deliveries/{id}" => find_delivery, [User Developer] Viewer "webhooks:manage" General Any Known Unaudited Safe;
     /// Deliver a failed delivery again: the same bytes, all attempts anew.
     POST "/api/developers/webhooks/deliveries/{id}/retry" => retry_delivery, [User Developer] Editor "webhooks:manage" General Any Known Audited Keyed;
+    /// What happened here in the last 30 days, newest first: the events that webhooks are told of.
+    ///
+    /// A page may be short although `next_cursor` leads on.
+    GET "/api/developers/events" => list_events, [User Developer] Viewer "developers:read" General Any Known Unaudited Safe;
     /// Tell your webhooks of an event of your own.
     ///
     /// It arrives as `custom.<event>` with `data` as you gave it, up to 32 KB.
@@ -82,7 +102,7 @@ async fn developer_overview(State(app): State<App>, call: Call) -> Result<Json<O
         agents_limit: standing.plan.agents,
         api_keys: keys.len(),
         webhooks: webhooks.len(),
-        webhooks_active: webhooks.iter().filter(|webhook| webhook.is_active).count(),
+        webhooks_active: webhooks.iter().filter(|(webhook, _)| webhook.is_active).count(),
         messages_used_current_period: standing.allowance.count(),
         events: DOCUMENTED.iter().map(|event| (*event).to_owned()).collect(),
     }))
@@ -159,206 +179,6 @@ async fn revoke_api_key(State(app): State<App>, call: Call, Path(id): Path<Int<A
     call.run(&app, || api_key::revoke(&app, &call.caller, id.0), |()| ()).await
 }
 
-/// A webhook to register.
-#[derive(Debug, Deserialize, JsonSchema)]
-struct WebhookIn {
-    /// 1 to 120 characters.
-    name: String,
-    /// A public https address.
-    url: String,
-    /// The events that it wants; all of them when absent or null.
-    #[serde(default)]
-    events: Option<Vec<String>>,
-    /// Whether it is told at once; true when absent.
-    #[serde(default)]
-    is_active: Option<bool>,
-}
-
-/// Changes to a webhook.
-#[derive(Debug, Deserialize, JsonSchema)]
-struct WebhookPatch {
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(default)]
-    url: Option<String>,
-    /// Null means all events; absent leaves them.
-    #[serde(default)]
-    events: shared::kernel::Patch<Vec<String>>,
-    #[serde(default)]
-    is_active: Option<bool>,
-}
-
-/// A webhook.
-#[derive(Debug, Serialize, JsonSchema)]
-struct WebhookOut {
-    id: Int<Webhook>,
-    name: String,
-    url: String,
-    /// Null means all events.
-    events: Option<Vec<String>>,
-    is_active: bool,
-    /// Why we switched it off, if we did.
-    disabled_reason: Option<String>,
-    /// The first characters of its secret.
-    secret_prefix: String,
-    last_delivery_at: Option<Time>,
-    last_delivery_status: Option<DeliveryStatus>,
-    created_at: Time,
-    updated_at: Time,
-}
-
-/// A new webhook.
-#[derive(Debug, Serialize, JsonSchema)]
-struct NewWebhookOut {
-    #[serde(flatten)]
-    listed: WebhookOut,
-    /// What its deliveries are signed with. It is shown here and never again.
-    secret: String,
-}
-
-impl From<Webhook> for WebhookOut {
-    fn from(webhook: Webhook) -> Self {
-        Self {
-            id: webhook.id.into(),
-            name: webhook.name,
-            url: webhook.url,
-            events: webhook.events,
-            is_active: webhook.is_active,
-            disabled_reason: webhook.disabled_reason,
-            secret_prefix: webhook.secret_prefix,
-            last_delivery_at: webhook.last_delivery_at,
-            last_delivery_status: webhook.last_delivery_status,
-            created_at: webhook.created_at,
-            updated_at: webhook.updated_at,
-        }
-    }
-}
-
-impl From<webhook::Created> for NewWebhookOut {
-    fn from(created: webhook::Created) -> Self {
-        Self { secret: created.secret.expose().to_owned(), listed: created.webhook.into() }
-    }
-}
-
-impl From<WebhookPatch> for webhook::Changes {
-    fn from(body: WebhookPatch) -> Self {
-        let events = match body.events {
-            shared::kernel::Patch::Keep => None,
-            shared::kernel::Patch::Clear => Some(None),
-            shared::kernel::Patch::Set(events) => Some(Some(events)),
-        };
-        Self { name: body.name, url: body.url, events, is_active: body.is_active }
-    }
-}
-
-async fn list_webhooks(State(app): State<App>, call: Call) -> Result<Json<ListOut<WebhookOut>>> {
-    let webhooks = webhook::list(&app, &call.caller).await?;
-    Ok(Json(ListOut::whole(webhooks.into_iter().map(WebhookOut::from).collect())))
-}
-
-async fn create_webhook(
-    State(app): State<App>,
-    call: Call,
-    Json(body): Json<WebhookIn>,
-) -> Result<Created<NewWebhookOut>> {
-    let (name, url) = (Some(body.name), Some(body.url));
-    let command = webhook::Changes { name, url, events: Some(body.events), is_active: body.is_active };
-    call.run(&app, || webhook::create(&app, &call.caller, &command), NewWebhookOut::from).await
-}
-
-async fn find_webhook(State(app): State<App>, call: Call, Path(id): Path<Int<Webhook>>) -> Result<Json<WebhookOut>> {
-    Ok(Json(webhook::get(&app, &call.caller, id.0).await?.into()))
-}
-
-async fn update_webhook(
-    State(app): State<App>,
-    call: Call,
-    Path(id): Path<Int<Webhook>>,
-    Json(body): Json<WebhookPatch>,
-) -> Result<Done<WebhookOut>> {
-    let changes = webhook::Changes::from(body);
-    call.run(&app, || webhook::change(&app, &call.caller, id.0, &changes), WebhookOut::from).await
-}
-
-async fn delete_webhook(State(app): State<App>, call: Call, Path(id): Path<Int<Webhook>>) -> Result<NoContent> {
-    call.run(&app, || webhook::delete(&app, &call.caller, id.0), |()| ()).await
-}
-
-/// How a test went.
-#[derive(Debug, Serialize, JsonSchema)]
-struct TestOut {
-    /// Whether the receiver answered 2xx.
-    delivered: bool,
-    /// What it answered, if it did.
-    status: Option<u16>,
-    response_ms: u64,
-    /// Why it failed.
-    error: Option<String>,
-}
-
-impl From<Attempted> for TestOut {
-    fn from(attempted: Attempted) -> Self {
-        let delivered = attempted.succeeded();
-        let Attempt { status, ms, error, .. } = attempted.attempt;
-        Self { delivered, status, response_ms: ms, error }
-    }
-}
-
-async fn test_webhook(State(app): State<App>, call: Call, Path(id): Path<Int<Webhook>>) -> Result<Json<TestOut>> {
-    Ok(Json(webhook::test(&app, &call.caller, id.0).await?.into()))
-}
-
-/// A delivery.
-#[derive(Debug, Serialize, JsonSchema)]
-struct DeliveryOut {
-    id: Uuid,
-    webhook_id: Int<Webhook>,
-    event_id: Uuid,
-    event: String,
-    status: DeliveryStatus,
-    attempts: Vec<Attempt>,
-    /// When the next attempt is due, if there is one.
-    next_attempt_at: Option<Time>,
-    /// The body, as it was sent.
-    payload: Value,
-    created_at: Time,
-    updated_at: Time,
-}
-
-impl From<Delivery> for DeliveryOut {
-    fn from(delivery: Delivery) -> Self {
-        Self {
-            id: delivery.id,
-            webhook_id: delivery.webhook_id.into(),
-            event_id: delivery.event_id,
-            event: delivery.event,
-            status: delivery.status,
-            attempts: delivery.attempts,
-            next_attempt_at: delivery.next_at,
-            payload: serde_json::from_str(&delivery.payload).unwrap_or_default(),
-            created_at: delivery.created_at,
-            updated_at: delivery.updated_at,
-        }
-    }
-}
-
-const DELIVERIES: &str = "deliveries";
-
-async fn list_deliveries(
-    State(app): State<App>,
-    call: Call,
-    Path(id): Path<Int<Webhook>>,
-    Query(query): Query<PageQuery>,
-) -> Result<Json<ListOut<DeliveryOut>>> {
-    let (after, limit) = query.read(DELIVERIES)?;
-    let page = webhook::deliveries(&app, &call.caller, id.0, after.as_ref(), limit).await?;
-    Ok(Json(ListOut::page(DELIVERIES, page.map(DeliveryOut::from))))
-}
-
-async fn retry_delivery(State(app): State<App>, call: Call, Path(id): Path<Uuid>) -> Result<Done<DeliveryOut>> {
-    call.run(&app, || webhook::retry(&app, &call.caller, id), DeliveryOut::from).await
-}
-
 /// An event of your own.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct EventIn {
@@ -391,4 +211,51 @@ impl From<Accepted> for EventOut {
 async fn publish_event(State(app): State<App>, call: Call, Json(body): Json<EventIn>) -> Result<Created<EventOut>> {
     let command = Publish { event: body.event, agent_id: body.agent_id.map(|id| id.0), data: body.data };
     call.run(&app, || event::publish(&app, &call.caller, &command), EventOut::from).await
+}
+
+/// An event that happened.
+#[derive(Debug, Serialize, JsonSchema)]
+struct LoggedEventOut {
+    id: Uuid,
+    event: String,
+    agent_id: Option<Int<Agent>>,
+    created_at: Time,
+}
+
+impl LoggedEventOut {
+    /// Nothing for events of the house, which no webhook is told of.
+    fn of(event: &Event) -> Option<Self> {
+        let name = studio::name(event)?;
+        Some(Self { id: event.id, event: name, agent_id: event.agent_id.map(Int), created_at: event.at })
+    }
+}
+
+/// Which events.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct EventsQuery {
+    /// From then on; 30 days back when absent.
+    #[serde(default)]
+    since: Option<Time>,
+    /// Until then; until now when absent.
+    #[serde(default)]
+    until: Option<Time>,
+    /// `next_cursor` of the page before.
+    #[serde(default)]
+    cursor: Option<String>,
+    /// 1 to 100; 20 when absent.
+    #[serde(default)]
+    limit: Option<u32>,
+}
+
+const EVENTS: &str = "events";
+
+async fn list_events(
+    State(app): State<App>,
+    call: Call,
+    Query(query): Query<EventsQuery>,
+) -> Result<Json<ListOut<LoggedEventOut>>> {
+    let (after, limit) = PageQuery { cursor: query.cursor, limit: query.limit }.read(EVENTS)?;
+    let page = event::log(&app, &call.caller, (query.since, query.until), after.as_ref(), limit).await?;
+    let items = page.items.iter().filter_map(LoggedEventOut::of).collect();
+    Ok(Json(ListOut::page(EVENTS, Page { items, next: page.next, total: None })))
 }

@@ -3,6 +3,7 @@
 
 mod auth;
 mod dialect;
+mod webhooks;
 mod wire;
 
 pub mod admin;

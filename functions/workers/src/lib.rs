@@ -70,7 +70,7 @@ pub async fn project_events(app: App, events: Vec<Event>) -> Result<()> {
 pub async fn deliver(app: App, batch: SqsEvent) -> Result<SqsBatchResponse> {
     let lane = |task: &Task| match task {
         Task::Deliver { webhook_id, .. } | Task::Attempt { webhook_id, .. } => Some(*webhook_id),
-        Task::Mail { .. } => None,
+        Task::Replay(_) | Task::Mail { .. } => None,
     };
     Ok(queue::each(batch, PER_ENDPOINT, lane, async |task: Task| Box::pin(app::deliver::run(&app, &task)).await).await)
 }

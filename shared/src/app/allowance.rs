@@ -24,11 +24,14 @@ const LAG: Duration = Duration::from_secs(2 * 60);
 const REMEMBERED: usize = 10_000;
 const SETTLED: usize = 20;
 
+/// An account and one of its periods.
+type Place = (Id<BillingAccount>, String);
+
 /// What this process remembers of allowances: savings only, which a crash may forget.
 #[derive(Debug, Default)]
 pub struct Holds {
     /// Turns that came to their end and whose holds go with the account's next message.
-    settled: Mutex<HashMap<(Id<BillingAccount>, String), Vec<Uuid>>>,
+    settled: Mutex<HashMap<Place, Vec<Uuid>>>,
     /// When the clock looks at an account anyway.
     swept: Mutex<HashMap<Id<BillingAccount>, Time>>,
 }

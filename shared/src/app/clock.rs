@@ -13,8 +13,10 @@ use crate::store::keys::SHARDS;
 use crate::store::timer::{Task, Timer};
 use crate::table::{Cond, Refusal, Unit, Versioned};
 
-/// How many things one tick does in a shard; the rest waits for the next tick.
+/// How many things are looked at in a shard at once.
 const PER_SHARD: usize = 100;
+/// How many times that in one tick; the rest waits for the next one.
+const ROUNDS: usize = 10;
 /// How long a queued attempt may take to be made before it is queued again.
 const REQUEUE: std::time::Duration = std::time::Duration::from_secs(5 * 60);
 
@@ -42,10 +44,17 @@ pub async fn tick(app: &App) -> Result<Ticked> {
                 note(&mut failure, "a timer failed", error);
             }
         }
-        for found in store::webhook::due(&app.table, shard, app.now(), PER_SHARD).await? {
-            match queue_attempt(app, found).await {
-                Ok(()) => ticked.queued += 1,
-                Err(error) => note(&mut failure, "a due delivery was not queued", error),
+        for _ in 0..ROUNDS {
+            let due = store::delivery::due(&app.table, shard, app.now(), PER_SHARD).await?;
+            let is_last = due.len() < PER_SHARD;
+            for found in due {
+                match queue_attempt(app, found).await {
+                    Ok(()) => ticked.queued += 1,
+                    Err(error) => note(&mut failure, "a due delivery was not queued", error),
+                }
+            }
+            if is_last || failure.is_some() {
+                break;
             }
         }
     }
@@ -82,7 +91,7 @@ async fn queue_attempt(app: &App, found: Versioned<Delivery>) -> Result<()> {
     app.queue.send(QueueName::Deliver, vec![task]).await?;
     delivery.next_at = Some(app.now() + REQUEUE);
     let mut unit = Unit::new();
-    store::webhook::replace_delivery(&mut unit, &delivery, v)?;
+    store::delivery::replace(&mut unit, &delivery, v)?;
     match app.table.commit(unit).await {
         // The worker was faster.
         Ok(()) | Err(Refusal::Conditions(_)) => Ok(()),

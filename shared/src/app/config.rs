@@ -29,6 +29,8 @@ pub struct Config {
     pub egress_allow: Vec<Cidr>,
     /// `CHATIA_WEBHOOK_RETRY_SECONDS`: waits before the retries.
     pub webhook_retries: Vec<Duration>,
+    /// `CHATIA_WEBHOOK_TIMEOUT_SECONDS`: how long a receiver may take; 15 s.
+    pub webhook_timeout: Duration,
     /// How long a buffered turn may take in all.
     pub turn_budget: Duration,
     /// `CHATIA_ORIGIN_SECRET`: what the CDN adds, so that its word on the caller's address is believed.
@@ -55,6 +57,7 @@ impl Config {
             egress_allow: Cidr::parse_list(&text("CHATIA_EGRESS_ALLOW", ""))?,
             webhook_retries: given("CHATIA_WEBHOOK_RETRY_SECONDS")
                 .map_or(Ok(RETRY_SCHEDULE.to_vec()), |text| retries(&text))?,
+            webhook_timeout: seconds("CHATIA_WEBHOOK_TIMEOUT_SECONDS", &text("CHATIA_WEBHOOK_TIMEOUT_SECONDS", "15"))?,
             turn_budget: Duration::from_secs(24),
             origin_secret: given("CHATIA_ORIGIN_SECRET"),
         })
@@ -63,6 +66,12 @@ impl Config {
 
 fn parse_url(name: &str, text: &str) -> Result<Url> {
     Url::parse(text).map_err(|_| Error::field(name, "invalid_url", format!("{name} must be an absolute URL")))
+}
+
+fn seconds(name: &str, text: &str) -> Result<Duration> {
+    let given = text.trim().parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let wrong = || Error::field(name, "invalid", format!("{name} must be a number of seconds, such as 15"));
+    given.filter(|given| !given.is_zero()).ok_or_else(wrong)
 }
 
 fn retries(text: &str) -> Result<Vec<Duration>> {

@@ -5,10 +5,10 @@ use uuid::Uuid;
 
 use super::{App, Draft};
 use crate::access::Caller;
-use crate::domain::Agent;
 use crate::domain::text::Checks;
+use crate::domain::{Agent, Event};
 use crate::events::{emit, studio};
-use crate::kernel::{Id, Result};
+use crate::kernel::{Cursor, Id, Limit, Page, Result, Time};
 use crate::store;
 use crate::table::Unit;
 
@@ -30,6 +30,22 @@ pub struct Accepted {
     pub id: Uuid,
     /// Its full name.
     pub event: String,
+}
+
+/// What happened in the caller's workspace, newest first; 30 days are kept.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn log(
+    app: &App,
+    caller: &Caller,
+    (since, until): (Option<Time>, Option<Time>),
+    after: Option<&Cursor>,
+    limit: Limit,
+) -> Result<Page<Event>> {
+    let now = app.now();
+    let times = (since.unwrap_or(now - store::outbox::KEPT), until.unwrap_or(now));
+    store::outbox::page_of_workspace(&app.table, caller.workspace_id, times, after, limit).await
 }
 
 const MAX_BYTES: usize = 32 * 1024;

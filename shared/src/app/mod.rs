@@ -80,6 +80,7 @@ pub struct Inner {
     keys: OnceCell<Keys>,
     rates: rate::Rates,
     holds: allowance::Holds,
+    lanes: deliver::lane::Lanes,
     outbox: Notify,
 }
 
@@ -123,6 +124,7 @@ impl App {
             keys: OnceCell::new(),
             rates: rate::Rates::default(),
             holds: allowance::Holds::default(),
+            lanes: deliver::lane::Lanes::default(),
             outbox: Notify::new(),
         }))
     }
@@ -209,6 +211,12 @@ impl App {
     #[must_use]
     pub fn holds(&self) -> &allowance::Holds {
         &self.0.holds
+    }
+
+    /// The lanes of this process to webhook endpoints.
+    #[must_use]
+    pub fn lanes(&self) -> &deliver::lane::Lanes {
+        &self.0.lanes
     }
 
     /// Counts calls against their limits.

@@ -1,22 +1,22 @@
-//! Mail to the owner when a visitor needs a person.
+//! Mail to the owner: a visitor needs a person, a webhook fails.
 
 use serde_json::Value;
 
 use super::{App, payload};
 use crate::domain::tool::Builtin;
-use crate::domain::{Conversation, Event};
+use crate::domain::{Conversation, Event, Webhook};
 use crate::events::catalog::kind;
 use crate::kernel::{Code, Error, Result};
 use crate::ports::mail::Mail;
 use crate::store;
 
-/// Whether the owner gets mail about an event: a visitor asked for a person or for an appointment.
+/// Whether the owner gets mail about an event: a visitor asked for a person or for an appointment, a webhook fails.
 #[must_use]
 pub fn is_wanted(event: &Event) -> bool {
     let data = |field: &str| event.data.get(field);
     let appointment = || data("tool").and_then(Value::as_str) == Some(Builtin::ScheduleAppointment.name());
     match event.kind.as_str() {
-        kind::HANDOFF_REQUESTED => true,
+        kind::HANDOFF_REQUESTED | kind::WEBHOOK_FAILING | kind::WEBHOOK_DISABLED => true,
         kind::TOOL_CALLED => appointment() && data("ok") == Some(&Value::Bool(true)),
         _ => false,
     }
@@ -27,18 +27,63 @@ pub fn is_wanted(event: &Event) -> bool {
 /// # Errors
 /// When the mail is not taken; the queue gives the task again.
 pub async fn mail_owner(app: &App, event: &Event) -> Result<()> {
-    let workspace = match store::workspace::get(&app.table, event.workspace_id).await {
-        Err(error) if error.code() == Code::NotFound => return Ok(()),
-        other => other?.body,
+    let Some(workspace) = found(store::workspace::get(&app.table, event.workspace_id).await)? else { return Ok(()) };
+    let Some(owner) = store::user::get(&app.table, workspace.body.owner_user_id).await? else { return Ok(()) };
+    let told = match event.kind.as_str() {
+        kind::WEBHOOK_FAILING | kind::WEBHOOK_DISABLED => about_webhook(app, event).await?,
+        _ => about_visitor(app, event).await?,
     };
-    let Some(owner) = store::user::get(&app.table, workspace.owner_user_id).await? else { return Ok(()) };
-    let Some(conversation) = event.id_in::<Conversation>("conversation") else { return Ok(()) };
-    let head = match store::conversation::head(&app.table, event.workspace_id, conversation).await {
-        Err(error) if error.code() == Code::NotFound => return Ok(()),
-        other => other?,
-    };
-    let (subject, wish) = wish(app, event, &head).await?;
+    let Some((subject, text)) = told else { return Ok(()) };
     let subject = subject.replace(char::is_control, " ");
+    app.mailer.send(&Mail { to: owner.email, subject, text }).await.map_err(|error| match error.code() {
+        // An address that no server takes will not get better; anything else is tried again.
+        Code::ValidationError => Error::internal(format!("the owner's address is not valid: {error}")),
+        _ => error,
+    })
+}
+
+/// What is gone meanwhile needs no mail.
+fn found<T>(outcome: Result<T>) -> Result<Option<T>> {
+    match outcome {
+        Err(error) if error.code() == Code::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+async fn about_webhook(app: &App, event: &Event) -> Result<Option<(String, String)>> {
+    let Some(id) = event.id_in::<Webhook>("webhook") else { return Ok(None) };
+    let Some(webhook) = found(store::webhook::get(&app.table, event.workspace_id, id).await)? else { return Ok(None) };
+    let (webhook, said) = (webhook.body, |field: &str| event.data.get(field).and_then(Value::as_str).unwrap_or("?"));
+    let address = format!("{}/api/developers/webhooks/{}", app.config.public_base_url, webhook.id.int());
+    let (subject, text) = if event.kind == kind::WEBHOOK_DISABLED {
+        let text = format!(
+            "The webhook {} ({}) was switched off: {}\n\nIts events are kept for 30 days. Switch it on again with\n\
+             PATCH {address} {{\"is_active\": true}}\nand have it told of what it missed with\n\
+             POST {address}/replay {{\"since\": \"{}\"}}\n",
+            webhook.name,
+            webhook.url,
+            said("reason"),
+            event.at,
+        );
+        (format!("The webhook {} was switched off", webhook.name), text)
+    } else {
+        let text = format!(
+            "The webhook {} ({}) has been failing since {}.\nIt is switched off when it fails for five days.\n\n\
+             What it answers: GET {address}/deliveries?status=failed\n",
+            webhook.name,
+            webhook.url,
+            said("since"),
+        );
+        (format!("The webhook {} fails", webhook.name), text)
+    };
+    Ok(Some((subject, text)))
+}
+
+async fn about_visitor(app: &App, event: &Event) -> Result<Option<(String, String)>> {
+    let Some(conversation) = event.id_in::<Conversation>("conversation") else { return Ok(None) };
+    let head = store::conversation::head(&app.table, event.workspace_id, conversation).await;
+    let Some(head) = found(head)? else { return Ok(None) };
+    let (subject, wish) = wish(app, event, &head).await?;
     let text = format!(
         "{wish}\n\nAgent: {}\nConversation: {}\nLast message: {}\n\nTo answer: POST {{\"content\": …}} to\n\
          {}/api/clients/me/agents/{}/conversations/{}/messages\n",
@@ -49,11 +94,7 @@ pub async fn mail_owner(app: &App, event: &Event) -> Result<()> {
         head.agent_id.int(),
         head.id.int(),
     );
-    app.mailer.send(&Mail { to: owner.email, subject, text }).await.map_err(|error| match error.code() {
-        // An address that no server takes will not get better; anything else is tried again.
-        Code::ValidationError => Error::internal(format!("the owner's address is not valid: {error}")),
-        _ => error,
-    })
+    Ok(Some((subject, text)))
 }
 
 async fn wish(app: &App, event: &Event, head: &Conversation) -> Result<(String, String)> {

@@ -31,7 +31,11 @@ pub async fn fan_out(app: &App, events: &[Event]) -> Result<()> {
             }
         };
         let wanting = webhooks.iter().filter(|webhook| webhook.wants(&name));
-        tasks.extend(wanting.map(|webhook| Task::Deliver { webhook_id: webhook.id, event: event.clone() }));
+        tasks.extend(wanting.map(|webhook| Task::Deliver {
+            webhook_id: webhook.id,
+            event: event.clone(),
+            deferred: 0,
+        }));
     }
     let messages = tasks.iter().map(|task| task.to_json().map(Outgoing::now)).collect::<Result<Vec<_>>>()?;
     if messages.is_empty() { Ok(()) } else { app.queue.send(QueueName::Deliver, messages).await }

@@ -1,18 +1,23 @@
 //! Webhook endpoints, trying them, and what was delivered.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use uuid::Uuid;
 
-use super::deliver::{self, Attempted};
+use super::deliver::Task;
+use super::deliver::attempt::restart;
+use super::deliver::send::{Attempted, Parcel, send};
 use super::{App, Draft};
 use crate::access::Caller;
 use crate::domain::text::Checks;
-use crate::domain::webhook::{Delivery, DeliveryStatus, Dialect, Webhook};
+use crate::domain::webhook::{Delivery, DeliveryStatus, Dialect, Health, MAX_OVERLAP, Webhook};
 use crate::events::studio;
 use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Result, Secret};
 use crate::ports::queue::{Outgoing, QueueName};
 use crate::store;
+use crate::store::delivery::Filter;
 use crate::table::Unit;
 
 /// What a caller says of an endpoint. At creation `name` and `url` must be there; in a change absent means as it is.
@@ -33,6 +38,8 @@ pub struct Changes {
 pub struct Created {
     /// The endpoint as it is listed.
     pub webhook: Webhook,
+    /// How it fares.
+    pub health: Health,
     /// `whsec_…`.
     pub secret: Secret,
 }
@@ -50,7 +57,7 @@ pub async fn create(app: &App, caller: &Caller, command: &Changes) -> Result<Dra
     let events = check_events(&mut checks, command.events.clone().flatten());
     checks.finish()?;
     let (id, now) = (app.ids().id(), app.now());
-    let secret = Secret::new(format!("whsec_{}", STANDARD.encode(app.rng.bytes::<32>())));
+    let secret = new_secret(app);
     let webhook = Webhook {
         id,
         workspace_id: caller.workspace_id,
@@ -60,16 +67,21 @@ pub async fn create(app: &App, caller: &Caller, command: &Changes) -> Result<Dra
         events,
         secret: app.seal(&Webhook::secret_place(caller.workspace_id, id), &secret).await?,
         secret_prefix: secret.expose()[..SECRET_PREFIX_CHARS].to_owned(),
+        previous_secret: None,
+        previous_until: None,
         is_active: command.is_active.unwrap_or(true),
         disabled_reason: None,
-        last_delivery_at: None,
-        last_delivery_status: None,
+        disabled_at: None,
         created_at: now,
         updated_at: now,
     };
     let mut unit = Unit::new();
     store::webhook::create(&mut unit, &webhook)?;
-    Ok(Draft::new(unit, Created { webhook, secret }))
+    Ok(Draft::new(unit, Created { webhook, health: Health::default(), secret }))
+}
+
+fn new_secret(app: &App) -> Secret {
+    Secret::new(format!("whsec_{}", STANDARD.encode(app.rng.bytes::<32>())))
 }
 
 fn check_url(app: &App, checks: &mut Checks, url: &str) -> String {
@@ -99,11 +111,17 @@ fn check_events(checks: &mut Checks, events: Option<Vec<String>>) -> Option<Vec<
     Some(events)
 }
 
-/// Changes an endpoint. Switching it on again clears the reason for which it was switched off.
+/// Changes an endpoint. Switching it on again forgives its failures; `disabled_at` stays, so that its owner can have
+/// what it missed replayed.
 ///
 /// # Errors
 /// `not_found`, `validation_error`.
-pub async fn change(app: &App, caller: &Caller, webhook: Id<Webhook>, changes: &Changes) -> Result<Draft<Webhook>> {
+pub async fn change(
+    app: &App,
+    caller: &Caller,
+    webhook: Id<Webhook>,
+    changes: &Changes,
+) -> Result<Draft<(Webhook, Health)>> {
     let found = store::webhook::get(&app.table, caller.workspace_id, webhook).await?;
     let (mut webhook, v) = (found.body, found.v);
     let mut checks = Checks::new();
@@ -116,15 +134,22 @@ pub async fn change(app: &App, caller: &Caller, webhook: Id<Webhook>, changes: &
     if let Some(events) = &changes.events {
         webhook.events = check_events(&mut checks, events.clone());
     }
-    if let Some(is_active) = changes.is_active {
-        webhook.is_active = is_active;
-        webhook.disabled_reason = webhook.disabled_reason.filter(|_| !is_active);
-    }
     checks.finish()?;
-    webhook.updated_at = app.now();
-    let mut unit = Unit::new();
+    let (mut unit, now) = (Unit::new(), app.now());
+    let is_forgiven = changes.is_active == Some(true) && !webhook.is_active;
+    match changes.is_active {
+        Some(true) if !webhook.is_active => {
+            (webhook.is_active, webhook.disabled_reason) = (true, None);
+            store::webhook::forgive(&mut unit, webhook.workspace_id, webhook.id);
+        }
+        Some(false) if webhook.is_active => (webhook.is_active, webhook.disabled_at) = (false, Some(now)),
+        _ => {}
+    }
+    webhook.updated_at = now;
     store::webhook::replace(&mut unit, &webhook, v)?;
-    Ok(Draft::new(unit, webhook))
+    let health = one_health(app, &webhook).await?;
+    let health = Health { failing_since: health.failing_since.filter(|_| !is_forgiven), ..health };
+    Ok(Draft::new(unit, (webhook, health)))
 }
 
 /// Removes an endpoint.
@@ -138,20 +163,54 @@ pub async fn delete(app: &App, caller: &Caller, webhook: Id<Webhook>) -> Result<
     Ok(Draft::new(unit, ()))
 }
 
-/// The endpoints of the caller's workspace, oldest first.
+/// Gives an endpoint a new secret. The one before it signs too for the time of `overlap`, so that receivers can change
+/// theirs without a gap.
+///
+/// # Errors
+/// `not_found`, `validation_error` for an overlap of more than seven days.
+pub async fn rotate(app: &App, caller: &Caller, webhook: Id<Webhook>, overlap: Duration) -> Result<Draft<Created>> {
+    let mut checks = Checks::new();
+    let message = "overlap_hours may be 0 to 168";
+    checks.ensure(overlap <= MAX_OVERLAP, "overlap_hours", "out_of_range", message);
+    checks.finish()?;
+    let found = store::webhook::get(&app.table, caller.workspace_id, webhook).await?;
+    let (mut webhook, v, now, secret) = (found.body, found.v, app.now(), new_secret(app));
+    let sealed = app.seal(&Webhook::secret_place(webhook.workspace_id, webhook.id), &secret).await?;
+    let old = std::mem::replace(&mut webhook.secret, sealed);
+    (webhook.previous_secret, webhook.previous_until) =
+        if overlap.is_zero() { (None, None) } else { (Some(old), Some(now + overlap)) };
+    secret.expose()[..SECRET_PREFIX_CHARS].clone_into(&mut webhook.secret_prefix);
+    webhook.updated_at = now;
+    let mut unit = Unit::new();
+    store::webhook::replace(&mut unit, &webhook, v)?;
+    let health = one_health(app, &webhook).await?;
+    Ok(Draft::new(unit, Created { webhook, health, secret }))
+}
+
+/// The endpoints of the caller's workspace, oldest first, and how they fare.
 ///
 /// # Errors
 /// When the table cannot be read.
-pub async fn list(app: &App, caller: &Caller) -> Result<Vec<Webhook>> {
-    store::webhook::all(&app.table, caller.workspace_id).await
+pub async fn list(app: &App, caller: &Caller) -> Result<Vec<(Webhook, Health)>> {
+    let webhooks = store::webhook::all(&app.table, caller.workspace_id).await?;
+    let ids: Vec<_> = webhooks.iter().map(|webhook| webhook.id).collect();
+    let health = store::webhook::health(&app.table, caller.workspace_id, &ids).await?;
+    Ok(webhooks.into_iter().zip(health).collect())
 }
 
-/// One endpoint.
+/// One endpoint, and how it fares.
 ///
 /// # Errors
 /// `not_found`.
-pub async fn get(app: &App, caller: &Caller, webhook: Id<Webhook>) -> Result<Webhook> {
-    Ok(store::webhook::get(&app.table, caller.workspace_id, webhook).await?.body)
+pub async fn get(app: &App, caller: &Caller, webhook: Id<Webhook>) -> Result<(Webhook, Health)> {
+    let webhook = store::webhook::get(&app.table, caller.workspace_id, webhook).await?.body;
+    let health = one_health(app, &webhook).await?;
+    Ok((webhook, health))
+}
+
+async fn one_health(app: &App, webhook: &Webhook) -> Result<Health> {
+    let health = store::webhook::health(&app.table, webhook.workspace_id, &[webhook.id]).await?;
+    Ok(health.into_iter().next().unwrap_or_default())
 }
 
 /// Sends a test event at once, once, and says how it went. Nothing is stored.
@@ -159,16 +218,17 @@ pub async fn get(app: &App, caller: &Caller, webhook: Id<Webhook>) -> Result<Web
 /// # Errors
 /// `not_found`.
 pub async fn test(app: &App, caller: &Caller, webhook: Id<Webhook>) -> Result<Attempted> {
-    let webhook = get(app, caller, webhook).await?;
-    let id = app.ids().uuid_of(caller.workspace_id);
+    let webhook = store::webhook::get(&app.table, caller.workspace_id, webhook).await?.body;
+    let event_id = app.ids().uuid_of(caller.workspace_id);
     let payload = serde_json::json!({
-        "id": id,
+        "id": event_id,
         "type": studio::TEST,
         "created_at": app.now(),
         "agent_id": null,
         "data": {"message": "This is a test event.", "webhook_id": webhook.id.int()},
     });
-    deliver::send(app, &webhook, id, studio::TEST, &payload.to_string()).await
+    let payload = payload.to_string();
+    send(app, &webhook, Parcel { event_id, event: studio::TEST, attempt: 1, payload: &payload }).await
 }
 
 /// A page of an endpoint's deliveries, newest first.
@@ -179,32 +239,33 @@ pub async fn deliveries(
     app: &App,
     caller: &Caller,
     webhook: Id<Webhook>,
+    filter: &Filter,
     after: Option<&Cursor>,
     limit: Limit,
 ) -> Result<Page<Delivery>> {
     store::webhook::get(&app.table, caller.workspace_id, webhook).await?;
-    store::webhook::deliveries(&app.table, caller.workspace_id, webhook, after, limit).await
+    store::delivery::page(&app.table, caller.workspace_id, webhook, filter, after, limit).await
 }
 
-/// Starts a failed delivery anew: the same bytes, all attempts again.
+/// One delivery with every attempt.
+///
+/// # Errors
+/// `not_found`.
+pub async fn delivery(app: &App, caller: &Caller, delivery: Uuid) -> Result<Delivery> {
+    Ok(store::delivery::by_id(&app.table, caller.workspace_id, delivery).await?.body)
+}
+
+/// Starts a failed delivery anew: the same bytes, all tries again.
 ///
 /// # Errors
 /// `not_found`, `delivery.not_failed`.
 pub async fn retry(app: &App, caller: &Caller, delivery: Uuid) -> Result<Draft<Delivery>> {
-    let found = store::webhook::delivery_by_id(&app.table, caller.workspace_id, delivery).await?;
-    let (mut delivery, v) = (found.body, found.v);
-    if delivery.status != DeliveryStatus::Failed {
+    let found = store::delivery::by_id(&app.table, caller.workspace_id, delivery).await?;
+    if found.body.status != DeliveryStatus::Failed {
         return Err(Error::new(Code::DeliveryNotFailed));
     }
-    let now = app.now();
-    delivery.status = DeliveryStatus::Pending;
-    delivery.attempt = 0;
-    delivery.claimed_until = 0;
-    // Due now: should the message that goes after it be lost, the clock finds the delivery.
-    delivery.next_at = Some(now);
-    delivery.updated_at = now;
     let mut unit = Unit::new();
-    store::webhook::replace_delivery(&mut unit, &delivery, v)?;
-    let task = Outgoing::now(deliver::Task::attempt(&delivery).to_json()?);
+    let delivery = restart(&mut unit, found, app.now())?;
+    let task = Outgoing::now(Task::attempt(&delivery).to_json()?);
     Ok(Draft { unit, value: delivery, then: vec![(QueueName::Deliver, task)] })
 }

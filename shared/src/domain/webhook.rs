@@ -19,8 +19,20 @@ pub const RETRY_SCHEDULE: [Duration; 5] = [
     Duration::from_secs(8 * 3_600),
     Duration::from_secs(24 * 3_600),
 ];
-/// How long a receiver may take.
-pub const TIMEOUT: Duration = Duration::from_secs(15);
+/// How many deliveries to one endpoint may be under way, so that a slow receiver holds back nobody else.
+pub const IN_FLIGHT: usize = 5;
+/// An endpoint that fails for so long is switched off.
+pub const FAILING_FOR: Duration = Duration::from_secs(5 * 24 * 3_600);
+/// How much of that time passes before its owner is told, in percent, each time.
+pub const NOTICES: [u64; 3] = [50, 70, 90];
+/// For how long both secrets sign after a rotation, unless it is said; at most [`MAX_OVERLAP`].
+pub const OVERLAP: Duration = Duration::from_secs(24 * 3_600);
+/// The longest such time.
+pub const MAX_OVERLAP: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// How many attempts of a delivery are kept; the oldest go first.
+pub const KEPT_ATTEMPTS: usize = 24;
+/// How often an attempt may be lost (its sender stopped) before the delivery is given up.
+pub const MAX_LOST: u32 = 10;
 
 /// An endpoint of a customer's.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,21 +54,42 @@ pub struct Webhook {
     pub secret: Sealed,
     /// The first characters of the secret, to tell which one is in use.
     pub secret_prefix: String,
+    /// The secret before this one, while it signs too.
+    #[serde(default)]
+    pub previous_secret: Option<Sealed>,
+    /// Until when it does.
+    #[serde(default)]
+    pub previous_until: Option<Time>,
     /// Whether it is told at all.
     pub is_active: bool,
     /// Why we switched it off, if we did.
     #[serde(default)]
     pub disabled_reason: Option<String>,
-    /// The last attempt.
+    /// When it was switched off, by us or by its owner: events since then can be replayed.
     #[serde(default)]
-    pub last_delivery_at: Option<Time>,
-    /// How the last attempt went.
-    #[serde(default)]
-    pub last_delivery_status: Option<DeliveryStatus>,
+    pub disabled_at: Option<Time>,
     /// When it was made.
     pub created_at: Time,
     /// The last change.
     pub updated_at: Time,
+}
+
+/// How an endpoint fares. Apart from the endpoint, since every attempt changes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Health {
+    /// The last attempt.
+    pub last_delivery_at: Option<Time>,
+    /// How the last attempt went.
+    pub last_delivery_status: Option<DeliveryStatus>,
+    /// When the failures began, if the last attempt failed.
+    pub failing_since: Option<Time>,
+    /// Which of the [`NOTICES`] its owner has had of these failures, in percent.
+    pub noticed: u64,
+    /// Until when it asked us to wait, in milliseconds since 1970.
+    pub paused_until: i64,
+    /// How many deliveries are under way.
+    pub busy: i64,
 }
 
 /// Which surface an endpoint was made at.
@@ -84,17 +117,29 @@ pub struct Delivery {
     pub payload: String,
     /// How it stands.
     pub status: DeliveryStatus,
-    /// How many attempts were claimed since it began or was retried by hand.
+    /// The number of the last attempt that was claimed. Numbers only rise: each is sent at most once.
     pub attempt: u32,
-    /// Until when the running attempt is ours, in milliseconds since 1970; 0 when none runs.
+    /// How many attempts ended since it began or was retried by hand: the place in the schedule.
+    #[serde(default)]
+    pub tries: u32,
+    /// How many attempts were lost, since their senders stopped.
+    #[serde(default)]
+    pub lost: u32,
+    /// Until when the running attempt is its sender's, in milliseconds since 1970; 0 when none runs.
     #[serde(default)]
     pub claimed_until: i64,
+    /// Whose the running attempt is: random, so that two that claim at once are told apart.
+    #[serde(default)]
+    pub claim: Option<Uuid>,
     /// Every attempt that ended.
     #[serde(default)]
     pub attempts: Vec<Attempt>,
     /// When the next attempt is due.
     #[serde(default)]
     pub next_at: Option<Time>,
+    /// Why it was given up, unless its attempts say it.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// When it was first tried.
     pub created_at: Time,
     /// The last change.
@@ -116,6 +161,9 @@ pub enum DeliveryStatus {
 /// One attempt.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Attempt {
+    /// Which attempt; also the header `x-chatia-attempt` of the call.
+    #[serde(default)]
+    pub number: u32,
     /// When it began.
     pub at: Time,
     /// What the receiver answered, if it did.
@@ -126,8 +174,8 @@ pub struct Attempt {
     /// Why it failed.
     #[serde(default)]
     pub error: Option<String>,
-    /// The first KB of the answer.
-    #[serde(default)]
+    /// The first 2 KB of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
 }
 
@@ -142,10 +190,56 @@ impl Delivery {
         uuid::Builder::from_custom_bytes((head | tail).to_be_bytes()).into_uuid()
     }
 
-    /// The wait after `attempt` attempts; `None` when they are used up.
+    /// The wait after so many tries; `None` when they are used up.
     #[must_use]
-    pub fn wait_after(schedule: &[Duration], attempt: u32) -> Option<Duration> {
-        schedule.get(usize::try_from(attempt).ok()?.checked_sub(1)?).copied()
+    pub fn wait_after(schedule: &[Duration], tries: u32) -> Option<Duration> {
+        schedule.get(usize::try_from(tries).ok()?.checked_sub(1)?).copied()
+    }
+
+    /// Whether an attempt was claimed whose sender stopped before it recorded an outcome.
+    #[must_use]
+    pub fn is_lost(&self, now: Time) -> bool {
+        self.claimed_until != 0 && self.claimed_until <= now.millis()
+    }
+
+    /// Whether an attempt is under way.
+    #[must_use]
+    pub fn is_running(&self, now: Time) -> bool {
+        self.claimed_until > now.millis()
+    }
+
+    /// Claims the next attempt for the sender `claim`, until `until`. What was lost before it is recorded as that.
+    pub fn begin_attempt(&mut self, claim: Uuid, now: Time, until: Time) {
+        if self.is_lost(now) {
+            self.lost += 1;
+            let error = "no outcome is known: the sender stopped while it was under way".to_owned();
+            self.record(Attempt {
+                number: self.attempt,
+                at: self.updated_at,
+                status: None,
+                ms: 0,
+                error: Some(error),
+                body: None,
+            });
+        }
+        self.attempt += 1;
+        (self.claim, self.claimed_until) = (Some(claim), until.millis());
+        // Should the sender stop now, the clock finds it after the claim.
+        self.next_at = Some(until);
+        self.updated_at = now;
+    }
+
+    /// Keeps an attempt. Retried by hand again and again, a delivery must still fit its item.
+    pub fn record(&mut self, attempt: Attempt) {
+        self.attempts.push(attempt);
+        let surplus = self.attempts.len().saturating_sub(KEPT_ATTEMPTS);
+        self.attempts.drain(..surplus);
+    }
+
+    /// Ends the running attempt: it stays with this state until the next one.
+    pub fn end_attempt(&mut self, status: DeliveryStatus, next_at: Option<Time>, now: Time) {
+        (self.claim, self.claimed_until) = (None, 0);
+        (self.status, self.next_at, self.updated_at) = (status, next_at, now);
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::domain::usage::KeySource;
-use crate::domain::{Agent, Conversation, Event, Lead, Message, Workspace};
+use crate::domain::{Agent, Conversation, Event, Lead, Message, Webhook, Workspace};
 use crate::kernel::{Id, Ids, Time};
 
 /// Makes events of one moment.
@@ -27,6 +27,8 @@ pub mod kind {
     pub const LEAD_CAPTURED: &str = "lead.captured";
     pub const TOOL_CALLED: &str = "tool.called";
     pub const HANDOFF_REQUESTED: &str = "handoff.requested";
+    pub const WEBHOOK_FAILING: &str = "webhook.failing";
+    pub const WEBHOOK_DISABLED: &str = "webhook.disabled";
     pub const CUSTOM: &str = "custom";
 }
 
@@ -131,6 +133,20 @@ impl<'a> Catalog<'a> {
     pub fn handoff_requested(&self, head: &Conversation, channel: &str, reason: &str) -> Event {
         let data = json!({"conversation": head.id, "channel": channel, "reason": reason});
         self.event(kind::HANDOFF_REQUESTED, head.workspace_id, Some(head.agent_id), data)
+    }
+
+    /// An endpoint has been failing for some time; its owner is told by mail.
+    #[must_use]
+    pub fn webhook_failing(&self, webhook: &Webhook, since: Time) -> Event {
+        let data = json!({"webhook": webhook.id, "since": since});
+        self.event(kind::WEBHOOK_FAILING, webhook.workspace_id, None, data)
+    }
+
+    /// An endpoint was switched off by us; its owner is told by mail.
+    #[must_use]
+    pub fn webhook_disabled(&self, webhook: &Webhook, reason: &str) -> Event {
+        let data = json!({"webhook": webhook.id, "reason": reason});
+        self.event(kind::WEBHOOK_DISABLED, webhook.workspace_id, None, data)
     }
 
     /// A customer's own event, told to their own webhooks as they gave it; kept as text, since the table's numbers and

@@ -30,7 +30,8 @@
 //! | lead | `A` | `LEAD#<id>` | `W#LEAD` / id | | lists |
 //! | lead guard | `C#T` | `LEADG#<contact>` | | | one lead per contact and conversation |
 //! | webhook endpoint | `W` | `WH#<id>` | | | relay, lists |
-//! | delivery | `W#WH#<endpoint>` | `DL#<event>` | `W#DL` / delivery id | `DUE#WH#<0-15>` / due, id | lists; retry by id; due scan |
+//! | how an endpoint fares | `W#WHH` | `<endpoint>` | | | every attempt; lists |
+//! | delivery | `W#WH#<endpoint>` | `DL#<event>` | `W#DL` / delivery id | pending: `DUE#WH#<0-15>` / due, id; failed: `W#WH#<endpoint>#F` / `DL#<event>` | lists; one by id; due scan; failed ones; 30 d |
 //! | billing account | `B` | `ACC` | | | every turn |
 //! | allowance | `B` | `USE#<period>` | | | every turn: a plain conditional counter |
 //! | published agents | `B` | `CNT#agents` | | | publish |
@@ -342,16 +343,31 @@ pub fn webhook(workspace: Id<Workspace>, webhook: Id<Webhook>) -> Key {
     Key::new(w(workspace), format!("{WEBHOOK}{}", webhook.key()))
 }
 
+/// How a webhook endpoint fares.
+#[must_use]
+pub fn webhook_health(workspace: Id<Workspace>, webhook: Id<Webhook>) -> Key {
+    Key::new(format!("{}#WHH", w(workspace)), webhook.key())
+}
+
 /// Where an endpoint's deliveries lie.
 #[must_use]
 pub fn deliveries(workspace: Id<Workspace>, webhook: Id<Webhook>) -> String {
     format!("{}#WH#{}", w(workspace), webhook.key())
 }
 
+/// Where an endpoint's failed deliveries are listed, under the same sort keys.
+#[must_use]
+pub fn failed_deliveries(workspace: Id<Workspace>, webhook: Id<Webhook>) -> String {
+    format!("{}#F", deliveries(workspace, webhook))
+}
+
+/// Sort prefix of deliveries; the event's time-ordered id follows.
+pub const DELIVERY: &str = "DL#";
+
 /// A delivery.
 #[must_use]
 pub fn delivery(workspace: Id<Workspace>, webhook: Id<Webhook>, event: Uuid) -> Key {
-    Key::new(deliveries(workspace, webhook), format!("DL#{event}"))
+    Key::new(deliveries(workspace, webhook), format!("{DELIVERY}{event}"))
 }
 
 /// Where a workspace's deliveries are found by id.

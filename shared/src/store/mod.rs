@@ -7,6 +7,7 @@ pub mod audit;
 pub mod billing;
 pub mod contact;
 pub mod conversation;
+pub mod delivery;
 pub mod idempotency;
 pub mod keys;
 pub mod lead;

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
+use uuid::Uuid;
+
 use super::keys;
 use crate::domain::{Event, Workspace};
 use crate::kernel::{Cursor, Id, Limit, Page, Result, Time};
@@ -84,10 +87,39 @@ pub async fn page_of_workspace(
     after: Option<&Cursor>,
     limit: Limit,
 ) -> Result<Page<Event>> {
+    table.page(&log(workspace, since, until).newest_first().after(after), limit).await
+}
+
+/// The next events of a workspace between two moments, both included, the oldest first.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn next_of_workspace(
+    table: &Table,
+    workspace: Id<Workspace>,
+    (since, until): (Time, Time),
+    after: Option<&Cursor>,
+    limit: Limit,
+) -> Result<Page<Event>> {
+    table.page(&log(workspace, since, until).after(after), limit).await
+}
+
+/// Events of a workspace by their ids; unknown ones are left out.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn of_workspace(table: &Table, workspace: Id<Workspace>, ids: &[Uuid]) -> Result<Vec<Event>> {
+    let one = async |id: &Uuid| {
+        let query = Query::between(Index::Gsi1, keys::events_of(workspace), id.to_string(), id.to_string());
+        table.query(&query, 1).await
+    };
+    let found = try_join_all(ids.iter().map(one)).await?;
+    found.into_iter().flat_map(|rows| rows.items).map(decode).collect()
+}
+
+fn log(workspace: Id<Workspace>, since: Time, until: Time) -> Query {
     let (from, to) = (keys::uuid_at(since), format!("{}~", keys::uuid_at(until)));
-    table
-        .page(&Query::between(Index::Gsi1, keys::events_of(workspace), from, to).newest_first().after(after), limit)
-        .await
+    Query::between(Index::Gsi1, keys::events_of(workspace), from, to)
 }
 
 /// Reads an event from an item, as the stream carries it.

@@ -1,16 +1,12 @@
-//! Webhook endpoints and deliveries.
-
-use std::time::Duration;
+//! Webhook endpoints, and how they fare.
 
 use uuid::Uuid;
 
 use super::keys;
-use crate::domain::webhook::{DeliveryStatus, MAX_WEBHOOKS};
-use crate::domain::{Delivery, Webhook, Workspace};
-use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Result, Time};
-use crate::table::{Cond, Index, Query, Row, Table, Unit, Update, Versioned, decode, decode_versioned};
-
-const DELIVERIES_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+use crate::domain::webhook::{DeliveryStatus, Health, IN_FLIGHT, MAX_WEBHOOKS};
+use crate::domain::{Webhook, Workspace};
+use crate::kernel::{Code, Error, Id, Result, Time};
+use crate::table::{Cond, Index, Item, Key, Query, Refusal, Row, Table, Unit, Update, Versioned, decode};
 
 /// Adds a new endpoint; the unit fails with `webhook.limit_reached` when there are as many as there may be.
 ///
@@ -36,6 +32,7 @@ pub fn replace(unit: &mut Unit, webhook: &Webhook, v: u64) -> Result<()> {
 /// Removes an endpoint; its deliveries stay until they expire.
 pub fn delete(unit: &mut Unit, workspace: Id<Workspace>, webhook: Id<Webhook>) {
     unit.delete_if(keys::webhook(workspace, webhook), Cond::existing(), Error::new(Code::NotFound));
+    unit.delete(keys::webhook_health(workspace, webhook));
     unit.upsert(Update::new(keys::webhook_count(workspace)).add("n", -1));
 }
 
@@ -57,102 +54,168 @@ pub async fn all(table: &Table, workspace: Id<Workspace>) -> Result<Vec<Webhook>
     table.all(&query, MAX_WEBHOOKS * 50).await?.into_iter().map(decode).collect()
 }
 
-/// Notes on the endpoint how the last attempt went; an endpoint that is gone stays gone.
+/// How endpoints fare, in the order asked.
 ///
 /// # Errors
-/// When the table cannot be written.
-pub async fn note_attempt(table: &Table, delivery: &Delivery, disable: Option<&str>, now: Time) -> Result<()> {
-    let update = Update::beside(keys::webhook(delivery.workspace_id, delivery.webhook_id))
-        .set("last_delivery_at", now)
-        .set("last_delivery_status", delivery.status);
-    let update = match disable {
-        Some(reason) => update.set("is_active", false).set("disabled_reason", reason),
-        None => update,
+/// When the table cannot be read.
+pub async fn health(table: &Table, workspace: Id<Workspace>, webhooks: &[Id<Webhook>]) -> Result<Vec<Health>> {
+    let keys: Vec<Key> = webhooks.iter().map(|webhook| keys::webhook_health(workspace, *webhook)).collect();
+    let found = table.batch_get(&keys).await?;
+    let mut found = found.into_iter().peekable();
+    let of = |key: &Key| {
+        let is_it = |item: &Item| item.get("sk").and_then(|sk| sk.as_s().ok()) == Some(&key.sk);
+        found.next_if(is_it).map_or_else(|| Ok(Health::default()), decode)
     };
-    match table.update(update, Some(Cond::existing()), Error::not_found()).await.map_err(Error::from) {
-        Err(error) if error.code() == Code::NotFound => Ok(()),
-        other => other.map(drop),
+    keys.iter().map(of).collect()
+}
+
+/// Forgets that an endpoint failed: its owner has switched it on again.
+pub fn forgive(unit: &mut Unit, workspace: Id<Workspace>, webhook: Id<Webhook>) {
+    let update = Update::beside(keys::webhook_health(workspace, webhook));
+    unit.upsert(update.set("noticed", 0).set("paused_until", 0).remove("failing_since"));
+}
+
+/// A place among the deliveries that are under way to an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// To which workspace's endpoint.
+    pub workspace_id: Id<Workspace>,
+    /// Which endpoint.
+    pub webhook_id: Id<Webhook>,
+    /// Whose it is.
+    pub claim: Uuid,
+}
+
+/// What came of asking for a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seat {
+    /// It is ours.
+    Taken,
+    /// Too many are under way.
+    Full,
+    /// The receiver asked us to wait until then.
+    Paused(Time),
+}
+
+const SLOT: &str = "slot_";
+
+impl Slot {
+    fn key(&self) -> Key {
+        keys::webhook_health(self.workspace_id, self.webhook_id)
+    }
+
+    fn attribute(&self) -> String {
+        format!("{SLOT}{}", self.claim.simple())
     }
 }
 
-/// The row of a delivery. While it waits for an attempt it is listed among the due ones.
-fn row(delivery: &Delivery) -> Result<Row> {
-    let key = keys::delivery(delivery.workspace_id, delivery.webhook_id, delivery.event_id);
-    let row = Row::new(key, "delivery", delivery)?
-        .gsi1(keys::delivery_ids(delivery.workspace_id), delivery.id.to_string())
-        .ttl(delivery.created_at + DELIVERIES_KEPT);
-    Ok(match (delivery.status, delivery.next_at) {
-        (DeliveryStatus::Pending, Some(at)) => {
-            let due = keys::due_deliveries(keys::shard_of(delivery.event_id));
-            row.gsi2(due, format!("{}#{}", keys::moment(at), delivery.id))
+/// Takes a slot until `until`, over all processes. Slots of senders that stopped are freed on the way.
+///
+/// # Errors
+/// When the table cannot be written.
+pub async fn take_slot(table: &Table, slot: &Slot, now: Time, until: Time) -> Result<Seat> {
+    for _ in 0..2 {
+        let ours = slot.attribute();
+        let update = Update::beside(slot.key()).add("busy", 1).set(ours.clone(), until.millis());
+        let room = Cond::absent("busy").or(Cond::lt("busy", IN_FLIGHT));
+        let allowed = Cond::absent("paused_until").or(Cond::le("paused_until", now.millis()));
+        let free = room.and(allowed).and(Cond::absent(ours.clone()));
+        let found = match table.update(update, Some(free), Error::new(Code::Conflict)).await {
+            Ok(_) => return Ok(Seat::Taken),
+            Err(Refusal::Conditions(failed)) => failed.into_iter().find_map(|failed| failed.found).unwrap_or_default(),
+            Err(Refusal::Error(error)) => return Err(error),
+        };
+        // Sent again after a lost answer, it meets itself.
+        if found.contains_key(&ours) {
+            return Ok(Seat::Taken);
         }
-        _ => row,
-    })
+        let stopped = stopped_slots(&found, now);
+        let paused_until = decode::<Health>(found)?.paused_until;
+        if paused_until > now.millis() {
+            return Ok(Seat::Paused(Time::from_millis(paused_until)));
+        }
+        if stopped.is_empty() {
+            break;
+        }
+        for attribute in stopped {
+            free_slot(table, slot, &attribute, |update| update).await?;
+        }
+    }
+    Ok(Seat::Full)
 }
 
-/// Adds the first attempt's claim of a delivery; the unit fails on its key when the delivery is known.
-///
-/// # Errors
-/// When it does not serialise.
-pub fn create_delivery(unit: &mut Unit, delivery: &Delivery) -> Result<()> {
-    unit.create(row(delivery)?, Error::new(Code::Conflict));
-    Ok(())
+fn stopped_slots(item: &Item, now: Time) -> Vec<String> {
+    let ended = |until: &str| until.parse().is_ok_and(|until: i64| until < now.millis());
+    let slots = item.iter().filter(|(name, _)| name.starts_with(SLOT));
+    slots.filter(|(_, until)| until.as_n().is_ok_and(|until| ended(until))).map(|(name, _)| name.clone()).collect()
 }
 
-/// Replaces a delivery that was read at version `v`.
-///
-/// # Errors
-/// When it does not serialise.
-pub fn replace_delivery(unit: &mut Unit, delivery: &Delivery, v: u64) -> Result<()> {
-    unit.replace(row(delivery)?, v);
-    Ok(())
-}
-
-/// The delivery of an event to an endpoint.
-///
-/// # Errors
-/// When the table cannot be read.
-pub async fn delivery(
+async fn free_slot(
     table: &Table,
-    workspace: Id<Workspace>,
-    webhook: Id<Webhook>,
-    event: Uuid,
-) -> Result<Option<Versioned<Delivery>>> {
-    table.get_versioned(&keys::delivery(workspace, webhook, event)).await
+    slot: &Slot,
+    attribute: &str,
+    more: impl FnOnce(Update) -> Update,
+) -> Result<Option<Item>> {
+    let update = more(Update::beside(slot.key()).add("busy", -1).remove(attribute.to_owned()));
+    match table.update(update, Some(Cond::present(attribute.to_owned())), Error::new(Code::Conflict)).await {
+        Ok(item) => Ok(Some(item)),
+        Err(Refusal::Conditions(_)) => Ok(None),
+        Err(Refusal::Error(error)) => Err(error),
+    }
 }
 
-/// A delivery by its own id.
+/// Gives a slot back without an attempt.
 ///
 /// # Errors
-/// `not_found` when the workspace has none such, or the table cannot be read.
-pub async fn delivery_by_id(table: &Table, workspace: Id<Workspace>, id: Uuid) -> Result<Versioned<Delivery>> {
-    let id = id.to_string();
-    let query = Query::between(Index::Gsi1, keys::delivery_ids(workspace), id.clone(), id);
-    let found = table.query(&query, 1).await?.items.pop();
-    decode_versioned(found.ok_or_else(Error::not_found)?)
+/// When the table cannot be written.
+pub async fn leave_slot(table: &Table, slot: &Slot) -> Result<()> {
+    free_slot(table, slot, &slot.attribute(), |update| update).await.map(drop)
 }
 
-/// A page of an endpoint's deliveries, newest event first.
-///
-/// # Errors
-/// When the table cannot be read.
-pub async fn deliveries(
-    table: &Table,
-    workspace: Id<Workspace>,
-    webhook: Id<Webhook>,
-    after: Option<&Cursor>,
-    limit: Limit,
-) -> Result<Page<Delivery>> {
-    let query = Query::partition(Index::Main, keys::deliveries(workspace, webhook)).newest_first().after(after);
-    table.page(&query, limit).await
+/// How an attempt ended, for the endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// Whether the receiver took it.
+    pub succeeded: bool,
+    /// How the delivery stands after it.
+    pub status: DeliveryStatus,
+    /// Until when the receiver asked us to wait.
+    pub paused_until: Option<Time>,
 }
 
-/// Deliveries of a shard whose time has come, the longest waiting first.
+/// Gives a slot back after an attempt, and notes how it went. Gives how the endpoint fares now; `None` when the slot
+/// was freed by others meanwhile, since then nobody knows what came first.
 ///
 /// # Errors
-/// When the table cannot be read.
-pub async fn due(table: &Table, shard: u8, now: Time, limit: usize) -> Result<Vec<Versioned<Delivery>>> {
-    let until = format!("{}~", keys::moment(now));
-    let query = Query::between(Index::Gsi2, keys::due_deliveries(shard), "0", until);
-    table.query(&query, limit).await?.items.into_iter().map(decode_versioned).collect()
+/// When the table cannot be written.
+pub async fn end_slot(table: &Table, slot: &Slot, outcome: &Outcome, now: Time) -> Result<Option<Health>> {
+    let note = |update: Update| {
+        let update = update.set("last_delivery_at", now).set("last_delivery_status", outcome.status);
+        let update = match outcome.paused_until {
+            Some(until) => update.set("paused_until", until.millis()),
+            None => update,
+        };
+        if outcome.succeeded {
+            update.remove("failing_since").set("noticed", 0)
+        } else {
+            update.set_once("failing_since", now)
+        }
+    };
+    free_slot(table, slot, &slot.attribute(), note).await?.map(decode).transpose()
+}
+
+/// Notes that the owner has had a notice; the unit fails when somebody was faster.
+pub fn note_notice(unit: &mut Unit, workspace: Id<Workspace>, webhook: Id<Webhook>, percent: u64) {
+    let update = Update::beside(keys::webhook_health(workspace, webhook)).set("noticed", percent);
+    let first = Cond::absent("noticed").or(Cond::lt("noticed", percent));
+    unit.update(update, first, Error::new(Code::Conflict));
+}
+
+/// Switches an endpoint off; the unit fails when it is off already.
+pub fn disable(unit: &mut Unit, workspace: Id<Workspace>, webhook: Id<Webhook>, reason: &str, now: Time) {
+    let update = Update::new(keys::webhook(workspace, webhook))
+        .set("is_active", false)
+        .set("disabled_reason", reason)
+        .set("disabled_at", now);
+    unit.update(update, Cond::eq("is_active", true), Error::new(Code::Conflict));
 }

@@ -6,6 +6,7 @@ mod auth;
 mod billing;
 mod chat;
 mod clock;
+mod deliveries;
 mod developers;
 mod inbox;
 mod publishing;

@@ -1,0 +1,174 @@
+//! One attempt: claimed, made, recorded.
+
+use std::time::Duration;
+
+use super::lane::{Left, Place};
+use super::send::{Attempted, Parcel, send};
+use super::{Task, notices};
+use crate::app::{App, payload};
+use crate::domain::Event;
+use crate::domain::webhook::{Delivery, DeliveryStatus, MAX_LOST, Webhook};
+use crate::events::studio;
+use crate::kernel::{Result, Time};
+use crate::ports::queue::{MAX_DELAY, Outgoing, QueueName};
+use crate::store;
+use crate::store::webhook::Outcome;
+use crate::table::{Refusal, Unit, Versioned};
+
+/// When a delivery that found no place is looked at again.
+const POSTPONED: Duration = Duration::from_secs(60);
+
+/// Whether this attempt of a delivery is still to be made.
+pub(super) fn is_wanted(delivery: &Delivery, number: u32, now: Time) -> bool {
+    delivery.status == DeliveryStatus::Pending && delivery.attempt + 1 == number && !delivery.is_running(now)
+}
+
+/// Creates the delivery with its first attempt claimed and its payload frozen, and makes the attempt. When it is known
+/// already that message is a repeat; only one that waits for its first attempt gets it now.
+pub(super) async fn first(app: &App, webhook: &Webhook, event: &Event, place: &Place) -> Result<Left> {
+    let Some(mut delivery) = new(app, webhook, event).await? else { return Ok(Left::Unused) };
+    delivery.begin_attempt(place.slot.claim, app.now(), place.until);
+    if create(app, &delivery).await? {
+        return make(app, webhook, Versioned { body: delivery, v: 1 }, place).await;
+    }
+    match store::delivery::get(&app.table, event.workspace_id, webhook.id, event.id).await? {
+        Some(found) if found.body.attempt == 0 => next(app, webhook, found, place).await,
+        _ => Ok(Left::Unused),
+    }
+}
+
+/// Keeps the delivery of an event that found no place, so that the clock finds it.
+pub(super) async fn postpone(app: &App, webhook: &Webhook, event: &Event) -> Result<()> {
+    let Some(mut delivery) = new(app, webhook, event).await? else { return Ok(()) };
+    delivery.next_at = Some(app.now() + POSTPONED);
+    create(app, &delivery).await.map(drop)
+}
+
+async fn new(app: &App, webhook: &Webhook, event: &Event) -> Result<Option<Delivery>> {
+    let Some(name) = studio::name(event) else { return Ok(None) };
+    let now = app.now();
+    Ok(Some(Delivery {
+        id: Delivery::id_for(webhook.id, event.id),
+        workspace_id: event.workspace_id,
+        webhook_id: webhook.id,
+        event_id: event.id,
+        payload: payload::studio(app, event, &name).await?,
+        event: name,
+        status: DeliveryStatus::Pending,
+        attempt: 0,
+        tries: 0,
+        lost: 0,
+        claimed_until: 0,
+        claim: None,
+        attempts: Vec::new(),
+        next_at: None,
+        reason: None,
+        created_at: now,
+        updated_at: now,
+    }))
+}
+
+/// Says whether it is new.
+async fn create(app: &App, delivery: &Delivery) -> Result<bool> {
+    let mut unit = Unit::new();
+    store::delivery::create(&mut unit, delivery)?;
+    happened(app, unit).await
+}
+
+/// Carries a unit out. Says whether it happened: if not, somebody else was faster, and theirs is the record.
+async fn happened(app: &App, unit: Unit) -> Result<bool> {
+    match app.table.commit(unit).await {
+        Ok(()) => Ok(true),
+        Err(Refusal::Conditions(_)) => Ok(false),
+        Err(Refusal::Error(error)) => Err(error),
+    }
+}
+
+/// Claims the next attempt of a known delivery and makes it.
+pub(super) async fn next(app: &App, webhook: &Webhook, found: Versioned<Delivery>, place: &Place) -> Result<Left> {
+    let Versioned { body: mut delivery, v } = found;
+    let now = app.now();
+    if delivery.status != DeliveryStatus::Pending || delivery.is_running(now) {
+        return Ok(Left::Unused);
+    }
+    delivery.begin_attempt(place.slot.claim, now, place.until);
+    if delivery.lost > MAX_LOST {
+        let found = Versioned { body: delivery, v };
+        give_up(app, found, "Again and again its sender stopped while an attempt was under way.").await?;
+        return Ok(Left::Unused);
+    }
+    let mut unit = Unit::new();
+    store::delivery::replace(&mut unit, &delivery, v)?;
+    if !happened(app, unit).await? {
+        return Ok(Left::Unused);
+    }
+    make(app, webhook, Versioned { body: delivery, v: v + 1 }, place).await
+}
+
+/// Ends a delivery that has nowhere to go: it must not wait among the due ones for ever. It can be retried by hand.
+pub(super) async fn give_up(app: &App, found: Versioned<Delivery>, reason: &str) -> Result<()> {
+    let Versioned { body: mut delivery, v } = found;
+    delivery.end_attempt(DeliveryStatus::Failed, None, app.now());
+    delivery.reason = Some(reason.to_owned());
+    let mut unit = Unit::new();
+    store::delivery::replace(&mut unit, &delivery, v)?;
+    happened(app, unit).await.map(drop)
+}
+
+/// Makes a claimed attempt, records how it went, and sees to what follows from it.
+async fn make(app: &App, webhook: &Webhook, claimed: Versioned<Delivery>, place: &Place) -> Result<Left> {
+    let Versioned { body: mut delivery, v } = claimed;
+    let Delivery { event_id, event, payload, attempt, .. } = &delivery;
+    let attempted = send(app, webhook, Parcel { event_id: *event_id, event, attempt: *attempt, payload }).await?;
+    let (now, succeeded, gone) = (app.now(), attempted.succeeded(), attempted.is_gone());
+    delivery.tries += 1;
+    let wait = if succeeded || gone { None } else { wait(app, &delivery, &attempted) };
+    let status = match (succeeded, wait) {
+        (true, _) => DeliveryStatus::Succeeded,
+        (false, Some(_)) => DeliveryStatus::Pending,
+        (false, None) => DeliveryStatus::Failed,
+    };
+    let paused_until = attempted.retry_after.map(|seconds| now + Duration::from_secs(seconds));
+    delivery.record(attempted.attempt);
+    delivery.end_attempt(status, wait.map(|wait| now + wait), now);
+    let mut unit = Unit::new();
+    store::delivery::replace(&mut unit, &delivery, v)?;
+    if !happened(app, unit).await? {
+        // Our claim ran out and somebody else went on.
+        return Ok(Left::Unused);
+    }
+    let outcome = Outcome { succeeded, status, paused_until };
+    if let Some(health) = store::webhook::end_slot(&app.table, &place.slot, &outcome, now).await? {
+        notices::after(app, webhook, &health, gone).await?;
+    }
+    queue(app, &delivery, wait).await?;
+    Ok(Left::Ended)
+}
+
+/// Queues the next attempt. Longer waits are left to the clock: a queue message cannot be delayed that long.
+async fn queue(app: &App, delivery: &Delivery, wait: Option<Duration>) -> Result<()> {
+    let Some(delay) = wait.filter(|wait| *wait <= MAX_DELAY) else { return Ok(()) };
+    let message = Outgoing { body: Task::attempt(delivery).to_json()?, delay };
+    app.queue.send(QueueName::Deliver, vec![message]).await
+}
+
+/// The wait before the next attempt, ± 20 % so that many deliveries do not come back at once; at least what the
+/// receiver asked for. `None` when the attempts are used up.
+fn wait(app: &App, delivery: &Delivery, attempted: &Attempted) -> Option<Duration> {
+    let wait = Delivery::wait_after(&app.config.webhook_retries, delivery.tries)?;
+    let spread = wait.mul_f64(0.8 + f64::from(app.rng.below(401)) / 1000.0);
+    Some(spread.max(Duration::from_secs(attempted.retry_after.unwrap_or(0))))
+}
+
+/// Starts a delivery anew, by hand or by a replay: the same bytes, all tries again. Gives it as it is then.
+///
+/// # Errors
+/// When it does not serialise.
+pub fn restart(unit: &mut Unit, found: Versioned<Delivery>, now: Time) -> Result<Delivery> {
+    let Versioned { body: mut delivery, v } = found;
+    // Due now: should the message that goes after it be lost, the clock finds the delivery.
+    delivery.end_attempt(DeliveryStatus::Pending, Some(now), now);
+    (delivery.tries, delivery.lost, delivery.reason) = (0, 0, None);
+    store::delivery::replace(unit, &delivery, v)?;
+    Ok(delivery)
+}

@@ -1,0 +1,153 @@
+//! Delivering events to webhooks: an attempt is claimed by its number before it is sent, and recorded before the queue
+//! message is acknowledged. A customer's broken receiver is a recorded failure, never an error of ours.
+//!
+//! An endpoint has few deliveries under way at a time ([`lane`]); what finds no place comes again a little later, and
+//! after some rounds waits in the table, where the clock finds it.
+
+pub mod attempt;
+pub mod lane;
+mod notices;
+pub mod replay;
+pub mod send;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{App, notify};
+use crate::domain::{Delivery, Event, Webhook, Workspace};
+use crate::kernel::{Code, Error, Id, Result};
+use crate::ports::queue::{Outgoing, QueueName};
+use crate::store;
+use crate::table::Versioned;
+use lane::Lane;
+
+/// A message of the deliver queue.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "task", rename_all = "snake_case")]
+pub enum Task {
+    /// Tell an endpoint of an event for the first time.
+    Deliver {
+        /// Which endpoint.
+        webhook_id: Id<Webhook>,
+        /// What happened.
+        event: Event,
+        /// How often it found no place.
+        #[serde(default)]
+        deferred: u32,
+    },
+    /// Make the next attempt of a known delivery.
+    Attempt {
+        /// Whose.
+        workspace_id: Id<Workspace>,
+        /// Which endpoint.
+        webhook_id: Id<Webhook>,
+        /// Which event.
+        event_id: Uuid,
+        /// Which attempt this is; one that was made already is not made again.
+        attempt: u32,
+        /// How often it found no place.
+        #[serde(default)]
+        deferred: u32,
+    },
+    /// Deliver again what happened in some time.
+    Replay(replay::Range),
+    /// Mail the owner.
+    Mail {
+        /// What happened.
+        event: Event,
+    },
+}
+
+impl Task {
+    /// The attempt that a delivery waits for.
+    #[must_use]
+    pub const fn attempt(delivery: &Delivery) -> Self {
+        Self::Attempt {
+            workspace_id: delivery.workspace_id,
+            webhook_id: delivery.webhook_id,
+            event_id: delivery.event_id,
+            attempt: delivery.attempt + 1,
+            deferred: 0,
+        }
+    }
+
+    /// As the queue carries it.
+    ///
+    /// # Errors
+    /// When it does not serialise.
+    pub fn to_json(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(Error::internal)
+    }
+
+    /// The same once more, having found no place.
+    fn deferred(&self) -> (Self, u32) {
+        let mut task = self.clone();
+        let deferred = match &mut task {
+            Self::Deliver { deferred, .. } | Self::Attempt { deferred, .. } => {
+                *deferred += 1;
+                *deferred
+            }
+            Self::Replay(_) | Self::Mail { .. } => 0,
+        };
+        (task, deferred)
+    }
+}
+
+/// Does one task of the queue.
+///
+/// # Errors
+/// Only for faults of ours (table, mail server); the queue then gives the task again.
+pub async fn run(app: &App, task: &Task) -> Result<()> {
+    match task {
+        Task::Mail { event } => notify::mail_owner(app, event).await,
+        Task::Replay(range) => replay::step(app, range).await,
+        Task::Deliver { webhook_id, event, .. } => {
+            let Some(webhook) = endpoint(app, event.workspace_id, *webhook_id).await? else { return Ok(()) };
+            match Lane::enter(app, &webhook).await? {
+                Lane::Open(place) => place.with(attempt::first(app, &webhook, event, &place)).await,
+                Lane::Closed { wait } => defer(app, task, wait, attempt::postpone(app, &webhook, event)).await,
+            }
+        }
+        Task::Attempt { workspace_id, webhook_id, event_id, attempt: number, .. } => {
+            let found = store::delivery::get(&app.table, *workspace_id, *webhook_id, *event_id).await?;
+            let Some(found) = found.filter(|found| attempt::is_wanted(&found.body, *number, app.now())) else {
+                return Ok(());
+            };
+            let Some(webhook) = endpoint(app, *workspace_id, *webhook_id).await? else {
+                return attempt::give_up(app, found, "The endpoint was switched off or deleted.").await;
+            };
+            match Lane::enter(app, &webhook).await? {
+                Lane::Open(place) => place.with(attempt::next(app, &webhook, found, &place)).await,
+                Lane::Closed { wait } => defer(app, task, wait, async { Ok(()) }).await,
+            }
+        }
+    }
+}
+
+/// The endpoint, unless it is gone or switched off meanwhile.
+async fn endpoint(app: &App, workspace: Id<Workspace>, webhook: Id<Webhook>) -> Result<Option<Webhook>> {
+    match store::webhook::get(&app.table, workspace, webhook).await {
+        Ok(Versioned { body, .. }) => Ok(Some(body).filter(|webhook| webhook.is_active)),
+        Err(error) if error.code() == Code::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// How often a message goes round before it is left to the clock.
+const ROUNDS: u32 = 6;
+
+/// Lets a task that found no place come again: soon at first, then more rarely, at last when the clock finds its
+/// delivery. `keep` sees to it that there is one.
+async fn defer(app: &App, task: &Task, wait: Duration, keep: impl Future<Output = Result<()>>) -> Result<()> {
+    let (task, deferred) = task.deferred();
+    if deferred > ROUNDS || wait > crate::ports::queue::MAX_DELAY {
+        return keep.await;
+    }
+    // 1 to 2 s, then 2 to 4, up to a minute: spread, so that they do not all come back at once.
+    let least = 1_000_u32 << deferred.saturating_sub(1).min(5);
+    let pause = Duration::from_millis(u64::from(least + app.rng.below(least)));
+    let message = Outgoing { body: task.to_json()?, delay: wait.max(pause).min(crate::ports::queue::MAX_DELAY) };
+    app.queue.send(QueueName::Deliver, vec![message]).await
+}

@@ -1,0 +1,167 @@
+//! Deliveries of events to webhook endpoints.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::keys;
+use crate::domain::webhook::DeliveryStatus;
+use crate::domain::{Delivery, Webhook, Workspace};
+use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Result, Time};
+use crate::table::{Index, Query, Row, Table, Unit, Versioned, decode, decode_versioned};
+
+const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How many deliveries one page of a filtered list looks at; the page after goes on behind them.
+const LOOKED_AT: usize = 2_000;
+/// How many it reads at once.
+const CHUNK: usize = 100;
+
+/// The row of a delivery. While it waits for an attempt it is listed among the due ones, once given up among the failed.
+fn row(delivery: &Delivery) -> Result<Row> {
+    let key = keys::delivery(delivery.workspace_id, delivery.webhook_id, delivery.event_id);
+    let sk = key.sk.clone();
+    let row = Row::new(key, "delivery", delivery)?
+        .gsi1(keys::delivery_ids(delivery.workspace_id), delivery.id.to_string())
+        .ttl(delivery.created_at + KEPT);
+    Ok(match (delivery.status, delivery.next_at) {
+        (DeliveryStatus::Pending, Some(at)) => {
+            let due = keys::due_deliveries(keys::shard_of(delivery.event_id));
+            row.gsi2(due, format!("{}#{}", keys::moment(at), delivery.id))
+        }
+        (DeliveryStatus::Failed, _) => {
+            row.gsi2(keys::failed_deliveries(delivery.workspace_id, delivery.webhook_id), sk)
+        }
+        _ => row,
+    })
+}
+
+/// Adds a delivery; the unit fails on its key when it is known.
+///
+/// # Errors
+/// When it does not serialise.
+pub fn create(unit: &mut Unit, delivery: &Delivery) -> Result<()> {
+    unit.create(row(delivery)?, Error::new(Code::Conflict));
+    Ok(())
+}
+
+/// Replaces a delivery that was read at version `v`.
+///
+/// # Errors
+/// When it does not serialise.
+pub fn replace(unit: &mut Unit, delivery: &Delivery, v: u64) -> Result<()> {
+    unit.replace(row(delivery)?, v);
+    Ok(())
+}
+
+/// The delivery of an event to an endpoint.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn get(
+    table: &Table,
+    workspace: Id<Workspace>,
+    webhook: Id<Webhook>,
+    event: Uuid,
+) -> Result<Option<Versioned<Delivery>>> {
+    table.get_versioned(&keys::delivery(workspace, webhook, event)).await
+}
+
+/// The deliveries of several events to an endpoint; events without one are left out.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn of_events(
+    table: &Table,
+    workspace: Id<Workspace>,
+    webhook: Id<Webhook>,
+    events: &[Uuid],
+) -> Result<Vec<Versioned<Delivery>>> {
+    let keys: Vec<_> = events.iter().map(|event| keys::delivery(workspace, webhook, *event)).collect();
+    table.batch_get(&keys).await?.into_iter().map(decode_versioned).collect()
+}
+
+/// A delivery by its own id.
+///
+/// # Errors
+/// `not_found` when the workspace has none such, or the table cannot be read.
+pub async fn by_id(table: &Table, workspace: Id<Workspace>, id: Uuid) -> Result<Versioned<Delivery>> {
+    let id = id.to_string();
+    let query = Query::between(Index::Gsi1, keys::delivery_ids(workspace), id.clone(), id);
+    let found = table.query(&query, 1).await?.items.pop();
+    decode_versioned(found.ok_or_else(Error::not_found)?)
+}
+
+/// Which deliveries of an endpoint are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// How they stand.
+    pub status: Option<DeliveryStatus>,
+    /// The event's name in the endpoint's dialect.
+    pub event: Option<String>,
+    /// Of events that happened at or after it.
+    pub since: Option<Time>,
+    /// Of events that happened at or before it.
+    pub until: Option<Time>,
+}
+
+impl Filter {
+    fn query(&self, workspace: Id<Workspace>, webhook: Id<Webhook>) -> Query {
+        let prefix = keys::DELIVERY;
+        let from = self.since.map_or_else(|| prefix.to_owned(), |since| format!("{prefix}{}", keys::uuid_at(since)));
+        let to = self.until.map_or_else(|| "~".to_owned(), keys::uuid_at);
+        let (index, pk) = match self.status {
+            Some(DeliveryStatus::Failed) => (Index::Gsi2, keys::failed_deliveries(workspace, webhook)),
+            _ => (Index::Main, keys::deliveries(workspace, webhook)),
+        };
+        Query::between(index, pk, from, format!("{prefix}{to}~")).newest_first()
+    }
+
+    fn matches(&self, delivery: &Delivery) -> bool {
+        self.status.is_none_or(|status| delivery.status == status)
+            && self.event.as_ref().is_none_or(|event| delivery.event == *event)
+    }
+}
+
+/// A page of an endpoint's deliveries, newest event first. A page may be short although more follow: a rare event is
+/// looked for among so many at a time.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn page(
+    table: &Table,
+    workspace: Id<Workspace>,
+    webhook: Id<Webhook>,
+    filter: &Filter,
+    after: Option<&Cursor>,
+    limit: Limit,
+) -> Result<Page<Delivery>> {
+    let (mut items, mut looked_at, mut after) = (Vec::new(), 0, after.cloned());
+    loop {
+        let rows = table.query(&filter.query(workspace, webhook).after(after.as_ref()), CHUNK).await?;
+        let (mut left, has_more) = (rows.items.len(), rows.more_after.is_some());
+        for item in rows.items {
+            let delivery: Delivery = decode(item)?;
+            (looked_at, left) = (looked_at + 1, left - 1);
+            after = Some(Cursor { position: format!("{}{}", keys::DELIVERY, delivery.event_id) });
+            if filter.matches(&delivery) {
+                items.push(delivery);
+                if items.len() == limit.get() {
+                    return Ok(Page { items, next: after.filter(|_| left > 0 || has_more), total: None });
+                }
+            }
+        }
+        if !has_more || looked_at >= LOOKED_AT {
+            return Ok(Page { items, next: after.filter(|_| has_more), total: None });
+        }
+    }
+}
+
+/// Deliveries of a shard whose time has come, the longest waiting first.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn due(table: &Table, shard: u8, now: Time, limit: usize) -> Result<Vec<Versioned<Delivery>>> {
+    let until = format!("{}~", keys::moment(now));
+    let query = Query::between(Index::Gsi2, keys::due_deliveries(shard), "0", until);
+    table.query(&query, limit).await?.items.into_iter().map(decode_versioned).collect()
+}
