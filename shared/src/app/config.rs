@@ -8,6 +8,9 @@ use crate::domain::webhook::RETRY_SCHEDULE;
 use crate::kernel::{Error, Result};
 use crate::ports::egress::Cidr;
 
+/// The longest turn: the gateway gives up after 30 s, and what came of it must still be stored and answered.
+const TURN: Duration = Duration::from_secs(24);
+
 /// Settings of the installation.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -29,7 +32,7 @@ pub struct Config {
     pub egress_allow: Vec<Cidr>,
     /// `CHATIA_WEBHOOK_RETRY_SECONDS`: waits before the retries.
     pub webhook_retries: Vec<Duration>,
-    /// How long a buffered turn may take in all.
+    /// `CHATIA_TURN_SECONDS`: how long a buffered turn may take in all.
     pub turn_budget: Duration,
     /// `CHATIA_ORIGIN_SECRET`: what the CDN adds, so that its word on the caller's address is believed.
     pub origin_secret: Option<String>,
@@ -55,7 +58,7 @@ impl Config {
             egress_allow: Cidr::parse_list(&text("CHATIA_EGRESS_ALLOW", ""))?,
             webhook_retries: given("CHATIA_WEBHOOK_RETRY_SECONDS")
                 .map_or(Ok(RETRY_SCHEDULE.to_vec()), |text| retries(&text))?,
-            turn_budget: Duration::from_secs(24),
+            turn_budget: given("CHATIA_TURN_SECONDS").map_or(Ok(TURN), |text| turn(&text))?,
             origin_secret: given("CHATIA_ORIGIN_SECRET"),
         })
     }
@@ -70,6 +73,13 @@ fn retries(text: &str) -> Result<Vec<Duration>> {
     let wrong = || Error::field(name, "invalid", format!("{name} must be seconds separated by commas, such as 1,2,5"));
     let seconds = text.split(',').map(|part| part.trim().parse::<f64>().map_err(|_| wrong()));
     seconds.map(|seconds| Duration::try_from_secs_f64(seconds?).map_err(|_| wrong())).collect()
+}
+
+fn turn(text: &str) -> Result<Duration> {
+    let name = "CHATIA_TURN_SECONDS";
+    let seconds =
+        text.trim().parse().ok().map(Duration::from_secs).filter(|turn| (1..=TURN.as_secs()).contains(&turn.as_secs()));
+    seconds.ok_or_else(|| Error::field(name, "invalid", format!("{name} must be 1 to {} seconds", TURN.as_secs())))
 }
 
 #[cfg(test)]
@@ -90,5 +100,7 @@ mod tests {
         assert!(Config::read(lookup).unwrap_err().to_string().contains("CHATIA_WEBHOOK_RETRY_SECONDS"));
         let lookup = |name: &str| (name == "POLAR_BASE_URL").then(|| "polar".to_owned());
         assert!(Config::read(lookup).is_err());
+        let lookup = |name: &str| (name == "CHATIA_TURN_SECONDS").then(|| "25".to_owned());
+        assert!(Config::read(lookup).unwrap_err().to_string().contains("1 to 24 seconds"));
     }
 }
