@@ -234,6 +234,14 @@ impl LocalQueue {
     }
 }
 
+/// Whether a queue holds any message, for whoever looks at its table from outside; dead letters do not count.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn is_empty(table: &Table, name: QueueName) -> Result<bool> {
+    Ok(table.query(&Query::partition(Index::Gsi1, partition(name)), 1).await?.items.is_empty())
+}
+
 /// Sets when a message can be received, in its field and in its place in the index.
 fn show(update: Update, record: &Record, at: Time) -> Update {
     update.set("visible_at", at).set("gsi1sk", position(at, &record.id))
@@ -249,7 +257,7 @@ fn dead_partition(name: QueueName) -> String {
 
 /// The condition that a message was given up.
 fn is_dead() -> Cond {
-    Cond::Present("died_at")
+    Cond::present("died_at")
 }
 
 fn key(name: QueueName, id: &str) -> Key {
@@ -386,6 +394,8 @@ mod tests {
         queue.send(NAME, vec![delayed("late", 30), Outgoing::now("now")]).await.unwrap();
         assert_eq!(bodies(&queue).await, ["now"]);
         assert!(bodies(&queue).await.is_empty());
+        assert!(!is_empty(&bench.places, NAME).await.unwrap(), "one is late, one is being worked on");
+        assert!(is_empty(&bench.places, QueueName::UsageReport).await.unwrap());
         assert_eq!(queue.next_visible(NAME).await.unwrap(), Some(bench.clock.now() + SECOND * 30));
         bench.clock.advance(SECOND * 30);
         assert_eq!(bodies(&queue).await, ["late"]);
