@@ -1,6 +1,7 @@
 //! The harness of all tests: an app on a fresh table of one embedded engine, with a clock that stands until it is moved,
 //! and personas that call it through the router.
 
+mod broker;
 mod models;
 mod past;
 mod personas;
@@ -19,12 +20,14 @@ use shared::ports::llm::Llm;
 use shared::ports::mail::MemoryMailer;
 use shared::ports::objects::Objects;
 use shared::ports::polar::Polar;
-use shared::ports::queue::MemoryQueue;
+use shared::ports::queue::{MemoryQueue, Queue};
 use shared::ports::secrets::MemorySecrets;
 use shared::store;
 use shared::table::Table;
-use shared::table::admin::connect;
+use shared::table::admin::{connect, connect_through};
+use shared::table::fault::Faults;
 
+pub use broker::{Broker, QueueFaults};
 pub use models::{Gate, PausedModel, ScriptedModel};
 pub use past::{Dump, Watch};
 pub use personas::{Agent, Answer, Owner, PASSWORD, Persona, Visitor};
@@ -49,6 +52,7 @@ pub struct TestApp {
     /// Its mail.
     pub mail: Arc<MemoryMailer>,
     router: Router,
+    table: String,
     owners: AtomicU32,
     scan: past::Scan,
 }
@@ -109,7 +113,8 @@ impl TestApp {
             config,
         });
         let router = shared::http::serve::surface(&app, &studio::SURFACE, studio::SURFACE.groups);
-        Self { app, clock, queue, mail, router, owners: AtomicU32::new(0), scan: past::scan(name) }
+        let scan = past::scan(name.clone());
+        Self { app, clock, queue, mail, router, table: name, owners: AtomicU32::new(0), scan }
     }
 
     /// Somebody without a credential, at an address of their own.
@@ -184,14 +189,21 @@ impl TestApp {
     /// of what this one remembers.
     #[must_use]
     pub fn process(&self, rng: Rng) -> App {
+        self.process_with(rng, &Faults::new(Rng::seeded(0)), Arc::clone(&self.queue) as _)
+    }
+
+    /// As [`Self::process`], with faults on the way to the table and a queue of its own.
+    #[must_use]
+    pub fn process_with(&self, rng: Rng, faults: &Faults, queue: Arc<dyn Queue>) -> App {
         let parts = &self.app;
+        let client = connect_through(&ENGINE.endpoint(), Some(faults));
         App::new(Parts {
-            table: parts.table.in_another_process(rng.clone(), Arc::clone(&parts.clock)),
+            table: Table::new(client, &self.table, rng.clone(), Arc::clone(&parts.clock)),
             clock: Arc::clone(&parts.clock),
             rng,
             config: parts.config.clone(),
             secrets: Arc::clone(&parts.secrets),
-            queue: Arc::clone(&parts.queue),
+            queue,
             mailer: Arc::clone(&parts.mailer),
             objects: Objects::memory(),
             llm: Arc::clone(&parts.llm),

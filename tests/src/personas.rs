@@ -71,6 +71,12 @@ impl Persona {
         Self { bearer: Some(token.to_owned()), ..self.clone() }
     }
 
+    /// The same caller at another process.
+    #[must_use]
+    pub fn on(&self, router: Router) -> Self {
+        Self { router, ..self.clone() }
+    }
+
     /// The same credential from another address.
     #[must_use]
     pub fn at(&self, address: IpAddr) -> Self {

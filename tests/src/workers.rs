@@ -7,7 +7,7 @@ use std::time::Duration;
 use shared::app::{clock, deliver, projector, relay, usage};
 use shared::domain::Event;
 use shared::kernel::{Clock, Time};
-use shared::ports::queue::{Outgoing, QueueName};
+use shared::ports::queue::{Death, Outgoing, Queue as _, QueueName};
 use shared::store;
 use shared::store::outbox::Walk;
 use uuid::Uuid;
@@ -104,5 +104,17 @@ impl<'a> Workers<'a> {
         self.test.clock.advance(time);
         clock::tick(&self.test.app).await.expect("the clock ticks");
         self.run().await;
+    }
+}
+
+impl TestApp {
+    /// Gives up a delivery, as its worker would after the last try.
+    ///
+    /// # Panics
+    /// When the queue refuses it.
+    pub async fn bury(&self, body: &str, reason: &str) {
+        let now = self.app.now();
+        let death = Death { reason: reason.into(), tries: 5, sent_at: Some(now), died_at: Some(now) };
+        self.queue.bury(QueueName::Deliver, body, death).await.expect("the queue takes it");
     }
 }

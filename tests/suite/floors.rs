@@ -278,9 +278,9 @@ const KEY_PARTS: &[(&str, &str)] = &[
     ("infra/local/src/queue.rs", "the keys of a table of its own, the local queues"),
     ("shared/src/store/agent.rs", "reads the sections of a definition by their sort keys"),
     ("shared/src/store/conversation.rs", "the position in the list of conversations"),
+    ("shared/src/store/delivery.rs", "the position among due deliveries"),
     ("shared/src/store/session.rs", "the position in the list of sessions"),
     ("shared/src/store/timer.rs", "the name of a timer"),
-    ("shared/src/store/webhook.rs", "the position among due deliveries"),
 ];
 
 /// Whether a text literal joins a key: `X#`, `}#` or `#{` in it. Colours, anchors and placeholders do not.

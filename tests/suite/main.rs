@@ -9,3 +9,4 @@ mod idempotency;
 mod lambda;
 mod requests;
 mod studio;
+mod survival;

@@ -10,6 +10,7 @@ pub mod admin;
 pub mod agents;
 pub mod billing;
 pub mod chat;
+pub mod dead_letters;
 pub mod developers;
 pub mod inbox;
 pub mod sessions;
@@ -53,8 +54,8 @@ pub static SURFACE: Surface = Surface {
         Group {
             name: "admin",
             about: "For the operator of the installation.",
-            rows: admin::rows,
-            router: admin::router,
+            rows: || admin::rows().into_iter().chain(dead_letters::rows()).collect(),
+            router: |app, surface| admin::router(app, surface).merge(dead_letters::router(app, surface)),
         },
         Group { name: "site", about: "Pages, files and this document.", rows: site::rows, router: site::router },
     ],

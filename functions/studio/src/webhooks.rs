@@ -316,7 +316,7 @@ pub(crate) async fn retry_delivery(
 
 /// What to deliver again: `event_ids`, or `since`.
 #[derive(Debug, Deserialize, JsonSchema)]
-pub(crate) struct ReplayIn {
+pub(crate) struct ReplayEventsIn {
     /// These events, up to 50, also when they were delivered.
     #[serde(default)]
     event_ids: Vec<Uuid>,
@@ -333,14 +333,14 @@ pub(crate) struct ReplayIn {
 
 /// What was begun.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct ReplayOut {
+pub(crate) struct ReplayEventsOut {
     /// How many of the named events were queued; null for a time, which is worked off behind the scenes.
     queued: Option<usize>,
     since: Option<Time>,
     until: Option<Time>,
 }
 
-impl From<Begun> for ReplayOut {
+impl From<Begun> for ReplayEventsOut {
     fn from(begun: Begun) -> Self {
         match begun {
             Begun::Events(queued) => Self { queued: Some(queued), since: None, until: None },
@@ -353,9 +353,9 @@ pub(crate) async fn replay_events(
     State(app): State<App>,
     call: Call,
     Path(id): Path<Int<Webhook>>,
-    Json(body): Json<ReplayIn>,
-) -> Result<Json<ReplayOut>> {
-    let ReplayIn { event_ids, since, until, include_delivered } = body;
+    Json(body): Json<ReplayEventsIn>,
+) -> Result<Json<ReplayEventsOut>> {
+    let ReplayEventsIn { event_ids, since, until, include_delivered } = body;
     let command = Replay { event_ids, since, until, include_delivered };
     Ok(Json(replay::begin(&app, &call.caller, id.0, &command).await?.into()))
 }

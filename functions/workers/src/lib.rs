@@ -13,6 +13,8 @@
 mod queue;
 mod stream;
 
+use std::time::Duration;
+
 use aws_lambda_events::dynamodb::Event as StreamEvent;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use aws_lambda_events::streams::DynamoDbEventResponse;
@@ -22,9 +24,26 @@ use shared::app::usage::Report;
 use shared::app::{self, App};
 use shared::domain::Event;
 use shared::kernel::Result;
+use shared::ports::queue::QueueName;
+
+use queue::Desk;
 
 /// How many deliveries of a batch may be under way to one endpoint, so that a slow receiver holds back nobody else.
 const PER_ENDPOINT: usize = 5;
+
+/// How long the consumer of a queue works on one message. It ends before the function's own time-out does, which would
+/// take the other messages of the batch along.
+#[must_use]
+pub const fn patience(queue: QueueName) -> Duration {
+    match queue {
+        QueueName::Deliver => Duration::from_secs(110),
+        QueueName::UsageReport => Duration::from_secs(55),
+    }
+}
+
+fn desk(app: &App, name: QueueName, width: usize) -> Desk<'_> {
+    Desk { name, queue: app.queue.as_ref(), clock: app.clock.as_ref(), width, patience: patience(name) }
+}
 
 /// Fans the events of a stream batch out to queues.
 ///
@@ -66,24 +85,25 @@ pub async fn project_events(app: App, events: Vec<Event>) -> Result<()> {
 /// receiver fails is no failure here: it is recorded, and the retry is a message of its own.
 ///
 /// # Errors
-/// Never; messages that met a fault of ours, or that do not read, are named in the answer.
+/// Never; messages that met a fault of ours are named in the answer, and buried after the last try.
 pub async fn deliver(app: App, batch: SqsEvent) -> Result<SqsBatchResponse> {
     let lane = |task: &Task| match task {
         Task::Deliver { webhook_id, .. } | Task::Attempt { webhook_id, .. } => Some(*webhook_id),
         Task::Replay(_) | Task::Mail { .. } => None,
     };
-    Ok(queue::each(batch, PER_ENDPOINT, lane, async |task: Task| Box::pin(app::deliver::run(&app, &task)).await).await)
+    let work = async |task: Task| Box::pin(app::deliver::run(&app, &task)).await;
+    Ok(desk(&app, QueueName::Deliver, PER_ENDPOINT).each(batch, lane, work).await)
 }
 
 /// Reports claimed runs of usage to Polar. A run that Polar cannot take now comes back when its visibility time-out
 /// ends, whatever `Retry-After` says: that is always longer.
 ///
 /// # Errors
-/// Never; messages that failed, or that do not read, are named in the answer.
+/// Never; messages that failed are named in the answer, and buried after the last try.
 pub async fn usage_report(app: App, batch: SqsEvent) -> Result<SqsBatchResponse> {
     // One run at a time: Polar counts calls per organisation, and a function instance is given one message anyway.
-    Ok(queue::each(batch, 1, |_| Some(()), async |report: Report| Box::pin(app::usage::report(&app, &report)).await)
-        .await)
+    let work = async |report: Report| Box::pin(app::usage::report(&app, &report)).await;
+    Ok(desk(&app, QueueName::UsageReport, 1).each(batch, |_| Some(()), work).await)
 }
 
 /// Claims and queues unreported usage.

@@ -1,59 +1,141 @@
-//! Batches of a queue: each message is done on its own, and those that failed are named in the answer.
+//! Batches of a queue: each message is done on its own, and those that failed are named in the answer, so that only
+//! they come again. The last try that fails, and a message that does not read, is buried among the queue's dead letters
+//! with its reason. What ends the whole worker is given up by the queue's own redrive policy.
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use serde::de::DeserializeOwned;
-use shared::kernel::{Error, Result};
+use shared::domain::text::shorten;
+use shared::kernel::{Clock, Code, Error, Result, Time};
+use shared::ports::queue::{Death, Queue, QueueName};
 use tokio::sync::Semaphore;
 
-/// Does every message of a batch, all at once but for those of one lane, of which `width` go at a time. A message that
-/// does not read fails like one whose work fails: it comes again, and ends in the dead-letter queue.
-pub(crate) async fn each<T, L, Fut>(
-    batch: SqsEvent,
-    width: usize,
-    lane: impl Fn(&T) -> Option<L>,
-    work: impl Fn(T) -> Fut,
-) -> SqsBatchResponse
-where
-    T: DeserializeOwned,
-    L: Eq + Hash,
-    Fut: Future<Output = Result<()>>,
-{
-    let mut lanes: HashMap<L, Arc<Semaphore>> = HashMap::new();
-    let work = &work;
-    let runs: Vec<_> = batch
-        .records
-        .into_iter()
-        .map(|message| {
-            let id = message.message_id.clone().unwrap_or_default();
+/// The longest reason that is kept, in characters.
+const REASON: usize = 500;
+
+/// How a queue is worked off.
+pub(crate) struct Desk<'a> {
+    /// Which queue.
+    pub(crate) name: QueueName,
+    /// Where what is given up goes.
+    pub(crate) queue: &'a dyn Queue,
+    /// The time.
+    pub(crate) clock: &'a dyn Clock,
+    /// How many messages of one lane go at a time.
+    pub(crate) width: usize,
+    /// How long a message may take. Less than the function may, so that one that hangs fails alone.
+    pub(crate) patience: Duration,
+}
+
+impl Desk<'_> {
+    /// Does every message of a batch, all at once but for those of one lane.
+    pub(crate) async fn each<T, L, Fut>(
+        &self,
+        batch: SqsEvent,
+        lane: impl Fn(&T) -> Option<L>,
+        work: impl Fn(T) -> Fut,
+    ) -> SqsBatchResponse
+    where
+        T: DeserializeOwned,
+        L: Eq + Hash,
+        Fut: Future<Output = Result<()>>,
+    {
+        let mut lanes: HashMap<L, Arc<Semaphore>> = HashMap::new();
+        let work = &work;
+        let runs = batch.records.into_iter().map(|message| {
             let task = parse::<T>(&message);
             let lane = task.as_ref().ok().and_then(&lane);
+            let width = self.width;
             let lane = lane.map(|lane| Arc::clone(lanes.entry(lane).or_insert_with(|| Semaphore::new(width).into())));
             async move {
-                let outcome = match (task, &lane) {
-                    (Ok(task), Some(lane)) => {
-                        // Never closed, so it always gives; and it is held until the work is done.
-                        let _slot = lane.acquire().await;
-                        work(task).await
-                    }
-                    (Ok(task), None) => work(task).await,
-                    (Err(error), _) => Err(error),
-                };
-                outcome.map_err(|error| (id, error))
+                match task {
+                    Ok(task) => match self.attempt(lane, work, task).await {
+                        Ok(()) => None,
+                        Err(error) => self.failed(message, &error).await,
+                    },
+                    // To try again would change nothing.
+                    Err(error) => self.bury(message, &error).await,
+                }
             }
-        })
-        .collect();
-    let mut response = SqsBatchResponse::default();
-    for (id, error) in join_all(runs).await.into_iter().filter_map(Result::err) {
-        tracing::error!(message = id, %error, "a message failed and will come again");
-        response.add_failure(id);
+        });
+        // Collected first: the lanes must be known before anything runs.
+        let runs: Vec<_> = runs.collect();
+        let mut response = SqsBatchResponse::default();
+        join_all(runs).await.into_iter().flatten().for_each(|id| response.add_failure(id));
+        response
     }
-    response
+
+    /// One try. A panic and a work that does not end are failures of their own message only.
+    async fn attempt<T, Fut>(&self, lane: Option<Arc<Semaphore>>, work: impl Fn(T) -> Fut, task: T) -> Result<()>
+    where
+        Fut: Future<Output = Result<()>>,
+    {
+        let run = async {
+            // Never closed, so it always gives; and it is held until the work is done.
+            let _slot = match &lane {
+                Some(lane) => Some(lane.acquire().await),
+                None => None,
+            };
+            AssertUnwindSafe(async { work(task).await }).catch_unwind().await
+        };
+        match tokio::time::timeout(self.patience, run).await {
+            Ok(Ok(outcome)) => outcome,
+            // What the panic said may quote the message; the log has it.
+            Ok(Err(_)) => Err(Error::internal("the work panicked")),
+            Err(_) => Err(Error::new(Code::Timeout).caused_by(format!("not done within {:?}", self.patience))),
+        }
+    }
+
+    /// Lets a message come again, or buries it after its last try. Gives its id when it comes again.
+    async fn failed(&self, message: SqsMessage, error: &Error) -> Option<String> {
+        let (tries, queue) = (tries(&message), self.name.as_str());
+        if tries >= self.name.tries() {
+            return self.bury(message, error).await;
+        }
+        let id = message.message_id.unwrap_or_default();
+        tracing::error!(queue, message = id, tries, %error, "a message failed and will come again");
+        Some(id)
+    }
+
+    /// Gives a message up. One that cannot be buried comes again, until the redrive policy takes it.
+    async fn bury(&self, message: SqsMessage, error: &Error) -> Option<String> {
+        let reason: String = error.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let death = Death {
+            reason: shorten(&reason, REASON),
+            tries: tries(&message),
+            sent_at: attribute(&message, "SentTimestamp").map(Time::from_millis),
+            died_at: Some(self.clock.now()),
+        };
+        let (queue, tries) = (self.name.as_str(), death.tries);
+        let id = message.message_id.unwrap_or_default();
+        match self.queue.bury(self.name, message.body.as_deref().unwrap_or_default(), death).await {
+            Ok(()) => {
+                tracing::error!(queue, message = id, tries, %error, "a message was given up: it is a dead letter now");
+                None
+            }
+            Err(fault) => {
+                tracing::error!(queue, message = id, tries, %error, %fault, "a message was not buried and comes again");
+                Some(id)
+            }
+        }
+    }
+}
+
+/// How often the message was received, this time included.
+fn tries(message: &SqsMessage) -> u32 {
+    attribute(message, "ApproximateReceiveCount").and_then(|count| u32::try_from(count).ok()).unwrap_or(1)
+}
+
+fn attribute(message: &SqsMessage, name: &str) -> Option<i64> {
+    message.attributes.get(name)?.parse().ok()
 }
 
 /// The parser's own words may quote the message, so only the place is told.
@@ -70,12 +152,43 @@ mod tests {
 
     use shared::app::deliver::Task;
     use shared::app::usage::Report;
+    use shared::kernel::ManualClock;
+    use shared::ports::queue::{DeadLetter, MemoryQueue};
 
     use super::*;
 
-    fn batch(bodies: &[&str]) -> SqsEvent {
+    const NAME: QueueName = QueueName::Deliver;
+    const NOW: Time = Time::from_millis(1_767_225_600_000);
+
+    struct Bench {
+        queue: MemoryQueue,
+        clock: ManualClock,
+        width: usize,
+        patience: Duration,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let (queue, clock) = (MemoryQueue::default(), ManualClock::at(NOW));
+            Self { queue, clock, width: 1, patience: Duration::from_secs(10) }
+        }
+
+        fn desk(&self) -> Desk<'_> {
+            let Self { queue, clock, width, patience } = self;
+            Desk { name: NAME, queue, clock, width: *width, patience: *patience }
+        }
+
+        async fn dead(&self) -> Vec<DeadLetter> {
+            self.queue.dead_letters(NAME, 10).await.unwrap()
+        }
+    }
+
+    /// A batch as it comes for the `tries`th time.
+    fn batch(bodies: &[&str], tries: u32) -> SqsEvent {
         let message = |(number, body): (usize, &&str)| {
             let mut message = SqsMessage::default();
+            message.attributes.insert("ApproximateReceiveCount".into(), tries.to_string());
+            message.attributes.insert("SentTimestamp".into(), "1767225000000".into());
             message.message_id = Some(format!("m{number}"));
             message.body = Some((*body).to_owned());
             message
@@ -96,9 +209,9 @@ mod tests {
             done.fetch_add(1, Ordering::Relaxed);
             Ok(())
         };
-        let count = sample.records.len();
-        assert!(failed(&each(sample, 1, |_| None::<()>, work).await).is_empty());
-        assert_eq!(done.into_inner(), count);
+        let (count, bench) = (sample.records.len(), Bench::new());
+        assert!(failed(&bench.desk().each(sample, |_| None::<()>, work).await).is_empty());
+        assert_eq!((done.into_inner(), bench.dead().await.len()), (count, 0));
     }
 
     #[tokio::test]
@@ -108,10 +221,82 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_fails_or_does_not_read_is_named_and_the_rest_is_done() {
-        let work = async |number: u8| if number == 2 { Err(Error::internal("no")) } else { Ok(()) };
-        let response = each(batch(&["1", "2", "three", "4", ""]), 1, |_| Some(()), work).await;
-        assert_eq!(failed(&response), ["m1", "m2", "m4"]);
+    async fn what_fails_comes_again_and_is_buried_with_its_reason_after_its_last_try() {
+        let (bench, done) = (Bench::new(), AtomicUsize::new(0));
+        let work = async |number: u8| {
+            done.fetch_add(1, Ordering::Relaxed);
+            if number == 2 { Err(Error::internal("the line\nis cut")) } else { Ok(()) }
+        };
+        for tries in 1..NAME.tries() {
+            let response = bench.desk().each(batch(&["1", "2", "4"], tries), |_| Some(()), work).await;
+            assert_eq!((failed(&response), bench.dead().await.len()), (vec!["m1"], 0));
+        }
+        let response = bench.desk().each(batch(&["1", "2", "4"], NAME.tries()), |_| Some(()), work).await;
+        assert!(failed(&response).is_empty(), "it is acknowledged");
+        let letters = bench.dead().await;
+        assert_eq!((letters.len(), letters[0].body.as_str()), (1, "2"));
+        let Death { reason, tries, sent_at, died_at } = &letters[0].death;
+        assert!(reason.starts_with("internal_error") && reason.contains("the line is cut"), "{reason}");
+        let sent = Time::from_millis(1_767_225_000_000);
+        assert_eq!((*tries, *sent_at, *died_at), (NAME.tries(), Some(sent), Some(NOW)));
+        assert_eq!(done.into_inner(), 3 * 5);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_read_is_buried_at_once_and_its_reason_does_not_quote_it() {
+        let bench = Bench::new();
+        let response = bench.desk().each(batch(&["1", "\"secret\"", ""], 1), |_| Some(()), async |_: u8| Ok(())).await;
+        assert!(failed(&response).is_empty());
+        let letters = bench.dead().await;
+        assert_eq!(letters.iter().map(|letter| letter.body.as_str()).collect::<Vec<_>>(), ["\"secret\"", ""]);
+        for DeadLetter { death, .. } in letters {
+            assert!(death.reason.contains("does not read") && !death.reason.contains("secret"), "{}", death.reason);
+            assert_eq!(death.tries, 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_that_panics_or_hangs_fails_alone() {
+        let bench = Bench { patience: Duration::from_millis(20), ..Bench::new() };
+        let work = async |mood: String| match mood.as_str() {
+            "panic" => panic!("as it was told"),
+            "hang" => std::future::pending().await,
+            _ => Ok(()),
+        };
+        let moods = ["\"good\"", "\"panic\"", "\"hang\"", "\"fine\""];
+        let response = bench.desk().each(batch(&moods, 1), |_| None::<()>, work).await;
+        assert_eq!(failed(&response), ["m1", "m2"]);
+        let response = bench.desk().each(batch(&moods, NAME.tries()), |_| None::<()>, work).await;
+        assert!(failed(&response).is_empty());
+        let reasons: Vec<_> = bench.dead().await.into_iter().map(|letter| letter.death.reason).collect();
+        assert!(reasons[0].contains("panicked") && reasons[1].contains("not done within 20ms"), "{reasons:?}");
+    }
+
+    #[tokio::test]
+    async fn a_message_that_cannot_be_buried_comes_again() {
+        struct Full;
+        #[async_trait::async_trait]
+        impl Queue for Full {
+            async fn send(&self, _: QueueName, _: Vec<shared::ports::queue::Outgoing>) -> Result<()> {
+                Err(Error::new(Code::Unavailable))
+            }
+            async fn bury(&self, _: QueueName, _: &str, _: Death) -> Result<()> {
+                Err(Error::new(Code::Unavailable))
+            }
+            async fn dead_letters(&self, _: QueueName, _: usize) -> Result<Vec<DeadLetter>> {
+                Err(Error::new(Code::Unavailable))
+            }
+            async fn replay(&self, _: QueueName, _: Option<&str>) -> Result<usize> {
+                Err(Error::new(Code::Unavailable))
+            }
+            async fn discard(&self, _: QueueName, _: &str) -> Result<()> {
+                Err(Error::new(Code::Unavailable))
+            }
+        }
+        let bench = Bench::new();
+        let desk = Desk { queue: &Full, ..bench.desk() };
+        let response = desk.each(batch(&["1", "x"], 9), |_| Some(()), async |_: u8| Err(Error::internal("no"))).await;
+        assert_eq!(failed(&response), ["m0", "m1"]);
     }
 
     #[tokio::test]
@@ -131,7 +316,8 @@ mod tests {
             Ok(())
         };
         let bodies = ["1", "1", "1", "1", "1", "1", "1", "2", "3", "2"];
-        let response = each(batch(&bodies), 2, |lane: &u8| Some(*lane), work).await;
+        let bench = Bench { width: 2, ..Bench::new() };
+        let response = bench.desk().each(batch(&bodies, 1), |lane: &u8| Some(*lane), work).await;
         assert!(failed(&response).is_empty());
         assert_eq!(most.into_inner(), 2);
     }

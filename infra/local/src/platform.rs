@@ -31,7 +31,7 @@ use crate::routes::Routes;
 use crate::schedules::Schedule;
 use crate::stopping::{Stop, Stopping};
 use crate::stream::{Outbox, Reader};
-use crate::template::{Source, Template};
+use crate::template::{Pace, Source, Template};
 
 /// The table's name on the embedded engine.
 pub const TABLE: &str = "chatia";
@@ -84,7 +84,7 @@ impl Platform {
     /// `not_configured` with what to do about it: the port is taken, the data directory cannot be used, a setting is
     /// wrong, the template names what is not there.
     pub async fn start(options: Options) -> Result<Self> {
-        let template = Template::of_this_build()?;
+        let template = Template::of_this_build()?.at(Pace::read(|name| given(&options, name))?);
         let data = DataDir::open(&options.data_dir)?;
         let listener = bind(options.port).await?;
         let address = listener.local_addr().map_err(Error::internal)?;

@@ -3,7 +3,7 @@
 //!
 //! | entity | pk | sk | gsi1 |
 //! | --- | --- | --- | --- |
-//! | message | `Q#<queue>` | `<message id>` | `Q#<queue>` / visible at, id; dead ones `DEAD#<queue>` / buried at, id |
+//! | message | `Q#<queue>` | `<message id>` | `Q#<queue>` / visible at, id; dead letters `DEAD#<queue>` / died at, id |
 //! | cursor of the outbox (see `stream`) | `CURSOR` | `<shard>` | |
 
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use shared::kernel::{Clock, Code, Error, Ids, Result, Rng, Time};
-use shared::ports::queue::{MAX_DELAY, Outgoing, Queue, QueueName};
+use shared::ports::queue::{DeadLetter, Death, MAX_DEAD, MAX_DELAY, Outgoing, Queue, QueueName, WORKER_ENDED};
 use shared::store::keys::moment;
 use shared::table::{Cond, Index, Key, Query, Refusal, Row, Table, Unit, Update, decode};
 use tokio::sync::Notify;
@@ -53,6 +53,20 @@ struct Record {
     /// Whether a worker has it.
     #[serde(default)]
     held: bool,
+    /// When it was given up; only a dead letter has it.
+    #[serde(default)]
+    died_at: Option<Time>,
+    /// Why.
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+impl Record {
+    fn into_letter(self) -> DeadLetter {
+        let reason = self.reason.unwrap_or_else(|| WORKER_ENDED.to_owned());
+        let death = Death { reason, tries: self.receives, sent_at: Some(self.sent_at), died_at: self.died_at };
+        DeadLetter { id: self.id, body: self.body, death }
+    }
 }
 
 /// A message that was received: whoever has it deletes it or lets it come again.
@@ -113,7 +127,7 @@ impl LocalQueue {
             for item in items {
                 let record: Record = decode(item)?;
                 if record.receives >= spec.max_receives {
-                    self.bury(spec, &record, now).await?;
+                    self.give_up(spec, &record, now).await?;
                     continue;
                 }
                 let update = Update::new(key(name, &record.id)).add("receives", 1).set("held", true);
@@ -126,11 +140,14 @@ impl LocalQueue {
         Ok(received)
     }
 
-    async fn bury(&self, spec: &QueueSpec, record: &Record, now: Time) -> Result<()> {
+    /// The redrive policy: what its workers neither did nor buried.
+    async fn give_up(&self, spec: &QueueSpec, record: &Record, now: Time) -> Result<()> {
         let (queue, id, receives) = (spec.name.as_str(), &record.id, record.receives);
-        tracing::error!(queue, id, receives, "a message was given up; it lies among the dead letters");
+        tracing::error!(queue, id, receives, "a message was given up: its worker ended before it was done, each time");
         let update = Update::new(key(spec.name, id))
             .set("held", false)
+            .set("died_at", now)
+            .set("reason", WORKER_ENDED)
             .set("gsi1pk", dead_partition(spec.name))
             .set("ttl", (now + spec.dead_retention).seconds());
         self.change(show(update, record, now), record.receives).await.map(drop)
@@ -186,13 +203,19 @@ impl LocalQueue {
         Ok(first.map(|record| record.visible_at))
     }
 
-    /// The texts of a queue's dead letters, the oldest first.
-    ///
-    /// # Errors
-    /// When the table cannot be read.
-    pub async fn dead_letters(&self, name: QueueName) -> Result<Vec<String>> {
-        let items = self.table.query(&Query::partition(Index::Gsi1, dead_partition(name)), MOST).await?.items;
-        items.into_iter().map(|item| decode::<Record>(item).map(|record| record.body)).collect()
+    /// Makes a dead letter a message like any other.
+    async fn revive(&self, spec: &QueueSpec, id: &str) -> Result<()> {
+        let now = self.clock.now();
+        let update = Update::new(key(spec.name, id))
+            .set("gsi1pk", partition(spec.name))
+            .set("gsi1sk", position(now, id))
+            .set("visible_at", now)
+            .set("receives", 0)
+            .set("ttl", (now + spec.retention).seconds())
+            .remove("died_at")
+            .remove("reason");
+        self.table.update(update, Some(is_dead()), Error::not_found()).await?;
+        Ok(())
     }
 
     /// Waits until something was sent since the last wait.
@@ -211,6 +234,14 @@ impl LocalQueue {
     }
 }
 
+/// Whether a queue holds any message, for whoever looks at its table from outside; dead letters do not count.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn is_empty(table: &Table, name: QueueName) -> Result<bool> {
+    Ok(table.query(&Query::partition(Index::Gsi1, partition(name)), 1).await?.items.is_empty())
+}
+
 /// Sets when a message can be received, in its field and in its place in the index.
 fn show(update: Update, record: &Record, at: Time) -> Update {
     update.set("visible_at", at).set("gsi1sk", position(at, &record.id))
@@ -222,6 +253,11 @@ fn partition(name: QueueName) -> String {
 
 fn dead_partition(name: QueueName) -> String {
     format!("DEAD#{}", name.as_str())
+}
+
+/// The condition that a message was given up.
+fn is_dead() -> Cond {
+    Cond::present("died_at")
 }
 
 fn key(name: QueueName, id: &str) -> Key {
@@ -256,7 +292,16 @@ impl Queue for LocalQueue {
                 let (id, visible_at) = (self.ids.uuid().to_string(), now + message.delay);
                 let (key, position) = (key(queue, &id), position(visible_at, &id));
                 let body = message.body.clone();
-                let record = Record { id, body, sent_at: now, visible_at, receives: 0, held: false };
+                let record = Record {
+                    id,
+                    body,
+                    sent_at: now,
+                    visible_at,
+                    receives: 0,
+                    held: false,
+                    died_at: None,
+                    reason: None,
+                };
                 let row = Row::new(key, "message", &record)?.gsi1(partition(queue), position);
                 unit.create_fresh(row.ttl(now + here.spec.retention));
             }
@@ -264,6 +309,63 @@ impl Queue for LocalQueue {
             here.sent.notify_one();
         }
         Ok(())
+    }
+
+    async fn bury(&self, queue: QueueName, body: &str, death: Death) -> Result<()> {
+        let (spec, now) = (&self.here(queue)?.spec, self.clock.now());
+        let (id, died_at) = (self.ids.uuid().to_string(), death.died_at.unwrap_or(now));
+        let (key, position) = (key(queue, &id), position(died_at, &id));
+        let record = Record {
+            id,
+            body: body.to_owned(),
+            sent_at: death.sent_at.unwrap_or(died_at),
+            visible_at: died_at,
+            receives: death.tries,
+            held: false,
+            died_at: Some(died_at),
+            reason: Some(death.reason),
+        };
+        let row = Row::new(key, "message", &record)?.gsi1(dead_partition(queue), position);
+        let mut unit = Unit::new();
+        unit.create_fresh(row.ttl(now + spec.dead_retention));
+        self.table.commit(unit).await.map_err(Into::into)
+    }
+
+    async fn dead_letters(&self, queue: QueueName, limit: usize) -> Result<Vec<DeadLetter>> {
+        self.here(queue)?;
+        let query = Query::partition(Index::Gsi1, dead_partition(queue));
+        let items = self.table.query(&query, limit.min(MAX_DEAD)).await?.items;
+        items.into_iter().map(|item| decode::<Record>(item).map(Record::into_letter)).collect()
+    }
+
+    async fn replay(&self, queue: QueueName, id: Option<&str>) -> Result<usize> {
+        let here = self.here(queue)?;
+        let mut revived = 0;
+        match id {
+            Some(id) => {
+                self.revive(&here.spec, id).await?;
+                revived = 1;
+            }
+            None => {
+                for letter in self.dead_letters(queue, MAX_DEAD).await? {
+                    match self.revive(&here.spec, &letter.id).await {
+                        Ok(()) => revived += 1,
+                        // Somebody else was first.
+                        Err(error) if error.code() == Code::NotFound => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+        here.sent.notify_one();
+        Ok(revived)
+    }
+
+    async fn discard(&self, queue: QueueName, id: &str) -> Result<()> {
+        self.here(queue)?;
+        let mut unit = Unit::new();
+        unit.delete_if(key(queue, id), is_dead(), Error::not_found());
+        self.table.commit(unit).await.map_err(Into::into)
     }
 }
 
@@ -292,6 +394,8 @@ mod tests {
         queue.send(NAME, vec![delayed("late", 30), Outgoing::now("now")]).await.unwrap();
         assert_eq!(bodies(&queue).await, ["now"]);
         assert!(bodies(&queue).await.is_empty());
+        assert!(!is_empty(&bench.places, NAME).await.unwrap(), "one is late, one is being worked on");
+        assert!(is_empty(&bench.places, QueueName::UsageReport).await.unwrap());
         assert_eq!(queue.next_visible(NAME).await.unwrap(), Some(bench.clock.now() + SECOND * 30));
         bench.clock.advance(SECOND * 30);
         assert_eq!(bodies(&queue).await, ["late"]);
@@ -316,8 +420,40 @@ mod tests {
             bench.clock.advance(SECOND);
         }
         assert!(bodies(&queue).await.is_empty());
-        assert_eq!(queue.dead_letters(NAME).await.unwrap(), ["bad"]);
+        let letters = queue.dead_letters(NAME, 10).await.unwrap();
+        assert_eq!((letters.len(), letters[0].body.as_str()), (1, "bad"));
+        let Death { reason, tries, died_at, .. } = &letters[0].death;
+        assert_eq!((reason.as_str(), *tries, *died_at), (WORKER_ENDED, spec.max_receives, Some(bench.clock.now())));
         assert_eq!(queue.next_visible(NAME).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_dead_letter_keeps_its_reason_over_a_restart_and_is_replayed_or_discarded() {
+        let bench = Bench::new().await;
+        let queue = bench.queues().await;
+        let (sent, died) = (bench.clock.now(), bench.clock.now() + SECOND);
+        let death = |reason: &str| Death { reason: reason.into(), tries: 5, sent_at: Some(sent), died_at: Some(died) };
+        for body in ["first", "second", "third"] {
+            queue.bury(NAME, body, death(body)).await.unwrap();
+        }
+        drop(queue);
+        let queue = bench.queues().await;
+        assert!(bodies(&queue).await.is_empty(), "the dead are not received");
+        let letters = queue.dead_letters(NAME, 10).await.unwrap();
+        assert!(letters.iter().all(|letter| letter.death == death(&letter.body)), "{letters:?}");
+        let id = |body: &str| letters.iter().find(|letter| letter.body == body).unwrap().id.clone();
+        assert_eq!(queue.replay(NAME, Some(&id("first"))).await.unwrap(), 1);
+        tokio::time::timeout(SECOND, queue.sent(NAME)).await.unwrap().unwrap();
+        let received = queue.receive(NAME, 10).await.unwrap();
+        assert_eq!((received.len(), received[0].body.as_str(), received[0].receives), (1, "first", 1));
+        queue.discard(NAME, &id("second")).await.unwrap();
+        for gone in ["first", "second"] {
+            assert_eq!(queue.discard(NAME, &id(gone)).await.unwrap_err().code(), Code::NotFound, "{gone}");
+            assert_eq!(queue.replay(NAME, Some(&id(gone))).await.unwrap_err().code(), Code::NotFound, "{gone}");
+        }
+        assert_eq!(queue.replay(NAME, None).await.unwrap(), 1);
+        assert_eq!(bodies(&queue).await, ["third"]);
+        assert!(queue.dead_letters(NAME, 10).await.unwrap().is_empty());
     }
 
     #[tokio::test]

@@ -29,7 +29,7 @@ pub struct Schedule {
 impl Schedule {
     /// Runs until the platform stops.
     pub async fn run(self, mut stopping: Stopping) {
-        let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + FIRST, self.every);
+        let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + FIRST.min(self.every), self.every);
         // After a run that was longer than the rate, or a sleep of the machine, one run is enough.
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

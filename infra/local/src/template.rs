@@ -283,6 +283,46 @@ impl Template {
         });
         Ok(Self { table: table(&raw.resources)?, functions: functions.collect::<Result<_>>()?, queues })
     }
+
+    /// The same at another pace.
+    #[must_use]
+    pub fn at(mut self, pace: Pace) -> Self {
+        for source in self.functions.iter_mut().flat_map(|function| &mut function.sources) {
+            if let (Source::Schedule { every }, Some(wanted)) = (source, pace.schedule) {
+                *every = wanted;
+            }
+        }
+        for queue in &mut self.queues {
+            queue.visibility = pace.visibility.unwrap_or(queue.visibility);
+        }
+        self
+    }
+}
+
+/// Times that a developer wants otherwise than the template has them: `CHATIA_SCHEDULE_SECONDS` for every schedule,
+/// `CHATIA_VISIBILITY_SECONDS` for how long a received message is hidden, and so for the wait before its next try.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pace {
+    schedule: Option<Duration>,
+    visibility: Option<Duration>,
+}
+
+impl Pace {
+    /// Reads it through `lookup`, which finds a variable by its name.
+    ///
+    /// # Errors
+    /// `validation_error` that names the variable.
+    pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let seconds = |name: &str| {
+            let parse = |text: String| {
+                let seconds = text.trim().parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+                let wrong = || Error::field(name, "invalid", format!("{name} must be seconds, such as 0.5"));
+                seconds.filter(|seconds| !seconds.is_zero()).ok_or_else(wrong)
+            };
+            lookup(name).map(parse).transpose()
+        };
+        Ok(Self { schedule: seconds("CHATIA_SCHEDULE_SECONDS")?, visibility: seconds("CHATIA_VISIBILITY_SECONDS")? })
+    }
 }
 
 /// The table of this build's template, for whoever needs nothing else of it.
@@ -466,7 +506,33 @@ mod tests {
                 let spec = template.queues.iter().find(|spec| spec.name == *queue).unwrap();
                 assert!(spec.visibility >= function.timeout * 6, "{}", function.binary);
                 assert!(spec.max_receives > 1 && spec.dead_retention >= spec.retention);
+                let patience = workers::patience(*queue);
+                assert!(patience < function.timeout, "{}: one message takes the others along", function.binary);
             }
+        }
+    }
+
+    #[test]
+    fn a_worker_buries_a_message_when_the_queue_would_give_it_up() {
+        for spec in Template::of_this_build().unwrap().queues {
+            assert_eq!(spec.max_receives, spec.name.tries(), "{}", spec.name.as_str());
+        }
+    }
+
+    #[test]
+    fn whoever_works_off_a_queue_is_told_of_its_dead_letters_and_so_is_the_operator() {
+        let template = plain(serde_norway::from_str(TEXT).unwrap()).unwrap();
+        let resources = &template["Resources"];
+        let told = |function: &str, variable: &str| {
+            let url = &resources[function]["Properties"]["Environment"]["Variables"][variable];
+            referred(url).unwrap_or_else(|| panic!("{function} lacks {variable}")).to_owned()
+        };
+        for (queue, consumer) in [(QueueName::Deliver, "Deliver"), (QueueName::UsageReport, "UsageReport")] {
+            let dead = told(consumer, queue.dead_letters_url_variable());
+            let live = told("StudioAdmin", queue.url_variable());
+            let redrive = &resources[&live]["Properties"]["RedrivePolicy"]["deadLetterTargetArn"];
+            assert_eq!(referred(redrive), Some(dead.as_str()));
+            assert_eq!(told("StudioAdmin", queue.dead_letters_url_variable()), dead);
         }
     }
 
@@ -500,6 +566,21 @@ mod tests {
         assert!(refused("Type: ScheduleV2", "Type: Kinesis").contains("Kinesis"));
         assert!(refused("BuildProperties: { Binary: clock }", "BuildProperties: {}").contains("Clock"));
         assert!(refused("Resources:", "Resource:").contains("template.yaml"));
+    }
+
+    #[test]
+    fn a_developer_may_set_another_pace() {
+        let text = |name: &str| (name == "CHATIA_SCHEDULE_SECONDS").then(|| "0.5".to_owned());
+        let hasty = Template::of_this_build().unwrap().at(Pace::read(text).unwrap());
+        let every = Duration::from_millis(500);
+        assert_eq!(function(&hasty, "clock").sources, [Source::Schedule { every }]);
+        assert_eq!(hasty.queues, Template::of_this_build().unwrap().queues);
+        let hasty = Template::of_this_build().unwrap().at(Pace::read(|_| Some("2".into())).unwrap());
+        assert!(hasty.queues.iter().all(|queue| queue.visibility == Duration::from_secs(2)));
+        for wrong in ["0", "-1", "soon"] {
+            let error = Pace::read(|_| Some(wrong.into())).unwrap_err().to_string();
+            assert!(error.contains("CHATIA_SCHEDULE_SECONDS"), "{error}");
+        }
     }
 
     #[test]

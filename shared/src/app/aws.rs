@@ -15,7 +15,7 @@ use crate::ports::llm::{Completion, Llm, Models, ModelsConfig, Request, Tokens};
 use crate::ports::mail::{Mail, Mailer, SmtpConfig, SmtpMailer};
 use crate::ports::objects::Objects;
 use crate::ports::polar::Polar;
-use crate::ports::queue::{QueueName, SqsQueue};
+use crate::ports::queue::SqsQueue;
 use crate::ports::secrets::{ManagerSecrets, Secrets};
 use crate::table::Table;
 
@@ -36,7 +36,7 @@ pub async fn app() -> Result<App> {
     let egress = egress(&config);
     Ok(App::new(Parts {
         table: Table::on_aws(&sdk, required("TABLE_NAME")?, rng.clone(), Arc::clone(&clock)),
-        queue: Arc::new(SqsQueue::new(sdk.clone(), queue_urls())),
+        queue: Arc::new(SqsQueue::new(sdk.clone(), variable)),
         mailer: Arc::new(LazyMailer {
             secrets: Arc::clone(&secrets),
             clock: Arc::clone(&clock),
@@ -99,10 +99,6 @@ fn variable(name: &str) -> Option<String> {
 
 fn required(name: &str) -> Result<String> {
     variable(name).ok_or_else(|| Error::with_message(Code::NotConfigured, format!("The variable {name} is missing.")))
-}
-
-fn queue_urls() -> impl Iterator<Item = (QueueName, String)> {
-    QueueName::ALL.iter().filter_map(|queue| Some((*queue, variable(queue.url_variable())?)))
 }
 
 /// Mail by SMTP (Amazon SES has an SMTP endpoint), built when the first mail is sent: its password is a secret.

@@ -8,6 +8,9 @@ use crate::domain::webhook::RETRY_SCHEDULE;
 use crate::kernel::{Error, Result};
 use crate::ports::egress::Cidr;
 
+/// The longest turn: the gateway gives up after 30 s, and what came of it must still be stored and answered.
+const TURN: Duration = Duration::from_secs(24);
+
 /// Settings of the installation.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -31,7 +34,7 @@ pub struct Config {
     pub webhook_retries: Vec<Duration>,
     /// `CHATIA_WEBHOOK_TIMEOUT_SECONDS`: how long a receiver may take; 15 s.
     pub webhook_timeout: Duration,
-    /// How long a buffered turn may take in all.
+    /// `CHATIA_TURN_SECONDS`: how long a buffered turn may take in all.
     pub turn_budget: Duration,
     /// `CHATIA_ORIGIN_SECRET`: what the CDN adds, so that its word on the caller's address is believed.
     pub origin_secret: Option<String>,
@@ -57,8 +60,8 @@ impl Config {
             egress_allow: Cidr::parse_list(&text("CHATIA_EGRESS_ALLOW", ""))?,
             webhook_retries: given("CHATIA_WEBHOOK_RETRY_SECONDS")
                 .map_or(Ok(RETRY_SCHEDULE.to_vec()), |text| retries(&text))?,
-            webhook_timeout: seconds("CHATIA_WEBHOOK_TIMEOUT_SECONDS", &text("CHATIA_WEBHOOK_TIMEOUT_SECONDS", "15"))?,
-            turn_budget: Duration::from_secs(24),
+            webhook_timeout: seconds("CHATIA_WEBHOOK_TIMEOUT_SECONDS", given, Duration::from_secs(15))?,
+            turn_budget: seconds("CHATIA_TURN_SECONDS", given, TURN)?,
             origin_secret: given("CHATIA_ORIGIN_SECRET"),
         })
     }
@@ -68,10 +71,12 @@ fn parse_url(name: &str, text: &str) -> Result<Url> {
     Url::parse(text).map_err(|_| Error::field(name, "invalid_url", format!("{name} must be an absolute URL")))
 }
 
-fn seconds(name: &str, text: &str) -> Result<Duration> {
-    let given = text.trim().parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    let wrong = || Error::field(name, "invalid", format!("{name} must be a number of seconds, such as 15"));
-    given.filter(|given| !given.is_zero()).ok_or_else(wrong)
+/// A time that can be made shorter, for tests.
+fn seconds(name: &str, given: impl Fn(&str) -> Option<String>, longest: Duration) -> Result<Duration> {
+    let Some(text) = given(name) else { return Ok(longest) };
+    let read = text.trim().parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let wrong = || Error::field(name, "invalid", format!("{name} must be up to {} seconds", longest.as_secs()));
+    read.filter(|read| !read.is_zero() && *read <= longest).ok_or_else(wrong)
 }
 
 fn retries(text: &str) -> Result<Vec<Duration>> {
@@ -99,5 +104,7 @@ mod tests {
         assert!(Config::read(lookup).unwrap_err().to_string().contains("CHATIA_WEBHOOK_RETRY_SECONDS"));
         let lookup = |name: &str| (name == "POLAR_BASE_URL").then(|| "polar".to_owned());
         assert!(Config::read(lookup).is_err());
+        let lookup = |name: &str| (name == "CHATIA_TURN_SECONDS").then(|| "25".to_owned());
+        assert!(Config::read(lookup).unwrap_err().to_string().contains("up to 24 seconds"));
     }
 }

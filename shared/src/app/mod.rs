@@ -11,6 +11,7 @@ pub mod billing;
 pub mod clock;
 pub mod config;
 pub mod conversation;
+pub mod dead_letter;
 pub mod deliver;
 pub mod event;
 pub mod lead;

@@ -11,6 +11,8 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::StatusCode;
 
+use tokio::sync::watch;
+
 use crate::kernel::Rng;
 
 /// How often each fault happens, in thousandths of all calls.
@@ -52,6 +54,7 @@ pub struct Faults(Arc<State>);
 struct State {
     rng: Rng,
     now: Mutex<Now>,
+    died: watch::Sender<bool>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -80,7 +83,7 @@ impl Faults {
     /// No faults yet.
     #[must_use]
     pub fn new(rng: Rng) -> Self {
-        Self(Arc::new(State { rng, now: Mutex::default() }))
+        Self(Arc::new(State { rng, now: Mutex::default(), died: watch::Sender::new(false) }))
     }
 
     /// From now on, faults at these rates.
@@ -97,6 +100,12 @@ impl Faults {
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.now().dead
+    }
+
+    /// Waits until the process has died.
+    pub async fn death(&self) {
+        // The sender lives as long as this handle, so that it always gives.
+        drop(self.0.died.subscribe().wait_for(|died| *died).await);
     }
 
     /// How many faults were made.
@@ -127,6 +136,7 @@ impl Faults {
             } else {
                 let applied = death.applied;
                 now.dead = true;
+                self.0.died.send_replace(true);
                 return Fault::Hangs { applied };
             }
         }

@@ -84,12 +84,6 @@ impl Table {
         Self(Arc::new(Inner { client, name: name.into(), rng, meter: Meter::default(), cache: Cache::new(clock) }))
     }
 
-    /// A handle as another process would have it: on the same table, with nothing remembered.
-    #[must_use]
-    pub fn in_another_process(&self, rng: Rng, clock: Arc<dyn Clock>) -> Self {
-        Self::new(self.0.client.clone(), self.0.name.clone(), rng, clock)
-    }
-
     /// As [`Self::new`], with a client of AWS. Tries are repeated here and not by the SDK, see [`attempt`].
     #[must_use]
     pub fn on_aws(sdk: &aws_config::SdkConfig, name: impl Into<String>, rng: Rng, clock: Arc<dyn Clock>) -> Self {

@@ -3,6 +3,7 @@
 use serde_json::json;
 use shared::domain::Role;
 use shared::kernel::Secret;
+use shared::ports::queue::QueueName;
 use tests::{PASSWORD, TestApp};
 
 const REPORT: &str = "/api/admin/billing/report-usage";
@@ -59,4 +60,49 @@ async fn a_superadmin_sees_no_tenant_through_the_tenants_doors() {
     let root = test.superadmin().await;
     assert_eq!(root.get(&format!("/api/agents/{}", agent.id)).await.code(404), "not_found");
     assert_eq!(root.get("/api/agents").await.expect(200)["items"], json!([]));
+}
+
+const LETTERS: &str = "/api/admin/dead-letters";
+
+#[tokio::test]
+async fn the_operator_lists_replays_and_discards_what_workers_gave_up() {
+    let test = TestApp::new().await;
+    let root = test.superadmin().await;
+    assert_eq!(root.get(LETTERS).await.expect(200), json!({"items": [], "next_cursor": null, "total": 0}));
+    for (body, reason) in [("first", "The table cannot be reached."), ("second", "No mail."), ("third", "No mail.")] {
+        test.bury(body, reason).await;
+    }
+    let list = root.get(&format!("{LETTERS}?queue=deliver")).await.expect(200);
+    let (now, first) = (json!(test.app.now()), &list["items"][0]);
+    let expected = json!({
+        "id": first["id"], "queue": "deliver", "body": "first", "reason": "The table cannot be reached.", "tries": 5,
+        "sent_at": now, "died_at": now,
+    });
+    assert_eq!((first, list["items"].as_array().unwrap().len()), (&expected, 3));
+    assert_eq!(root.get(&format!("{LETTERS}?queue=usage-report")).await.expect(200)["items"], json!([]));
+    let replay = format!("{LETTERS}/replay");
+    let only = json!({"queue": "deliver", "id": first["id"]});
+    assert_eq!(root.post(&replay, only.clone()).await.expect(200), json!({"replayed": 1}));
+    assert_eq!(root.post(&replay, only).await.code(404), "not_found");
+    let second = format!("{LETTERS}/deliver/{}", list["items"][1]["id"].as_str().unwrap());
+    assert_eq!(root.delete(&second).await.status, 204);
+    assert_eq!(root.delete(&second).await.code(404), "not_found");
+    assert_eq!(root.post(&replay, json!({"queue": "deliver"})).await.expect(200), json!({"replayed": 1}));
+    assert_eq!(root.get(LETTERS).await.expect(200)["total"], 0);
+    let sent = test.queue.take(QueueName::Deliver).into_iter().map(|message| message.body);
+    assert_eq!(sent.collect::<Vec<_>>(), ["first", "third"]);
+    let audited = test.db_dump().await;
+    let audited = audited.of("audit").map(|entry| entry["action"].as_str().unwrap().to_owned());
+    let letters: Vec<_> = audited.filter(|action| action.contains("dead_letter")).collect();
+    assert_eq!(letters.len(), 3, "each thing that was done, and no refusal: {letters:?}");
+}
+
+#[tokio::test]
+async fn a_queue_that_there_is_not_has_no_dead_letters() {
+    let test = TestApp::new().await;
+    let root = test.superadmin().await;
+    assert_eq!(root.get(&format!("{LETTERS}?queue=mail")).await.expect(422)["field"], "queue");
+    assert_eq!(root.post(&format!("{LETTERS}/replay"), json!({"queue": "mail"})).await.expect(422)["field"], "queue");
+    assert_eq!(root.delete(&format!("{LETTERS}/mail/1")).await.code(404), "not_found");
+    assert_eq!(test.owner().await.session.get(LETTERS).await.code(403), "forbidden");
 }

@@ -1,0 +1,85 @@
+//! Nothing lost, nothing doubled: whatever dies, fails, comes twice, late or in another order.
+
+mod check;
+mod outside;
+mod world;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use shared::table::fault::Rates;
+use tests::QueueFaults;
+
+use world::{CONVERSATIONS, Step, USERS, World};
+
+fn step() -> impl Strategy<Value = Step> {
+    let place = || (0..USERS, 0..CONVERSATIONS);
+    prop_oneof![
+        6 => (place(), 1..4_usize).prop_map(|((user, conversation), times)| Step::Chat { user, conversation, times }),
+        2 => place().prop_map(|(user, conversation)| Step::Repeat { user, conversation }),
+        1 => (place(), any::<bool>())
+            .prop_map(|((user, conversation), paused)| Step::Takeover { user, conversation, paused }),
+        2 => (0..USERS).prop_map(|user| Step::Publish { user }),
+        1 => Just(Step::ModelFails),
+        5 => (1..30_usize).prop_map(|messages| Step::Work { messages }),
+        2 => Just(Step::Schedules),
+        2 => (1..180_u64).prop_map(|seconds| Step::Wait { seconds }),
+        4 => (0..25_u32, any::<bool>()).prop_map(|(after, applied)| Step::Die { after, applied }),
+    ]
+}
+
+fn rates() -> impl Strategy<Value = Rates> {
+    prop_oneof![Just(Rates::default()), Just(Rates::each_percent(2)), Just(Rates::each_percent(5))]
+}
+
+/// How many histories are tried; `PROPTEST_CASES` asks for more.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(12)
+}
+
+#[test]
+fn whatever_happens_replies_bill_and_events_agree_in_the_end() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let config = Config { cases: cases(), max_shrink_iters: 60, failure_persistence: None, ..Config::default() };
+    let histories = (any::<u64>(), rates(), vec(step(), 10..40));
+    let outcome = TestRunner::new(config).run(&histories, |(seed, rates, steps)| {
+        let ran = runtime.block_on(async {
+            tokio::spawn(async move {
+                let mut world = World::new(seed, Rates::default()).await;
+                world.misbehave(rates, QueueFaults { refused: 3, lost: 3, doubled: 10, late: 10 }, 30);
+                for step in &steps {
+                    world.step(step).await;
+                }
+                world.settle().await;
+                check::all_is_well(&world).await;
+            })
+            .await
+        });
+        ran.map_err(|panic| TestCaseError::fail(panic_text(panic)))
+    });
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+fn panic_text(error: tokio::task::JoinError) -> String {
+    let panic = error.into_panic();
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_five_percent_of_each_fault_of_the_table_callers_see_next_to_none() {
+    let mut world = World::new(7, Rates::default()).await;
+    world.misbehave(Rates::each_percent(5), QueueFaults::default(), 0);
+    for _ in 0..40 {
+        for user in 0..USERS {
+            for conversation in 0..CONVERSATIONS {
+                world.step(&Step::Chat { user, conversation, times: 2 }).await;
+            }
+        }
+        world.step(&Step::Work { messages: 20 }).await;
+    }
+    // A thousandth of 480 is none.
+    assert_eq!((world.answered, world.failed), (480, 0));
+    world.settle().await;
+    check::all_is_well(&world).await;
+}
