@@ -104,15 +104,18 @@ fn add_message(
 ) -> Result<()> {
     store::conversation::add_message(unit, scene.snapshot.workspace_id, message)?;
     if let Some(key) = guard {
-        let record = ClientMessage {
-            conversation_id: message.conversation_id,
-            message_id: message.id,
-            body_hash: sha256_hex(&message.content),
-            at: app.now(),
-        };
-        store::conversation::take_client_id(unit, key, &record)?;
+        store::conversation::take_client_id(unit, key, &client_message(app, message))?;
     }
     emit(unit, &app.events().message_inbound(head, message.id))
+}
+
+fn client_message(app: &App, message: &Message) -> ClientMessage {
+    ClientMessage {
+        conversation_id: message.conversation_id,
+        message_id: message.id,
+        body_hash: sha256_hex(&message.content),
+        at: app.now(),
+    }
 }
 
 fn visitor_message(
@@ -167,6 +170,10 @@ async fn begin(app: &App, scene: &Scene, incoming: &Incoming, began: Time) -> Re
     store::timer::set(&mut unit, &silence_timer(&head, now))?;
     emit(&mut unit, &app.events().conversation_created(&head))?;
     add_message(app, scene, &mut unit, &head, &message, guard.clone())?;
+    // Sent again by a page that knows the conversation by now, it is known there too.
+    if let Some(here) = self::guard(scene, Some(id), incoming) {
+        store::conversation::take_client_id(&mut unit, here, &client_message(app, &message))?;
+    }
     let (stored, charge) = tokio::join!(app.commit(unit), charge);
     let transcript = Transcript::begin(&incoming.history, message);
     match stored {

@@ -154,6 +154,8 @@ impl World {
 
     async fn chat(&mut self, user: usize, conversation: usize, times: usize) {
         let mut sent = Vec::new();
+        // A page that has no conversation yet waits for the first answer.
+        let times = if self.users[user].pages[conversation].handle.is_none() { 1 } else { times };
         for _ in 0..times {
             self.next += 1;
             let (id, text) = (format!("client-message-{:08}", self.next), format!("message {}", self.next));
