@@ -1,6 +1,7 @@
 //! The harness of all tests: an app on a fresh table of one embedded engine, with a clock that stands until it is moved,
 //! and personas that call it through the router.
 
+mod ledger;
 mod models;
 mod past;
 mod personas;
@@ -9,6 +10,7 @@ mod workers;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use axum::Router;
 use local::engine::Engine;
@@ -25,6 +27,7 @@ use shared::store;
 use shared::table::Table;
 use shared::table::admin::connect;
 
+pub use ledger::{Ledger, Mood, Sent};
 pub use models::{Gate, PausedModel, ScriptedModel};
 pub use past::Dump;
 pub use personas::{Agent, Answer, Owner, PASSWORD, Persona, Visitor};
@@ -60,6 +63,8 @@ pub struct Options {
     pub llm: Option<Arc<dyn Llm>>,
     /// A stand-in for Polar.
     pub polar: Option<String>,
+    /// How long it may take for an answer, if not as long as in production.
+    pub polar_timeout: Option<Duration>,
     /// Seed of the randomness; each test has its own unless it says.
     pub seed: Option<u64>,
     /// Environment variables of the installation, as `docs/CONFIGURATION.md` lists them.
@@ -98,7 +103,10 @@ impl TestApp {
         let app = App::new(Parts {
             table: table.expect("the engine makes the table"),
             llm: options.llm.unwrap_or_else(offline),
-            polar: config.polar_base_url.clone().map(Polar::new),
+            polar: config.polar_base_url.clone().map(Polar::new).map(|polar| match options.polar_timeout {
+                Some(timeout) => polar.within(timeout),
+                None => polar,
+            }),
             queue: Arc::clone(&queue) as _,
             mailer: Arc::clone(&mail) as _,
             objects: Objects::memory(),

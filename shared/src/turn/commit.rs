@@ -90,6 +90,7 @@ async fn commit(app: &App, scene: &Scene, turn: &OwnTurn, thought: &Thought, is_
             at: message.created_at,
             reported_at: None,
             parked: None,
+            parked_at: None,
         };
         store::usage::create(&mut unit, &usage)?;
     }
