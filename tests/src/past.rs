@@ -287,7 +287,7 @@ impl TestApp {
                 parked: None,
                 parked_at: None,
             };
-            let event = self.app.events().message_reply(&head, account.id, usage.message_id, Some(key_source));
+            let event = self.app.events().message_reply(&head, account.id, usage.message_id, Some(&usage));
             made.push((usage, event));
         }
         for some in made.chunks(50) {

@@ -132,6 +132,7 @@ const REQUESTS: &[(&str, Make)] = &[
     ("list_leads", |its| at(format!("/api/clients/me/agents/{}/leads", its.agent))),
     ("list_plans", |_| at("/api/billing/plans")),
     ("find_account", |_| at("/api/billing/account")),
+    ("list_usage", |_| at("/api/billing/usage")),
     ("list_parked_usage", |_| at("/api/admin/billing/parked-usage")),
     ("retry_parked_usage", |its| at(format!("/api/admin/billing/parked-usage/{}/retry", its.parked)).gives(204)),
     ("report_usage", |_| at("/api/admin/billing/report-usage").body(json!({"force": true}))),

@@ -487,12 +487,6 @@ pub fn read_usage_rollup(sk: &str) -> Option<UsageBucket> {
     })
 }
 
-/// Counters of an account in a month.
-#[must_use]
-pub fn account_rollup(account: Id<BillingAccount>, month: &str) -> Key {
-    Key::new(format!("{}#RU", b(account)), format!("MSG#{month}"))
-}
-
 /// The marker that an event was counted in a rollup.
 #[must_use]
 pub fn rollup_marker(rollup: &Key, event: Uuid) -> Key {

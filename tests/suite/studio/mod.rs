@@ -9,6 +9,7 @@ mod clock;
 mod developers;
 mod inbox;
 mod publishing;
+mod rollups;
 mod site;
 mod stats;
 mod turn;
