@@ -135,6 +135,7 @@ const REQUESTS: &[(&str, Make)] = &[
     ("list_usage", |_| at("/api/billing/usage")),
     ("list_parked_usage", |_| at("/api/admin/billing/parked-usage")),
     ("retry_parked_usage", |its| at(format!("/api/admin/billing/parked-usage/{}/retry", its.parked)).gives(204)),
+    ("reconcile_usage", |_| at("/api/admin/billing/reconcile").body(json!({"repair": true}))),
     ("report_usage", |_| at("/api/admin/billing/report-usage").body(json!({"force": true}))),
     ("health", |_| at("/health")),
     ("docs", |_| at("/docs")),

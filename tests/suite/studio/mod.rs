@@ -9,6 +9,7 @@ mod clock;
 mod developers;
 mod inbox;
 mod publishing;
+mod reconcile;
 mod rollups;
 mod site;
 mod stats;
