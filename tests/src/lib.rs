@@ -2,6 +2,7 @@
 //! and personas that call it through the router.
 
 mod broker;
+mod ledger;
 mod models;
 mod past;
 mod personas;
@@ -10,6 +11,7 @@ mod workers;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use axum::Router;
 use local::engine::Engine;
@@ -28,6 +30,7 @@ use shared::table::admin::{connect, connect_through};
 use shared::table::fault::Faults;
 
 pub use broker::{Broker, QueueFaults};
+pub use ledger::{Ledger, Mood, Sent};
 pub use models::{Gate, PausedModel, ScriptedModel};
 pub use past::{Dump, Watch};
 pub use personas::{Agent, Answer, Owner, PASSWORD, Persona, Visitor};
@@ -64,6 +67,8 @@ pub struct Options {
     pub llm: Option<Arc<dyn Llm>>,
     /// A stand-in for Polar.
     pub polar: Option<String>,
+    /// How long it may take for an answer, if not as long as in production.
+    pub polar_timeout: Option<Duration>,
     /// Seed of the randomness; each test has its own unless it says.
     pub seed: Option<u64>,
     /// Environment variables of the installation, as `docs/CONFIGURATION.md` lists them.
@@ -102,7 +107,10 @@ impl TestApp {
         let app = App::new(Parts {
             table: table.expect("the engine makes the table"),
             llm: options.llm.unwrap_or_else(offline),
-            polar: config.polar_base_url.clone().map(Polar::new),
+            polar: config.polar_base_url.clone().map(Polar::new).map(|polar| match options.polar_timeout {
+                Some(timeout) => polar.within(timeout),
+                None => polar,
+            }),
             queue: Arc::clone(&queue) as _,
             mailer: Arc::clone(&mail) as _,
             objects: Objects::memory(),

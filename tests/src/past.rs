@@ -8,9 +8,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 use shared::app::auth::ensure_superadmin;
 use shared::domain::message::{Author, Message};
+use shared::domain::usage::{KeySource, UsageEvent};
 use shared::domain::user::{StaffRole, UserStatus};
 use shared::domain::webhook::{Delivery, DeliveryStatus};
-use shared::domain::{Agent, Membership, Role, Session, User, Workspace};
+use shared::domain::{Agent, Conversation, Event, Membership, Role, Session, User, Workspace};
 use shared::http::gate::BoxFuture;
 use shared::kernel::secret::hmac_sha256;
 use shared::kernel::{Id, Secret};
@@ -299,5 +300,78 @@ fn plain(value: &AttributeValue) -> Value {
             Value::Object(sorted)
         }
         other => json!(format!("{other:?}")),
+    }
+}
+
+impl TestApp {
+    /// Stores usage events with these ids as if an agent had answered, each with the event that tells of it, and
+    /// gives both. Every third is with the customer's key, every fifth is included.
+    ///
+    /// # Panics
+    /// When the table refuses them.
+    pub async fn db_use(&self, owner: &Owner, agent: u64, ids: &[Uuid]) -> Vec<(UsageEvent, Event)> {
+        let (account, workspace) = (self.db_account(owner).await, self.db_workspace(owner).await);
+        let agent_id = Id::from_int(agent).expect("an id");
+        let (conversation, now): (Id<Conversation>, _) = (self.app.ids().id(), self.app.now());
+        let head: Conversation = serde_json::from_value(json!({
+            "id": conversation, "workspace_id": workspace.id, "agent_id": agent_id, "agent_name": "", "channel": "webchat",
+            "status": "open", "last_message_at": now, "listed_at": now, "created_at": now,
+        }))
+        .expect("a head");
+        let mut made = Vec::new();
+        for (number, id) in ids.iter().enumerate() {
+            let key_source = if number % 3 == 0 { KeySource::Byok } else { KeySource::Managed };
+            let usage = UsageEvent {
+                id: *id,
+                billing_account_id: account.id,
+                workspace_id: workspace.id,
+                agent_id,
+                conversation_id: head.id,
+                message_id: self.app.ids().id(),
+                key_source,
+                unit_cost: key_source.unit_cost(),
+                included: number % 5 == 0,
+                at: self.app.now(),
+                reported_at: None,
+                parked: None,
+                parked_at: None,
+            };
+            let event = self.app.events().message_reply(&head, account.id, usage.message_id, Some(&usage));
+            made.push((usage, event));
+        }
+        for some in made.chunks(50) {
+            let mut unit = Unit::new();
+            for (usage, event) in some {
+                store::usage::create(&mut unit, usage).expect("serialises");
+                shared::events::emit(&mut unit, event).expect("serialises");
+            }
+            self.app.commit(unit).await.expect("the usage is written");
+        }
+        made
+    }
+
+    /// A usage event that Polar refused.
+    ///
+    /// # Panics
+    /// When the table refuses it.
+    pub async fn db_parked_usage(&self, owner: &Owner, agent: u64) -> Uuid {
+        let (usage, _) = self.db_use(owner, agent, &self.event_ids(1, None)).await.remove(0);
+        store::usage::park(&self.app.table, &usage, "Polar answered 422", self.app.now()).await.expect("it is parked");
+        usage.id
+    }
+
+    /// Fresh ids for [`Self::db_use`]; `shard` puts them all into one shard.
+    #[must_use]
+    pub fn event_ids(&self, count: usize, shard: Option<u8>) -> Vec<Uuid> {
+        let mut ids: Vec<Uuid> = (0..count).map(|_| self.app.ids().uuid()).collect();
+        if let Some(shard) = shard {
+            for id in &mut ids {
+                let mut bytes = id.into_bytes();
+                bytes[15] = shard;
+                *id = Uuid::from_bytes(bytes);
+            }
+        }
+        ids.sort_unstable();
+        ids
     }
 }

@@ -190,7 +190,11 @@ pub struct Owner {
 pub const PASSWORD: &str = "correct horse";
 
 impl Owner {
-    pub(crate) async fn register(anybody: Persona, email: &str) -> Self {
+    /// Registers.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub async fn register(anybody: Persona, email: &str) -> Self {
         let body = json!({"email": email, "password": PASSWORD, "name": "Olivia Owner"});
         let answer = anybody.post("/api/auth/register", body).await.expect(201);
         let token = answer["access_token"].as_str().expect("a token").to_owned();

@@ -27,6 +27,8 @@ pub(crate) struct Things {
     pub(crate) key: u64,
     /// A delivery that was given up.
     pub(crate) delivery: Uuid,
+    /// A usage event that is parked.
+    pub(crate) parked: Uuid,
     pub(crate) email: String,
 }
 
@@ -136,6 +138,10 @@ const REQUESTS: &[(&str, Make)] = &[
     ("list_leads", |its| at(format!("/api/clients/me/agents/{}/leads", its.agent))),
     ("list_plans", |_| at("/api/billing/plans")),
     ("find_account", |_| at("/api/billing/account")),
+    ("list_usage", |_| at("/api/billing/usage")),
+    ("list_parked_usage", |_| at("/api/admin/billing/parked-usage")),
+    ("retry_parked_usage", |its| at(format!("/api/admin/billing/parked-usage/{}/retry", its.parked)).gives(204)),
+    ("reconcile_usage", |_| at("/api/admin/billing/reconcile").body(json!({"repair": true}))),
     ("report_usage", |_| at("/api/admin/billing/report-usage").body(json!({"force": true}))),
     ("list_dead_letters", |_| at("/api/admin/dead-letters?queue=deliver")),
     ("replay_dead_letters", |_| at("/api/admin/dead-letters/replay").body(json!({"queue": "usage-report"}))),
@@ -256,6 +262,7 @@ async fn one_of_everything(test: &TestApp, owner: &Owner) -> (Agent, Things) {
         webhook,
         key: key["id"].as_u64().expect("an id"),
         delivery: test.db_failed_delivery(owner, webhook).await,
+        parked: test.db_parked_usage(owner, agent.id).await,
         email: owner.email.clone(),
     };
     (agent, things)
@@ -274,6 +281,7 @@ pub(crate) fn missing() -> Things {
         webhook: nowhere + 3,
         key: nowhere + 4,
         delivery: Uuid::from_u128(0x0195_0000_0000_7000_8000_0000_0000_0001),
+        parked: Uuid::from_u128(0x0195_0000_0000_7000_8000_0000_0000_0002),
         email: "nobody@example.com".into(),
     }
 }

@@ -1,22 +1,29 @@
-//! `/api/billing`: plans and how the account stands.
+//! `/api/billing`: plans, how the account stands, and what it used.
 
 use axum::extract::State;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shared::app::App;
-use shared::app::billing::{self, Standing};
+use shared::app::billing::{self, Standing, Usage, UsageQuery, UsageRow};
+use shared::domain::Agent;
 use shared::domain::billing::SubscriptionStatus;
 use shared::domain::plan::{
     BYOK_MESSAGE, CATALOGUE, EXTRA_SEAT_USD, MANAGED_MESSAGE, MicroDollars, Period, Plan, PlanKey,
 };
-use shared::http::{Call, Json, Visit};
-use shared::kernel::{Result, Time};
+use shared::domain::usage::{KeySource, UsageSums};
+use shared::http::{AcceptsCsv, Call, Csv, Json, JsonOrCsv, Query, Visit};
+use shared::kernel::{Day, Error, Int, Result, Time};
 
 shared::ops! {
     /// Every plan, with what a message and a seat cost.
     GET "/api/billing/plans" => list_plans, [] Anyone "" PublicRead Any Known Unaudited Safe;
     /// How your account stands: plan, usage, limits.
     GET "/api/billing/account" => find_account, [User Developer] Editor "billing:read" General Any Known Unaudited Safe;
+    /// What your account used, by day, agent and key source.
+    ///
+    /// Counted a moment after each reply, in whole micro-dollars, over all workspaces that the account pays for. Days
+    /// are UTC's. As CSV with `format=csv` or `Accept: text/csv`: the rows, without the totals.
+    GET "/api/billing/usage" => list_usage, [User Developer] Editor "billing:read" General Any Known Unaudited Safe;
 }
 
 /// The catalogue.
@@ -95,8 +102,8 @@ struct AccountOut {
     period_end: Option<Time>,
     messages_used_current_period: u64,
     /// Of this calendar month; counted a moment after the reply.
-    messages_used_managed: u64,
-    messages_used_byok: u64,
+    messages_used_managed: i64,
+    messages_used_byok: i64,
     /// Included messages of the period.
     messages_limit: u64,
     /// Trial messages left over all agents; null on plans without a trial.
@@ -120,8 +127,8 @@ impl From<Standing> for AccountOut {
             period_start: standing.period_start,
             period_end: standing.period_end,
             messages_used_current_period: standing.allowance.count(),
-            messages_used_managed: standing.counts.managed,
-            messages_used_byok: standing.counts.byok,
+            messages_used_managed: standing.managed,
+            messages_used_byok: standing.byok,
             messages_limit: standing.plan.included_messages,
             free_messages_remaining: standing.free_messages_remaining(),
             has_payment_method: standing.account.has_payment_method,
@@ -138,4 +145,135 @@ impl From<Standing> for AccountOut {
 
 async fn find_account(State(app): State<App>, call: Call) -> Result<Json<AccountOut>> {
     Ok(Json(billing::standing(&app, &call.caller).await?.into()))
+}
+
+/// Which usage, and in which form.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct UsageQueryIn {
+    /// The first day; 29 days before the last one when absent.
+    #[serde(default)]
+    since: Option<Day>,
+    /// The last day; today when absent. At most 366 days in all.
+    #[serde(default)]
+    until: Option<Day>,
+    /// What the rows are split by: any of `day`, `agent` and `key_source`, separated by commas; all when absent.
+    #[serde(default)]
+    group_by: Option<String>,
+    /// Only this agent.
+    #[serde(default)]
+    agent_id: Option<Int<Agent>>,
+    /// `json` or `csv`; what `Accept` asks for when absent.
+    #[serde(default)]
+    format: Option<Format>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Format {
+    Json,
+    Csv,
+}
+
+impl UsageQueryIn {
+    fn read(&self) -> Result<UsageQuery> {
+        let words: Vec<&str> = self.group_by.as_deref().unwrap_or("day,agent,key_source").split(',').collect();
+        if let Some(unknown) = words.iter().find(|word| !["day", "agent", "key_source"].contains(word)) {
+            let message = format!("group_by takes day, agent and key_source, separated by commas, not {unknown:?}");
+            return Err(Error::field("group_by", "invalid", message));
+        }
+        Ok(UsageQuery {
+            since: self.since,
+            until: self.until,
+            agent: self.agent_id.map(|id| id.0),
+            by_day: words.contains(&"day"),
+            by_agent: words.contains(&"agent"),
+            by_key_source: words.contains(&"key_source"),
+        })
+    }
+}
+
+/// What an account used.
+#[derive(Debug, Serialize, JsonSchema)]
+struct UsageOut {
+    since: Day,
+    until: Day,
+    /// By day, agent and key source.
+    rows: Vec<UsageRowOut>,
+    totals: UsageSumsOut,
+}
+
+/// One row. What the rows are not split by is null.
+#[derive(Debug, Serialize, JsonSchema)]
+struct UsageRowOut {
+    day: Option<Day>,
+    agent_id: Option<Int<Agent>>,
+    /// Null when the agent was deleted, or is another workspace's.
+    agent_name: Option<String>,
+    key_source: Option<KeySource>,
+    #[serde(flatten)]
+    sums: UsageSumsOut,
+}
+
+/// Messages and what they cost.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+struct UsageSumsOut {
+    /// Replies of models.
+    messages: i64,
+    /// Those that the plan's included messages (or the trial) cover.
+    included: i64,
+    /// The others.
+    billable: i64,
+    /// What the others cost, in millionths of a dollar.
+    cost_micro_usd: i64,
+}
+
+impl From<UsageSums> for UsageSumsOut {
+    fn from(sums: UsageSums) -> Self {
+        let UsageSums { messages, included, cost } = sums;
+        Self { messages, included, billable: sums.billable(), cost_micro_usd: cost }
+    }
+}
+
+impl From<UsageRow> for UsageRowOut {
+    fn from(row: UsageRow) -> Self {
+        let UsageRow { day, agent, agent_name, key_source, sums } = row;
+        Self { day, agent_id: agent.map(Int), agent_name, key_source, sums: sums.into() }
+    }
+}
+
+impl From<Usage> for UsageOut {
+    fn from(usage: Usage) -> Self {
+        let Usage { since, until, rows, totals } = usage;
+        Self { since, until, rows: rows.into_iter().map(UsageRowOut::from).collect(), totals: totals.into() }
+    }
+}
+
+const COLUMNS: [&str; 8] =
+    ["day", "agent_id", "agent_name", "key_source", "messages", "included", "billable", "cost_micro_usd"];
+
+fn csv(usage: Usage) -> Csv {
+    let mut file = Csv::new(format!("usage_{}_{}.csv", usage.since, usage.until), &COLUMNS);
+    for row in usage.rows {
+        let UsageRow { day, agent, agent_name, key_source, sums } = row;
+        let keys = [
+            day.map(|day| day.to_string()),
+            agent.map(|agent| agent.int().to_string()),
+            agent_name.map(|name| Csv::text(&name)),
+            key_source.map(|source| source.text().to_owned()),
+        ];
+        let sums = [sums.messages, sums.included, sums.billable(), sums.cost].map(|sum| Some(sum.to_string()));
+        file.line(keys.into_iter().chain(sums).map(Option::unwrap_or_default));
+    }
+    file
+}
+
+async fn list_usage(
+    State(app): State<App>,
+    call: Call,
+    Query(query): Query<UsageQueryIn>,
+    AcceptsCsv(accepts_csv): AcceptsCsv,
+) -> Result<JsonOrCsv<UsageOut>> {
+    let usage = billing::usage(&app, &call.caller, &query.read()?).await?;
+    let as_csv = query.format.map_or(accepts_csv, |format| format == Format::Csv);
+    Ok(if as_csv { JsonOrCsv::Csv(csv(usage)) } else { JsonOrCsv::Json(usage.into()) })
 }

@@ -47,7 +47,7 @@ pub static SURFACE: Surface = Surface {
         },
         Group {
             name: "billing",
-            about: "Plans and how the account stands.",
+            about: "Plans, how the account stands, and what it used.",
             rows: billing::rows,
             router: billing::router,
         },

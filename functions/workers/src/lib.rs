@@ -95,8 +95,8 @@ pub async fn deliver(app: App, batch: SqsEvent) -> Result<SqsBatchResponse> {
     Ok(desk(&app, QueueName::Deliver, PER_ENDPOINT).each(batch, lane, work).await)
 }
 
-/// Reports claimed runs of usage to Polar. A run that Polar cannot take now comes back when its visibility time-out
-/// ends, whatever `Retry-After` says: that is always longer.
+/// Reports claimed runs of usage to Polar. A run that Polar does not take is no failure here: its claim ends in time,
+/// and it is claimed anew. A message that comes twice is sent once.
 ///
 /// # Errors
 /// Never; messages that failed are named in the answer, and buried after the last try.
@@ -112,7 +112,8 @@ pub async fn usage_report(app: App, batch: SqsEvent) -> Result<SqsBatchResponse>
 /// When the table or the queue cannot be reached; the next run of the schedule goes on.
 pub async fn usage_batch(app: App, _: Value) -> Result<Value> {
     let claimed = Box::pin(app::usage::batch(&app, false)).await?;
-    let summary = json!({"configured": claimed.configured, "batches": claimed.batches, "events": claimed.events});
+    let summary = json!({"configured": claimed.configured, "batches": claimed.batches, "events": claimed.events,
+        "paused_until": claimed.paused_until});
     if claimed.batches > 0 {
         tracing::info!(batches = claimed.batches, events = claimed.events, "usage claimed");
     }

@@ -237,9 +237,9 @@ fn key(shard: u8) -> Key {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-    use shared::domain::Workspace;
+    use shared::domain::{Conversation, Workspace};
     use shared::http::gate::BoxFuture;
     use shared::kernel::{Code, Id};
     use shared::ports::queue::{Outgoing, QueueName};
@@ -354,5 +354,48 @@ mod tests {
         FAILS.store(false, Ordering::Relaxed);
         outbox.pass().await.unwrap();
         assert_eq!(bench.given(), [["a"], ["a"]]);
+    }
+
+    #[tokio::test]
+    async fn after_three_hours_without_a_relay_nothing_is_lost_in_order_and_in_small_batches() {
+        const THREADS: usize = 12;
+        static LARGEST: AtomicUsize = AtomicUsize::new(0);
+        fn counting(app: App, events: Vec<Event>) -> BoxFuture<'static, Result<()>> {
+            LARGEST.fetch_max(events.len(), Ordering::Relaxed);
+            note_second(app, events)
+        }
+        let bench = Bench::new().await;
+        drop(bench.open(counting).await);
+        let workspace: Id<Workspace> = bench.app.ids().id();
+        let threads: Vec<Id<Conversation>> = (0..THREADS).map(|_| bench.app.ids().id()).collect();
+        let mut said: Vec<Vec<String>> = vec![Vec::new(); THREADS];
+        for minute in 0..180 {
+            bench.clock.advance(SECOND * 60);
+            for (number, thread) in threads.iter().enumerate().filter(|(number, _)| (minute + number) % 3 == 0) {
+                for turn in 0..2 {
+                    let name = format!("{number:02} {minute:03} {turn}");
+                    let mut event = bench.app.events().custom(workspace, None, &name, &serde_json::Map::new());
+                    event.data.insert("conversation".into(), serde_json::json!(thread));
+                    let mut unit = Unit::new();
+                    shared::store::outbox::create(&mut unit, &event).unwrap();
+                    bench.app.commit(unit).await.unwrap();
+                    said[number].push(name);
+                }
+            }
+        }
+        let mut outbox = bench.open(counting).await;
+        // As if the relay had stopped three hours ago.
+        outbox.shards.iter_mut().for_each(|shard| shard.at = bench.app.now() - SECOND * 3 * 3_600);
+        outbox.pass().await.unwrap();
+        let given: Vec<String> =
+            bench.sent.take(QueueName::UsageReport).into_iter().map(|message| message.body).collect();
+        for (number, said) in said.iter().enumerate() {
+            let of_thread: Vec<&String> =
+                given.iter().filter(|name| name.starts_with(&format!("{number:02} "))).collect();
+            assert_eq!(of_thread, said.iter().collect::<Vec<_>>(), "each once, in order");
+        }
+        assert_eq!(given.len(), said.iter().map(Vec::len).sum::<usize>());
+        assert_eq!(LARGEST.load(Ordering::Relaxed), 2, "never more at once than the reader takes");
+        assert!(!outbox.pass().await.unwrap());
     }
 }

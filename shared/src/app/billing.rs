@@ -1,13 +1,15 @@
-//! How an account stands.
+//! How an account stands, and what it used.
+
+use std::collections::{BTreeMap, HashMap};
 
 use super::App;
 use crate::access::Caller;
-use crate::domain::BillingAccount;
 use crate::domain::billing::Allowance;
 use crate::domain::plan::{Period, Plan};
-use crate::kernel::{Result, Time};
+use crate::domain::usage::{KeySource, UsageSums};
+use crate::domain::{Agent, BillingAccount, Workspace};
+use crate::kernel::{Day, Error, Id, Result, Time};
 use crate::store;
-use crate::store::rollup::MessageCounts;
 
 /// An account with what it used.
 #[derive(Debug, Clone)]
@@ -18,8 +20,10 @@ pub struct Standing {
     pub plan: &'static Plan,
     /// What was used in the period.
     pub allowance: Allowance,
-    /// Replies this month by key source, as far as they are counted.
-    pub counts: MessageCounts,
+    /// Replies this month with our key, as far as they are counted.
+    pub managed: i64,
+    /// Replies this month with the customer's key, as far as they are counted.
+    pub byok: i64,
     /// Published agents.
     pub agents_used: u64,
     /// People in the workspace who use a seat.
@@ -46,47 +50,119 @@ impl Standing {
 /// # Errors
 /// When the table cannot be read.
 pub async fn standing(app: &App, caller: &Caller) -> Result<Standing> {
-    let now = app.now();
+    let (now, today) = (app.now(), Day::of(app.now()));
+    let (first, last) = (today.first_of_month(), today.last_of_month());
     let account = store::billing::get(&app.table, caller.billing_account_id).await?;
     let plan = account.effective_plan();
-    let (allowance, counts, agents_used, seats_used) = tokio::try_join!(
+    let (allowance, counted, agents_used, seats_used) = tokio::try_join!(
         async { store::billing::allowance(&app.table, account.id, &account.period(now)).await },
-        store::rollup::messages(&app.table, account.id, now),
+        store::rollup::usage(&app.table, account.id, first, last),
         store::agent::published_count(&app.table, account.id),
         store::workspace::seats_used(&app.table, caller.workspace_id),
     )?;
     let (period_start, period_end) = match plan.period {
         Period::Once => (None, None),
-        Period::Month => {
-            let (start, end) = month(now);
-            (Some(start), Some(end))
-        }
+        Period::Month => (Some(first.start()), Some(last.end())),
     };
-    Ok(Standing { account, plan, allowance, counts, agents_used, seats_used, period_start, period_end })
+    let replies = |source| -> i64 {
+        counted.iter().filter(|counted| counted.bucket.key_source == source).map(|counted| counted.sums.messages).sum()
+    };
+    let (managed, byok) = (replies(KeySource::Managed), replies(KeySource::Byok));
+    Ok(Standing { account, plan, allowance, managed, byok, agents_used, seats_used, period_start, period_end })
 }
 
-/// The first moments of a time's month and of the next, in UTC.
-fn month(now: Time) -> (Time, Time) {
-    use jiff::{Timestamp, ToSpan, tz::TimeZone};
-    let today =
-        Timestamp::from_millisecond(now.millis()).unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(TimeZone::UTC).date();
-    let start = today.first_of_month();
-    let end = start.saturating_add(1.month());
-    let moment = |date: jiff::civil::Date| {
-        let zoned = date.to_zoned(TimeZone::UTC).map(|zoned| zoned.timestamp().as_millisecond());
-        Time::from_millis(zoned.unwrap_or(0))
-    };
-    (moment(start), moment(end))
+/// The longest time that usage is asked for.
+const MAX_DAYS: u32 = 366;
+/// How many days are shown when the caller does not say.
+const USUAL_DAYS: i32 = 30;
+
+/// What to show of an account's usage.
+#[derive(Debug, Clone, Copy)]
+pub struct UsageQuery {
+    /// The first day; 29 days before the last one unless it is said.
+    pub since: Option<Day>,
+    /// The last day; today unless it is said.
+    pub until: Option<Day>,
+    /// Only this agent.
+    pub agent: Option<Id<Agent>>,
+    /// Whether each day has rows of its own.
+    pub by_day: bool,
+    /// Whether each agent has.
+    pub by_agent: bool,
+    /// Whether each key source has.
+    pub by_key_source: bool,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// One row of usage. What the rows are not split by is `None`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageRow {
+    /// On which day.
+    pub day: Option<Day>,
+    /// With which agent.
+    pub agent: Option<Id<Agent>>,
+    /// Its name; `None` when it was deleted, or is another workspace's.
+    pub agent_name: Option<String>,
+    /// With whose model key.
+    pub key_source: Option<KeySource>,
+    /// How much.
+    pub sums: UsageSums,
+}
 
-    #[test]
-    fn a_month_ends_where_the_next_begins() {
-        let (start, end) = month(Time::from_millis(1_798_675_199_000));
-        assert_eq!(start.to_string(), "2026-12-01T00:00:00.000Z");
-        assert_eq!(end.to_string(), "2027-01-01T00:00:00.000Z");
+/// What an account used.
+#[derive(Debug, Clone)]
+pub struct Usage {
+    /// The first day.
+    pub since: Day,
+    /// The last day.
+    pub until: Day,
+    /// The rows, by day, agent and key source.
+    pub rows: Vec<UsageRow>,
+    /// All of them together.
+    pub totals: UsageSums,
+}
+
+/// What the caller's account used, as far as it is counted: all its workspaces, since one account pays for them.
+///
+/// # Errors
+/// `validation_error` for days that are the wrong way round or too far apart.
+pub async fn usage(app: &App, caller: &Caller, query: &UsageQuery) -> Result<Usage> {
+    let (since, until) = days(app, query)?;
+    let counted = store::rollup::usage(&app.table, caller.billing_account_id, since, until).await?;
+    let mut sums: BTreeMap<_, UsageSums> = BTreeMap::new();
+    let is_asked = |agent| query.agent.is_none_or(|asked| asked == agent);
+    for counted in counted.iter().filter(|counted| counted.sums.messages != 0 && is_asked(counted.bucket.agent)) {
+        let bucket = counted.bucket;
+        let day = query.by_day.then_some(bucket.day);
+        let agent = query.by_agent.then_some((bucket.agent, bucket.workspace));
+        let key_source = query.by_key_source.then_some(bucket.key_source);
+        *sums.entry((day, agent, key_source)).or_default() += counted.sums;
     }
+    let names = if query.by_agent { names(app, caller.workspace_id).await? } else { HashMap::new() };
+    let name = |(agent, workspace)| if workspace == caller.workspace_id { names.get(&agent).cloned() } else { None };
+    let totals = sums.values().copied().sum();
+    let rows = sums.into_iter().map(|((day, agent, key_source), sums)| UsageRow {
+        day,
+        agent: agent.map(|(agent, _)| agent),
+        agent_name: agent.and_then(name),
+        key_source,
+        sums,
+    });
+    Ok(Usage { since, until, rows: rows.collect(), totals })
+}
+
+fn days(app: &App, query: &UsageQuery) -> Result<(Day, Day)> {
+    let until = query.until.unwrap_or_else(|| Day::of(app.now()));
+    let since = query.since.unwrap_or_else(|| until.plus(1 - USUAL_DAYS));
+    match since.count_through(until) {
+        0 => Err(Error::field("until", "out_of_range", "until must not be before since")),
+        days if days > MAX_DAYS => {
+            Err(Error::field("since", "out_of_range", format!("since and until may be {MAX_DAYS} days apart at most")))
+        }
+        _ => Ok((since, until)),
+    }
+}
+
+async fn names(app: &App, workspace: Id<Workspace>) -> Result<HashMap<Id<Agent>, String>> {
+    let agents = store::agent::all(&app.table, workspace).await?;
+    Ok(agents.into_iter().map(|agent| (agent.id, agent.name)).collect())
 }

@@ -9,6 +9,7 @@ use crate::events::emit;
 use crate::kernel::{Code, Error, Id, Result};
 use crate::ports::queue::{Outgoing, QueueName};
 use crate::store;
+use crate::store::conversation::turn_is_free;
 use crate::store::keys::SHARDS;
 use crate::store::timer::{Task, Timer};
 use crate::table::{Cond, Refusal, Unit, Versioned};
@@ -118,11 +119,13 @@ async fn close_if_silent(app: &App, timer: &Timer, workspace: Id<Workspace>, id:
     }
     let update = crate::table::Update::new(store::keys::conversation(workspace, id))
         .set("status", ConversationStatus::Closed)
-        .set("closed_at", now);
+        .set("closed_at", now)
+        // The lease of a turn that died.
+        .remove("turn");
     let update = store::conversation::list_at(update, &head, ConversationStatus::Closed, head.last_message_at);
     // A message that came in between keeps it open.
     let silent = Cond::eq("message_count", head.message_count).and(Cond::eq("status", ConversationStatus::Open));
-    store::conversation::update_head(&mut unit, update, silent);
+    store::conversation::update_head(&mut unit, update, turn_is_free(now).and(silent));
     emit(&mut unit, &app.events().conversation_closed(&head))?;
     finish(app, unit, true).await
 }

@@ -21,6 +21,7 @@ pub mod password;
 pub mod payload;
 pub mod projector;
 pub mod rate;
+pub mod reconcile;
 pub mod relay;
 pub mod usage;
 pub mod webhook;

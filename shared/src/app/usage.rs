@@ -1,29 +1,42 @@
-//! Reporting usage to Polar, exactly: events are claimed in runs before they are queued, posted with an id that Polar
-//! dedupes on, and marked after. A crash anywhere means a repeat, and a repeat counts once.
+//! Reporting usage to Polar, exactly. Runs of unreported events are claimed before they are queued, and a claim is sent
+//! at most once; what is not known to be taken is claimed again when the claim has ended. Polar dedupes on the events'
+//! ids, so a crash anywhere means a repeat, and a repeat counts once.
+//!
+//! Polar's failures stay here: they pause all reporting and never fail a queue message. Only faults of ours do.
 
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use super::App;
-use crate::domain::usage::{UsageBatch, UsageEvent};
-use crate::kernel::{Code, Error, Result, Time};
-use crate::ports::polar::Ingested;
+use super::{App, Draft};
+use crate::domain::usage::{PolarState, UsageBatch, UsageEvent};
+use crate::kernel::{Code, Cursor, Error, Limit, Page, Result, Secret, Time};
+use crate::ports::polar::{Ingested, Polar};
 use crate::ports::queue::{Outgoing, QueueName};
 use crate::store;
 use crate::store::keys::{SHARDS, month};
+use crate::store::usage::{Gap, Unreported};
+use crate::table::{Unit, Versioned};
 
 /// Events in one call to Polar, which names no maximum of its own.
 const BATCH: usize = 500;
-/// How long a claim holds: well beyond the queue's visibility time-out and its retries.
+/// How long a claim holds that nobody sends: well beyond the queue's visibility time-out and its retries.
 const CLAIM: Duration = Duration::from_secs(30 * 60);
+/// How long a claim holds from when it is sent: well beyond the time-out of whoever sends it.
+const SENDING: Duration = Duration::from_secs(10 * 60);
 /// How many calls to Polar one claim may cost when Polar refuses and the batch is halved.
 const MAX_CALLS: u32 = 64;
+/// How many claims one run makes at most; the next run goes on.
+const MAX_CLAIMS: usize = 200;
+/// How many events are marked at a time.
+const MARKS: usize = 16;
 
 /// A message of the usage-report queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// The claimed run.
+    /// The claim.
     pub batch: UsageBatch,
 }
 
@@ -36,9 +49,11 @@ pub struct Claimed {
     pub events: usize,
     /// Whether there is a Polar to report to; without one nothing is claimed.
     pub configured: bool,
+    /// Until when nothing is claimed, since Polar fails or asked to wait.
+    pub paused_until: Option<Time>,
 }
 
-/// Claims runs of unreported events and queues them. `force` ignores claims that are under way.
+/// Claims runs of unreported events and queues them. `force` ignores claims that are under way, and Polar's pause.
 ///
 /// # Errors
 /// When the table or the queue cannot be reached.
@@ -47,9 +62,18 @@ pub async fn batch(app: &App, force: bool) -> Result<Claimed> {
     if app.polar.is_none() {
         return Ok(claimed);
     }
+    if !force {
+        claimed.paused_until = store::usage::polar_state(&app.table).await?.body.paused_at(app.now());
+        if claimed.paused_until.is_some() {
+            return Ok(claimed);
+        }
+    }
     for month in months(app.now(), if force { 13 } else { 3 }) {
-        for shard in 0..SHARDS {
+        for shard in busy_shards(app, &month).await? {
             claim_shard(app, shard, &month, force, &mut claimed).await?;
+            if claimed.batches == MAX_CLAIMS {
+                return Ok(claimed);
+            }
         }
     }
     Ok(claimed)
@@ -64,88 +88,188 @@ fn months(now: Time, count: u32) -> Vec<String> {
     months
 }
 
+/// The shards of a month that have anything unreported.
+async fn busy_shards(app: &App, month: &str) -> Result<Vec<u8>> {
+    let looks = (0..SHARDS).map(|shard| store::usage::unreported(&app.table, shard, month, Gap::default(), 1));
+    let found = try_join_all(looks).await?;
+    let is_busy = |found: &Unreported| !found.events.is_empty() || found.rest.is_some();
+    Ok((0..SHARDS).zip(found).filter(|(_, found)| is_busy(found)).map(|(shard, _)| shard).collect())
+}
+
+/// Claims every free run of a shard's month. When somebody else claims there at the same time, they go on.
 async fn claim_shard(app: &App, shard: u8, bucket: &str, force: bool, claimed: &mut Claimed) -> Result<()> {
-    let mut after = None;
-    loop {
-        let found = store::usage::unreported(&app.table, shard, bucket, after, BATCH).await?;
-        let Some(last) = found.last() else { return Ok(()) };
-        after = Some(last.id);
-        let is_last_page = found.len() < BATCH;
-        let free = if force { found } else { unclaimed(app, shard, bucket, found).await? };
-        if let (Some(first), Some(last)) = (free.first(), free.last()) {
-            let now = app.now();
-            let batch =
-                UsageBatch { shard, bucket: bucket.into(), first: first.id, last: last.id, deadline: now + CLAIM };
-            match store::usage::claim(&app.table, &batch, force, now).await {
-                Ok(()) => {
-                    let body = serde_json::to_string(&Report { batch }).map_err(Error::internal)?;
-                    app.queue.send(QueueName::UsageReport, vec![Outgoing::now(body)]).await?;
-                    claimed.batches += 1;
-                    claimed.events += free.len();
-                }
-                // Another scheduled run was first.
-                Err(error) if error.code() == Code::Conflict => {}
-                Err(error) => return Err(error),
+    let mut claims = store::usage::claims(&app.table, shard, bucket).await?;
+    let live = live(app, &claims.claims, force).await?;
+    for gap in gaps(live) {
+        let mut next = Some(gap);
+        while let Some(gap) = next {
+            if claimed.batches == MAX_CLAIMS {
+                return Ok(());
             }
-        }
-        if is_last_page {
-            return Ok(());
+            let found = store::usage::unreported(&app.table, shard, bucket, gap, BATCH).await?;
+            next = found.rest;
+            let (Some(first), Some(last)) = (found.events.first(), found.events.last()) else { continue };
+            let batch = new_claim(app, shard, bucket, (first.id, last.id), force);
+            if !store::usage::claim(&app.table, &mut claims, std::slice::from_ref(&batch)).await? {
+                return Ok(());
+            }
+            claimed.batches += 1;
+            claimed.events += found.events.len();
+            let body = serde_json::to_string(&Report { batch }).map_err(Error::internal)?;
+            app.queue.send(QueueName::UsageReport, vec![Outgoing::now(body)]).await?;
         }
     }
+    Ok(())
 }
 
-/// The events that lie in no live claim.
-async fn unclaimed(app: &App, shard: u8, bucket: &str, found: Vec<UsageEvent>) -> Result<Vec<UsageEvent>> {
-    let now = app.now();
-    let claims = store::usage::claims(&app.table, shard).await?;
-    let live: Vec<_> = claims.iter().filter(|claim| claim.bucket == bucket && claim.deadline > now).collect();
-    let is_claimed = |event: &UsageEvent| live.iter().any(|claim| claim.first <= event.id && event.id <= claim.last);
-    // A run is described by its ends, so it must not reach over a claimed one: take what comes before the first.
-    Ok(found.into_iter().skip_while(|event| is_claimed(event)).take_while(|event| !is_claimed(event)).collect())
+fn new_claim(app: &App, shard: u8, bucket: &str, (first, last): (Uuid, Uuid), forced: bool) -> UsageBatch {
+    let (token, deadline) = (app.rng.text(20), app.now() + CLAIM);
+    UsageBatch { shard, bucket: bucket.into(), first, last, token, forced, sent_at: None, deadline }
 }
 
-/// Reports a claimed run and ends the claim.
+/// The runs of the claims that hold. Those that have ended are removed first, so that nobody sends them any more; by
+/// force, all are.
+async fn live(app: &App, claims: &[UsageBatch], force: bool) -> Result<Vec<(Uuid, Uuid)>> {
+    let (now, mut live) = (app.now(), Vec::new());
+    for claim in claims {
+        let is_gone = match force {
+            true => store::usage::release(&app.table, claim).await.map(|()| true)?,
+            false if claim.deadline <= now => store::usage::remove_ended(&app.table, claim, now).await?,
+            false => false,
+        };
+        if !is_gone {
+            live.push((claim.first, claim.last));
+        }
+    }
+    Ok(live)
+}
+
+/// What lies between claimed runs, which may overlap. Pure.
+fn gaps(mut claimed: Vec<(Uuid, Uuid)>) -> Vec<Gap> {
+    claimed.sort_unstable();
+    let (mut gaps, mut after) = (Vec::new(), None);
+    for (first, last) in claimed {
+        if after.is_none_or(|after| after < first) {
+            gaps.push(Gap { after, before: Some(first) });
+        }
+        after = after.max(Some(last));
+    }
+    gaps.push(Gap { after, before: None });
+    gaps
+}
+
+/// Sends a claim, unless that was done before, it has ended, or it gave way to a forced one.
 ///
 /// # Errors
-/// When Polar or the table cannot be reached; the queue then gives the run again.
+/// For faults of ours only.
 pub async fn report(app: &App, report: &Report) -> Result<()> {
-    let events = store::usage::of_batch(&app.table, &report.batch, BATCH * 4).await?;
+    let polar = app.polar.as_ref().ok_or_else(|| Error::new(Code::NotConfigured))?;
+    let token = token(app).await?;
+    let state = store::usage::polar_state(&app.table).await?;
+    let now = app.now();
+    if state.body.paused_at(now).is_some() && !report.batch.forced {
+        return store::usage::release_unsent(&app.table, &report.batch).await;
+    }
+    let Some(batch) = store::usage::begin(&app.table, &report.batch, now, now + SENDING).await? else { return Ok(()) };
+    // Events may have come to lie in the run since it was claimed.
+    let events = store::usage::of_batch(&app.table, &batch, BATCH * 2).await?;
     let mut calls = MAX_CALLS;
     for run in events.chunks(BATCH) {
-        post(app, run, &mut calls).await?;
+        match post(app, polar, &token, run, &mut calls).await? {
+            Posted::All => {}
+            // Polar refuses so many that the rest is left to the next run.
+            Posted::Some => break,
+            Posted::Failed { wait, reason } => return pause(app, &batch, &state, wait, reason).await,
+        }
     }
-    store::usage::release(&app.table, &report.batch).await
+    if state.body.failures > 0 && !events.is_empty() {
+        store::usage::set_polar_state(&app.table, PolarState::default(), state.v).await?;
+    }
+    store::usage::release(&app.table, &batch).await
+}
+
+/// The access token of our organisation at Polar.
+///
+/// # Errors
+/// `not_configured` without one.
+pub(super) async fn token(app: &App) -> Result<Secret> {
+    let token = app.secrets.get("polar_access_token").await?;
+    token.ok_or_else(|| Error::with_message(Code::NotConfigured, "Set POLAR_ACCESS_TOKEN."))
+}
+
+/// Puts everything off that is not forced, this claim too: nobody knows what became of its events.
+async fn pause(
+    app: &App,
+    batch: &UsageBatch,
+    state: &Versioned<PolarState>,
+    wait: Option<Duration>,
+    reason: String,
+) -> Result<()> {
+    let (now, jitter) = (app.now(), app.rng.below(1_000));
+    let failed = state.body.failed(now, wait, jitter, reason);
+    tracing::warn!(failures = failed.failures, reason = failed.reason, "usage is put off: Polar does not take it");
+    let until = failed.paused_until.unwrap_or(now);
+    let stands = store::usage::set_polar_state(&app.table, failed, state.v).await?;
+    store::usage::hold(&app.table, batch, stands.paused_at(now).unwrap_or(until)).await
+}
+
+/// How far a run got.
+enum Posted {
+    /// All of it is taken or parked.
+    All,
+    /// There were not calls enough.
+    Some,
+    /// Polar failed.
+    Failed { wait: Option<Duration>, reason: String },
 }
 
 /// Posts a run. When Polar refuses it, its halves are tried, until the events that it refuses stand alone.
-async fn post(app: &App, events: &[UsageEvent], calls: &mut u32) -> Result<()> {
+async fn post(app: &App, polar: &Polar, token: &Secret, events: &[UsageEvent], calls: &mut u32) -> Result<Posted> {
     let mut runs = vec![events];
-    while let Some(run) = runs.pop().filter(|run| !run.is_empty()) {
-        *calls = calls.checked_sub(1).ok_or_else(|| Error::internal("Polar refuses too many runs; the rest waits"))?;
-        let polar = app.polar.as_ref().ok_or_else(|| Error::new(Code::NotConfigured))?;
-        let token = app.secrets.get("polar_access_token").await?;
-        let token = token.ok_or_else(|| Error::with_message(Code::NotConfigured, "Set POLAR_ACCESS_TOKEN."))?;
-        match polar.ingest(&token, run, app.now()).await? {
-            Ingested::Taken { .. } => mark(app, run, None).await?,
+    while let Some(run) = runs.pop() {
+        let Some(left) = calls.checked_sub(1) else { return Ok(Posted::Some) };
+        *calls = left;
+        match polar.ingest(token, run, app.now()).await? {
+            Ingested::Taken { .. } => mark_reported(app, run).await?,
             Ingested::Refused(_) if run.len() > 1 => {
                 let (left, right) = run.split_at(run.len() / 2);
                 runs.extend([right, left]);
             }
             Ingested::Refused(reason) => {
                 tracing::error!(event = %run[0].id, reason, "usage event parked: Polar refuses it");
-                mark(app, run, Some(&reason)).await?;
+                store::usage::park(&app.table, &run[0], &reason, app.now()).await?;
             }
+            Ingested::Failed { wait, reason } => return Ok(Posted::Failed { wait, reason }),
         }
+    }
+    Ok(Posted::All)
+}
+
+async fn mark_reported(app: &App, events: &[UsageEvent]) -> Result<()> {
+    let now = app.now();
+    for some in events.chunks(MARKS) {
+        try_join_all(some.iter().map(|event| store::usage::mark_reported(&app.table, event, now))).await?;
     }
     Ok(())
 }
 
-async fn mark(app: &App, events: &[UsageEvent], parked: Option<&str>) -> Result<()> {
-    let now = app.now();
-    for event in events {
-        store::usage::mark(&app.table, event, parked, now).await?;
-    }
-    Ok(())
+/// Events that Polar refuses, newest first.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn parked(app: &App, after: Option<&Cursor>, limit: Limit) -> Result<Page<UsageEvent>> {
+    store::usage::parked(&app.table, after, limit).await
+}
+
+/// Puts a parked event back among the unreported ones.
+///
+/// # Errors
+/// `not_found` when no such event is parked.
+pub async fn retry_parked(app: &App, id: Uuid) -> Result<Draft<()>> {
+    let event = store::usage::find_parked(&app.table, id).await?;
+    let mut unit = Unit::new();
+    store::usage::put_back(&mut unit, &event, app.now());
+    Ok(Draft::new(unit, ()))
 }
 
 #[cfg(test)]
@@ -156,5 +280,15 @@ mod tests {
     fn an_outage_over_the_end_of_a_month_is_looked_at() {
         let january = Time::from_millis(1_767_225_600_000);
         assert_eq!(months(january, 3), ["202601", "202512", "202511"]);
+    }
+
+    #[test]
+    fn every_free_stretch_is_found_between_before_and_behind_the_claims() {
+        let id = Uuid::from_u128;
+        let gap = |after: Option<u128>, before: Option<u128>| Gap { after: after.map(id), before: before.map(id) };
+        assert_eq!(gaps(Vec::new()), [gap(None, None)]);
+        let claimed = vec![(id(20), id(29)), (id(10), id(12)), (id(22), id(24)), (id(40), id(40))];
+        let free = [gap(None, Some(10)), gap(Some(12), Some(20)), gap(Some(29), Some(40)), gap(Some(40), None)];
+        assert_eq!(gaps(claimed), free);
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::domain::usage::KeySource;
+use crate::domain::usage::UsageEvent;
 use crate::domain::{Agent, Conversation, Event, Lead, Message, Webhook, Workspace};
 use crate::kernel::{Id, Ids, Time};
 
@@ -94,16 +94,22 @@ impl<'a> Catalog<'a> {
         self.event(kind::MESSAGE_INBOUND, head.workspace_id, Some(head.agent_id), data)
     }
 
-    /// A reply of the agent was stored.
+    /// A reply of the agent was stored, with what it costs.
     #[must_use]
     pub fn message_reply(
         &self,
         head: &Conversation,
         account: Id<crate::domain::BillingAccount>,
         message: Id<Message>,
-        key_source: Option<KeySource>,
+        usage: Option<&UsageEvent>,
     ) -> Event {
-        let data = json!({"conversation": head.id, "message": message, "account": account, "key_source": key_source});
+        let of_usage = |usage: &UsageEvent| {
+            let UsageEvent { id, key_source, included, unit_cost, at, .. } = usage;
+            json!({"id": id, "key_source": key_source, "included": included, "unit_cost": unit_cost, "at": at})
+        };
+        let key_source = usage.map(|usage| usage.key_source);
+        let data = json!({"conversation": head.id, "message": message, "account": account, "key_source": key_source,
+            "usage": usage.map(of_usage)});
         self.event(kind::MESSAGE_REPLY, head.workspace_id, Some(head.agent_id), data)
     }
 

@@ -4,6 +4,7 @@
 //! makes a served router of them, so no route is without its gate and its dialect.
 
 pub mod call;
+pub mod csv;
 pub mod errors;
 pub mod extract;
 pub mod gate;
@@ -14,6 +15,7 @@ pub mod respond;
 pub mod serve;
 
 pub use call::{Call, Context, Visit};
+pub use csv::{AcceptsCsv, Csv, JsonOrCsv};
 pub use errors::{Asked, Dialect};
 pub use extract::{IdempotencyKey, Json, MaybeJson, Path, Query};
 pub use ops::{Group, Row, Surface};

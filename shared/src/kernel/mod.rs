@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod code;
+pub mod day;
 pub mod error;
 pub mod id;
 pub mod json_text;
@@ -12,6 +13,7 @@ pub mod secret;
 
 pub use clock::{Clock, ManualClock, SystemClock, Time};
 pub use code::Code;
+pub use day::Day;
 pub use error::{Error, Field, Kind, Result};
 pub use id::{Id, Ids, Int, Text};
 pub use page::{Cursor, Limit, Page};

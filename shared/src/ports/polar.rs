@@ -1,39 +1,54 @@
-//! Polar's event ingestion: `POST /v1/events/ingest` with an organisation access token.
+//! Polar's events: `POST /v1/events/ingest` and `GET /v1/events/`, with an organisation access token.
 //!
 //! Facts (Polar API, version 2026-10): events dedupe on `external_id` over the whole organisation; a batch is atomic,
-//! one bad event refuses all of it with 422; timestamps must not lie in the future; 429 has `Retry-After` and no body.
+//! one bad event refuses all of it with 422; timestamps must not lie in the future; 429 has `Retry-After` and no body;
+//! the list tells how many events there are between two times, neither of them included.
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::egress::managed_client;
+use crate::domain::BillingAccount;
 use crate::domain::usage::UsageEvent;
-use crate::kernel::{Code, Error, Result, Secret, Time};
+use crate::kernel::{Code, Error, Id, Result, Secret, Time};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// The API version that this is written for; Polar's default moves.
 const VERSION: &str = "2026-10";
+/// How long a 429 without `Retry-After` asks to wait.
+const SLOW_DOWN: Duration = Duration::from_secs(60);
+/// The name of our events.
+const NAME: &str = "ai_message";
 
 /// A client of one organisation.
 #[derive(Debug)]
 pub struct Polar {
     base_url: Url,
+    timeout: Duration,
     http: OnceLock<reqwest::Client>,
 }
 
-/// How Polar took a batch.
+/// What came of sending a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ingested {
-    /// It has all of them now; `duplicates` it had before.
+    /// Polar has all of them now; `duplicates` it had before.
     Taken {
         /// Events that it had before.
         duplicates: u64,
     },
-    /// It refuses the batch as it is (422), or it is too large (413): smaller ones may pass.
+    /// It took none, and will not take the batch as it is (422), or it is too large (413): smaller ones may pass.
     Refused(String),
+    /// Polar failed, or nobody knows whether it took them: to be sent again later.
+    Failed {
+        /// How long it asks to be left alone.
+        wait: Option<Duration>,
+        /// For people.
+        reason: String,
+    },
 }
 
 /// An event as Polar wants it.
@@ -63,38 +78,79 @@ struct Answer {
     duplicates: u64,
 }
 
+#[derive(Deserialize)]
+struct List {
+    pagination: Pagination,
+}
+
+#[derive(Deserialize)]
+struct Pagination {
+    total_count: u64,
+}
+
 impl Polar {
     /// A client for `https://api.polar.sh`, its sandbox, or a stand-in.
     #[must_use]
     pub const fn new(base_url: Url) -> Self {
-        Self { base_url, http: OnceLock::new() }
+        Self { base_url, timeout: TIMEOUT, http: OnceLock::new() }
+    }
+
+    /// The same with another time-out of each call.
+    #[must_use]
+    pub const fn within(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
     }
 
     /// Sends usage events. Times after `now` are clamped to it.
     ///
     /// # Errors
-    /// `unavailable` when Polar cannot be reached, fails or asks to wait (then with the seconds): send the same again.
-    /// `upstream_error` when it refuses the token.
+    /// Only for faults of ours; Polar's are a [`Ingested::Failed`].
     pub async fn ingest(&self, token: &Secret, events: &[UsageEvent], now: Time) -> Result<Ingested> {
         let url = self.base_url.join("/v1/events/ingest").map_err(Error::internal)?;
         let body = serde_json::json!({"events": events.iter().map(|event| wire(event, now)).collect::<Vec<_>>()});
-        let request = self.http()?.post(url).bearer_auth(token.expose()).header("Polar-Version", VERSION);
-        let answer = request.timeout(TIMEOUT).json(&body).send().await.map_err(unreachable)?;
-        let status = answer.status().as_u16();
-        let retry_after =
-            answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
-        match status {
+        let answer = match self.call(self.http()?.post(url).json(&body), token).await {
+            Ok(answer) => answer,
+            Err(reason) => return Ok(Ingested::Failed { wait: None, reason }),
+        };
+        let (status, asked) = (answer.status().as_u16(), retry_after(&answer, now));
+        Ok(match status {
+            // The answer's body only tells how many were known: the events are taken even if it does not arrive.
             200..=299 => {
-                let duplicates = answer.json::<Answer>().await.map_or(0, |answer| answer.duplicates);
-                Ok(Ingested::Taken { duplicates })
+                Ingested::Taken { duplicates: answer.json::<Answer>().await.map_or(0, |answer| answer.duplicates) }
             }
-            413 | 422 => Ok(Ingested::Refused(reason(status, answer).await)),
-            408 | 425 | 429 | 500..=599 => {
-                let error = Error::new(Code::Unavailable).caused_by(format!("Polar answered {status}"));
-                Err(error.retry_after(retry_after.unwrap_or(30)))
+            413 | 422 => Ingested::Refused(reason(status, answer).await),
+            429 => Ingested::Failed { wait: asked.or(Some(SLOW_DOWN)), reason: reason(status, answer).await },
+            _ => Ingested::Failed { wait: asked, reason: reason(status, answer).await },
+        })
+    }
+
+    /// How many events of an account Polar has, from `since` on and before `until`.
+    ///
+    /// # Errors
+    /// `upstream_error` when Polar does not tell.
+    pub async fn count(&self, token: &Secret, account: Id<BillingAccount>, since: Time, until: Time) -> Result<u64> {
+        let mut url = self.base_url.join("/v1/events/").map_err(Error::internal)?;
+        url.query_pairs_mut()
+            .append_pair("external_customer_id", &account.text())
+            .append_pair("name", NAME)
+            .append_pair("start_timestamp", &just_before(since))
+            .append_pair("end_timestamp", &just_before(until))
+            .append_pair("limit", "1");
+        let failed = |reason: String| Error::new(Code::UpstreamError).caused_by(reason);
+        let answer = self.call(self.http()?.get(url), token).await.map_err(failed)?;
+        match answer.status().as_u16() {
+            200 => {
+                let list: List = answer.json().await.map_err(|error| failed(unreachable(error)))?;
+                Ok(list.pagination.total_count)
             }
-            _ => Err(Error::new(Code::UpstreamError).caused_by(reason(status, answer).await)),
+            status => Err(failed(reason(status, answer).await)),
         }
+    }
+
+    async fn call(&self, request: reqwest::RequestBuilder, token: &Secret) -> Result<reqwest::Response, String> {
+        let request = request.bearer_auth(token.expose()).header("Polar-Version", VERSION);
+        request.timeout(self.timeout).send().await.map_err(unreachable)
     }
 
     fn http(&self) -> Result<&reqwest::Client> {
@@ -106,9 +162,26 @@ impl Polar {
     }
 }
 
+/// Half a millisecond before a time. Ours have whole milliseconds, so that it makes no difference whether a bound is
+/// itself included.
+fn just_before(time: Time) -> String {
+    let text = (time - Duration::from_millis(1)).to_string();
+    format!("{}500Z", text.trim_end_matches('Z'))
+}
+
+/// `Retry-After`, in seconds or as a date.
+fn retry_after(answer: &reqwest::Response, now: Time) -> Option<Duration> {
+    let text = answer.headers().get("retry-after")?.to_str().ok()?.trim();
+    let seconds = text.parse().ok().map(Duration::from_secs);
+    seconds.or_else(|| {
+        let date: Timestamp = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+        Some(Time::from_millis(date.as_millisecond()).since(now))
+    })
+}
+
 fn wire(event: &UsageEvent, now: Time) -> Event<'_> {
     Event {
-        name: "ai_message",
+        name: NAME,
         external_customer_id: event.billing_account_id.text(),
         external_id: event.external_id(),
         timestamp: event.at.min(now),
@@ -123,11 +196,22 @@ fn wire(event: &UsageEvent, now: Time) -> Event<'_> {
     }
 }
 
-fn unreachable(error: reqwest::Error) -> Error {
-    Error::new(Code::Unavailable).caused_by(format!("Polar: {}", error.without_url())).retry_after(30)
+fn unreachable(error: reqwest::Error) -> String {
+    let what = if error.is_timeout() { "did not answer in time" } else { "could not be reached" };
+    format!("Polar {what}: {}", error.without_url())
 }
 
 async fn reason(status: u16, answer: reqwest::Response) -> String {
     let text = answer.text().await.unwrap_or_default();
     format!("Polar answered {status}: {}", crate::domain::text::shorten(&text, 500))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_lies_between_two_milliseconds() {
+        assert_eq!(just_before(Time::from_millis(1_767_225_600_000)), "2025-12-31T23:59:59.999500Z");
+    }
 }

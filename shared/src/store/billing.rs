@@ -6,16 +6,30 @@ use super::keys;
 use crate::domain::BillingAccount;
 use crate::domain::billing::{Allowance, Hold, PeriodKey};
 use crate::domain::plan::MicroDollars;
-use crate::kernel::{Code, Error, Id, Result};
-use crate::table::{Cond, Item, Key, Refusal, Row, Table, Unit, Update, decode};
+use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Result};
+use crate::table::{Cond, Index, Item, Key, Query, Refusal, Row, Table, Unit, Update, decode};
 
 /// Adds a new account.
 ///
 /// # Errors
 /// When it does not serialise.
 pub fn create(unit: &mut Unit, account: &BillingAccount) -> Result<()> {
-    unit.create_fresh(Row::new(keys::billing_account(account.id), "billing_account", account)?);
+    unit.create_fresh(row(account)?);
     Ok(())
+}
+
+/// Every account is listed, for whoever goes through all of them.
+fn row(account: &BillingAccount) -> Result<Row> {
+    let row = Row::new(keys::billing_account(account.id), "billing_account", account)?;
+    Ok(row.gsi1(keys::BILLING_ACCOUNTS, account.id.key()))
+}
+
+/// A page of all accounts, oldest first.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn page(table: &Table, after: Option<&Cursor>, limit: Limit) -> Result<Page<BillingAccount>> {
+    table.page(&Query::partition(Index::Gsi1, keys::BILLING_ACCOUNTS).after(after), limit).await
 }
 
 /// One account.
@@ -31,7 +45,7 @@ pub async fn get(table: &Table, account: Id<BillingAccount>) -> Result<BillingAc
 /// # Errors
 /// When the table cannot be written.
 pub async fn overwrite(table: &Table, account: &BillingAccount) -> Result<()> {
-    table.overwrite(Row::new(keys::billing_account(account.id), "billing_account", account)?).await
+    table.overwrite(row(account)?).await
 }
 
 /// What was used in a period.

@@ -32,31 +32,35 @@
 //! | webhook endpoint | `W` | `WH#<id>` | | | relay, lists |
 //! | how an endpoint fares | `W#WHH` | `<endpoint>` | | | every attempt; lists |
 //! | delivery | `W#WH#<endpoint>` | `DL#<event>` | `W#DL` / delivery id | pending: `DUE#WH#<0-15>` / due, id; failed: `W#WH#<endpoint>#F` / `DL#<event>` | lists; one by id; due scan; failed ones; 30 d |
-//! | billing account | `B` | `ACC` | | | every turn |
+//! | billing account | `B` | `ACC` | `ACCOUNTS` / id | | every turn; reconciliation |
 //! | allowance | `B` | `USE#<period>` | | | every turn: a plain conditional counter |
 //! | published agents | `B` | `CNT#agents` | | | publish |
-//! | usage event | `B#U#<yyyymm>` | `<id>` | `UNREP#<0-15>#<yyyymm>` / id, until reported | | bill; usage-batch |
-//! | usage batch claim | `UB#<0-15>` | `<yyyymm>#<first>..<last>` | | | usage-batch, usage-report |
+//! | usage event | `B#U#<yyyymm>` | `<id>` | unreported: `UNREP#<0-15>#<yyyymm>` / id; parked: `PARKED` / id | | bill, usage-batch |
+//! | usage batch claim | `UB#<0-15>` | `<yyyymm>#<first>#<token>` | | | usage-batch, usage-report |
+//! | head of a shard's claims | `UB#<0-15>` | `HEAD#<yyyymm>` | | | usage-batch: its version keeps two runs apart |
+//! | how Polar stands | `POLAR` | `STATE` | | | usage-batch, usage-report |
 //! | outbox event | `OUT#<yyyymmdd>#<0-15>` | `<id>` | `W#EV` / id | | relay, projector; the workspace's log, replays; 30 d |
-//! | rollup | `W#RU`, `B#RU` | `AGENT#<a>`, `MSG#<period>` | | | lists, account |
+//! | rollup of an agent | `W#RU` | `AGENT#<a>` | | | lists |
+//! | rollup of usage | `B#RU` | `DAY#<yyyy-mm-dd>#<w>#<a>#<key source>` | | | account, usage by day |
 //! | rollup marker | same as the rollup | `EV#<event>#<rollup>` | | | each event once per rollup; 30 d |
 //! | timer | `TMR#<0-15>` | `<due>#<id>` | | | clock |
 //! | audit entry | `W#AU#<yyyymm>` | `<id>` | | | audit log; 400 d |
 //! | idempotency record | `IDEM#<subject>#<sha256>` | `I` | | | repeats; 48 h |
 //! | rate window | `RL#<class>#<subject>` | `<window>` | | | gate |
 //!
-//! The exceptions to tenant-first keys are the global look-ups (user, e-mail, session, key hash, slugs), the outbox, the
-//! unreported usage, the timers and the due deliveries; these hold ids, not texts, and the last four are sharded.
+//! The exceptions to tenant-first keys are the global look-ups (user, e-mail, session, key hash, slugs), the outbox,
+//! the unreported usage, the timers and the due deliveries; these hold ids, not texts, and the last four are sharded. The
+//! operator's lists (accounts, parked usage) and the state of Polar are seldom written.
 
 use uuid::Uuid;
 
 use crate::domain::api_key::KeyKind;
 use crate::domain::billing::PeriodKey;
 use crate::domain::tool::Builtin;
-use crate::domain::usage::UsageBatch;
+use crate::domain::usage::{KeySource, UsageBatch, UsageBucket};
 use crate::domain::{Agent, ApiKey, BillingAccount, Contact, Conversation, Lead, Message, User, Webhook, Workspace};
 use crate::kernel::secret::sha256_hex;
-use crate::kernel::{Id, Time};
+use crate::kernel::{Day, Id, Time};
 use crate::table::Key;
 
 /// How many shards spread a global partition.
@@ -424,10 +428,35 @@ pub fn usage_batches(shard: u8) -> String {
     format!("UB#{shard}")
 }
 
+/// Sort prefix of the claims on a month's events.
+#[must_use]
+pub fn usage_batch_prefix(month: &str) -> String {
+    format!("{month}#")
+}
+
 /// A claim.
 #[must_use]
 pub fn usage_batch(batch: &UsageBatch) -> Key {
-    Key::new(usage_batches(batch.shard), format!("{}#{}..{}", batch.bucket, batch.first, batch.last))
+    let sk = format!("{}{}#{}", usage_batch_prefix(&batch.bucket), batch.first, batch.token);
+    Key::new(usage_batches(batch.shard), sk)
+}
+
+/// What every new claim on a shard's month moves on.
+#[must_use]
+pub fn usage_batch_head(shard: u8, month: &str) -> Key {
+    Key::new(usage_batches(shard), format!("HEAD#{month}"))
+}
+
+/// Where parked usage is listed.
+pub const PARKED_USAGE: &str = "PARKED";
+
+/// Where billing accounts are listed.
+pub const BILLING_ACCOUNTS: &str = "ACCOUNTS";
+
+/// How Polar stands.
+#[must_use]
+pub fn polar_state() -> Key {
+    Key::new("POLAR", "STATE")
 }
 
 /// Where the events of a day (UTC) and shard lie. Those of one thread lie in one partition, in order, and the table's
@@ -456,10 +485,36 @@ pub fn agent_rollup(workspace: Id<Workspace>, agent: Id<Agent>) -> Key {
     Key::new(format!("{}#RU", w(workspace)), format!("AGENT#{}", agent.key()))
 }
 
-/// Counters of an account in a month.
+/// The partition of an account's rollups.
 #[must_use]
-pub fn account_rollup(account: Id<BillingAccount>, month: &str) -> Key {
-    Key::new(format!("{}#RU", b(account)), format!("MSG#{month}"))
+pub fn account_rollups(account: Id<BillingAccount>) -> String {
+    format!("{}#RU", b(account))
+}
+
+/// The sort keys of an account's usage from one day to another: they lie between these two.
+#[must_use]
+pub fn usage_rollups(first: Day, last: Day) -> (String, String) {
+    (format!("DAY#{first}#"), format!("DAY#{last}#~"))
+}
+
+/// What an account used on a day with an agent and a key source.
+#[must_use]
+pub fn usage_rollup(account: Id<BillingAccount>, of: &UsageBucket) -> Key {
+    let UsageBucket { day, workspace, agent, key_source } = of;
+    let sk = format!("DAY#{day}#{}#{}#{}", workspace.key(), agent.key(), key_source.text());
+    Key::new(account_rollups(account), sk)
+}
+
+/// Reads the sort key of [`usage_rollup`].
+#[must_use]
+pub fn read_usage_rollup(sk: &str) -> Option<UsageBucket> {
+    let mut parts = sk.strip_prefix("DAY#")?.split('#');
+    Some(UsageBucket {
+        day: Day::parse(parts.next()?)?,
+        workspace: Id::from_key(parts.next()?)?,
+        agent: Id::from_key(parts.next()?)?,
+        key_source: KeySource::from_text(parts.next()?)?,
+    })
 }
 
 /// The marker that an event was counted in a rollup.
@@ -496,4 +551,24 @@ pub fn idempotency(subject: &str, key: &str) -> Key {
 #[must_use]
 pub fn rate(class: &str, subject: &str, window: i64) -> Key {
     Key::new(format!("RL#{class}#{subject}"), window.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_of_usage_is_read_back_from_its_key() {
+        let bucket = UsageBucket {
+            day: Day::parse("2040-03-05").unwrap(),
+            workspace: Id::from_int(1).unwrap(),
+            agent: Id::from_int(2).unwrap(),
+            key_source: KeySource::Byok,
+        };
+        let key = usage_rollup(Id::from_int(3).unwrap(), &bucket);
+        assert_eq!(read_usage_rollup(&key.sk), Some(bucket));
+        let (from, to) = usage_rollups(bucket.day, bucket.day);
+        assert!(from < key.sk && key.sk < to);
+        assert_eq!(read_usage_rollup("AGENT#00000000002"), None);
+    }
 }

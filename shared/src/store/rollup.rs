@@ -1,6 +1,7 @@
 //! Counters for display, kept by the projector. Each event counts once per rollup: a marker goes with it in the same
 //! transaction, so batches may be repeated, reordered and cut anew.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -8,11 +9,16 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::keys;
+use crate::domain::usage::{UsageBucket, UsageSums};
 use crate::domain::{Agent, BillingAccount, Workspace};
-use crate::kernel::{Code, Error, Id, Result, Time};
-use crate::table::{Key, Refusal, Row, Table, Unit, Update, decode};
+use crate::kernel::{Code, Day, Error, Id, Result, Time};
+use crate::table::{Index, Item, Key, Query, Refusal, Row, Table, Unit, Update, decode_versioned};
 
+/// As long as the events themselves, which can be replayed.
 const MARKERS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How many events are counted in one transaction: few enough that one which meets another writer is soon repeated.
+const TOGETHER: usize = 25;
 
 /// Counters of an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -28,41 +34,67 @@ pub struct AgentCounts {
     pub leads: u64,
 }
 
-/// Counters of an account in a month.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct MessageCounts {
-    /// Replies with our key.
-    pub managed: u64,
-    /// Replies with the customer's key.
-    pub byok: u64,
+/// What one event adds to the counters of one rollup.
+pub type Amounts = Vec<(&'static str, i64)>;
+
+/// The amounts of usage, by the names of its counters.
+#[must_use]
+pub fn amounts(sums: UsageSums) -> Amounts {
+    let UsageSums { messages, included, cost } = sums;
+    vec![("messages", messages), ("included", included), ("cost", cost)]
 }
 
-/// One event's contribution to one rollup.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Contribution {
-    /// Which rollup.
-    pub rollup: Key,
-    /// Which event.
-    pub event: Uuid,
-    /// Which counter.
-    pub counter: &'static str,
-}
-
-/// Counts one event in one rollup, unless it was counted before. Says whether it was counted now.
+/// Counts events in one rollup, each unless it was counted there before.
 ///
 /// # Errors
-/// When the table cannot be written.
-pub async fn count(table: &Table, contribution: &Contribution, now: Time) -> Result<bool> {
-    let marker = keys::rollup_marker(&contribution.rollup, contribution.event);
-    let mut unit = Unit::new();
-    unit.create(Row::new(marker, "rollup_marker", &json!({}))?.ttl(now + MARKERS_KEPT), Error::new(Code::Conflict));
-    unit.upsert(Update::new(contribution.rollup.clone()).add(contribution.counter, 1));
-    match table.commit(unit).await {
-        Ok(()) => Ok(true),
-        Err(Refusal::Conditions(_)) => Ok(false),
-        Err(Refusal::Error(error)) => Err(error),
+/// When the table cannot be written. Some events may be counted then; counting all of them again is right.
+pub async fn count(table: &Table, rollup: &Key, mut events: BTreeMap<Uuid, Amounts>, now: Time) -> Result<()> {
+    while let Some(last) = events.keys().nth(TOGETHER).copied() {
+        let rest = events.split_off(&last);
+        count_together(table, rollup, std::mem::replace(&mut events, rest), now).await?;
     }
+    count_together(table, rollup, events, now).await
+}
+
+/// One transaction: a marker for each event, and one update that adds what all of them add.
+async fn count_together(table: &Table, rollup: &Key, mut events: BTreeMap<Uuid, Amounts>, now: Time) -> Result<()> {
+    while !events.is_empty() {
+        let mut unit = Unit::new();
+        for event in events.keys() {
+            unit.create(marker(rollup, *event, now)?, Error::new(Code::Conflict));
+        }
+        unit.upsert(add(rollup, events.values()));
+        match table.commit(unit).await {
+            Ok(()) => return Ok(()),
+            Err(Refusal::Conditions(counted)) => {
+                let before = events.len();
+                let is_counted = |event: &Uuid| {
+                    let marker = keys::rollup_marker(rollup, *event);
+                    counted.iter().any(|failed| failed.key == marker)
+                };
+                events.retain(|event, _| !is_counted(event));
+                if events.len() == before {
+                    return Err(Error::internal("a rollup was refused for another reason than a marker"));
+                }
+            }
+            Err(Refusal::Error(error)) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn marker(rollup: &Key, event: Uuid, now: Time) -> Result<Row> {
+    let row = Row::new(keys::rollup_marker(rollup, event), "rollup_marker", &json!({}))?;
+    Ok(row.ttl(now + MARKERS_KEPT))
+}
+
+fn add<'a>(rollup: &Key, amounts: impl Iterator<Item = &'a Amounts>) -> Update {
+    let mut sums: BTreeMap<&'static str, i64> = BTreeMap::new();
+    for (counter, amount) in amounts.flatten() {
+        *sums.entry(counter).or_default() += amount;
+    }
+    // A sum of 0 still makes the counter.
+    sums.into_iter().fold(Update::new(rollup.clone()), |update, (counter, sum)| update.add(counter, sum))
 }
 
 /// Counters of several agents, in the order asked.
@@ -74,19 +106,94 @@ pub async fn agents(table: &Table, workspace: Id<Workspace>, agents: &[Id<Agent>
     let mut counts = Vec::with_capacity(keys.len());
     let mut found = table.batch_get(&keys).await?.into_iter().peekable();
     for key in &keys {
-        let is_it = |item: &crate::table::Item| item.get("sk").and_then(|sk| sk.as_s().ok()) == Some(&key.sk);
+        let is_it = |item: &Item| item.get("sk").and_then(|sk| sk.as_s().ok()) == Some(&key.sk);
         counts.push(match found.next_if(is_it) {
-            Some(item) => decode(item)?,
+            Some(item) => crate::table::decode(item)?,
             None => AgentCounts::default(),
         });
     }
     Ok(counts)
 }
 
-/// Counters of an account in the month of a time.
+/// A bucket of an account's usage as it is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    /// Which one.
+    pub bucket: UsageBucket,
+    /// How much.
+    pub sums: UsageSums,
+    /// Moves on with every change.
+    v: u64,
+}
+
+/// The largest number of buckets that are read at once.
+const MAX_BUCKETS: usize = 50_000;
+
+/// What an account used from one day to another, both included, in the order of days.
 ///
 /// # Errors
-/// When the table cannot be read.
-pub async fn messages(table: &Table, account: Id<BillingAccount>, at: Time) -> Result<MessageCounts> {
-    Ok(table.get(&keys::account_rollup(account, &keys::month(at))).await?.unwrap_or_default())
+/// `validation_error` on `since` when there are too many buckets, or the table cannot be read.
+pub async fn usage(table: &Table, account: Id<BillingAccount>, since: Day, until: Day) -> Result<Vec<Counted>> {
+    let (from, to) = keys::usage_rollups(since, until);
+    let query = Query::between(Index::Main, keys::account_rollups(account), from, to);
+    let rows = table.query(&query, MAX_BUCKETS).await?;
+    if rows.more_after.is_some() {
+        return Err(Error::field("since", "too_much", "there is too much usage in that time; ask for less of it"));
+    }
+    rows.items.into_iter().map(counted).collect()
+}
+
+fn counted(item: Item) -> Result<Counted> {
+    let bucket = item.get("sk").and_then(|sk| keys::read_usage_rollup(sk.as_s().ok()?));
+    let bucket = bucket.ok_or_else(|| Error::internal("a rollup of usage with a key that does not read"))?;
+    let found = decode_versioned::<UsageSums>(item)?;
+    Ok(Counted { bucket, sums: found.body, v: found.v })
+}
+
+/// Marks events as counted in a bucket of an account's usage, whether they are or not: the projector leaves them alone
+/// from then on. For whoever then sets the bucket to what they amount to, see [`set_usage`].
+///
+/// # Errors
+/// When the table cannot be written.
+pub async fn take_over(
+    table: &Table,
+    account: Id<BillingAccount>,
+    bucket: &UsageBucket,
+    events: &[Uuid],
+    now: Time,
+) -> Result<()> {
+    let rollup = keys::usage_rollup(account, bucket);
+    for some in events.chunks(TOGETHER) {
+        let mut unit = Unit::new();
+        for event in some {
+            unit.put(marker(&rollup, *event, now)?);
+        }
+        table.commit(unit).await?;
+    }
+    Ok(())
+}
+
+/// Sets a bucket to what it should be, unless it was counted in since it was read (as `read`; `None` when it was not
+/// there). Says whether it was set.
+///
+/// # Errors
+/// When the table cannot be written.
+pub async fn set_usage(
+    table: &Table,
+    account: Id<BillingAccount>,
+    bucket: &UsageBucket,
+    read: Option<&Counted>,
+    sums: UsageSums,
+) -> Result<bool> {
+    let row = Row::new(keys::usage_rollup(account, bucket), "rollup", &sums)?;
+    let mut unit = Unit::new();
+    match read {
+        Some(read) => unit.replace(row, read.v),
+        None => unit.create_fresh(row),
+    };
+    match table.commit(unit).await {
+        Ok(()) => Ok(true),
+        Err(Refusal::Conditions(_)) => Ok(false),
+        Err(Refusal::Error(error)) => Err(error),
+    }
 }

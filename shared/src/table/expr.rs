@@ -69,6 +69,12 @@ impl Cond {
         Self::Compare(path.into(), "<", value(bound))
     }
 
+    /// The attribute is above the value.
+    #[must_use]
+    pub fn gt(path: impl Into<Path>, bound: impl Serialize) -> Self {
+        Self::Compare(path.into(), ">", value(bound))
+    }
+
     /// The attribute is at most the value.
     #[must_use]
     pub fn le(path: impl Into<Path>, bound: impl Serialize) -> Self {

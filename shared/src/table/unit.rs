@@ -12,6 +12,7 @@ use aws_sdk_dynamodb::types::{
 
 use super::expr::Names;
 use super::{Cond, Item, Key, MAX_RETRIES, Row, Table, Update, unavailable};
+use crate::kernel::secret::sha256_hex;
 use crate::kernel::{Code, Error, Result};
 
 /// Writes that happen together. Exactly one becomes a plain conditional write at half the price; several become one
@@ -325,7 +326,7 @@ impl Table {
     async fn write_all(&self, writes: Vec<Write>) -> Result<(), Refusal> {
         let items: Vec<_> =
             writes.iter().map(|write| self.sdk_write(write)).collect::<Result<_>>().map_err(Refusal::Error)?;
-        let (mut token, mut may_have_happened) = (self.token(), false);
+        let (mut token, mut may_have_happened) = (self.token(&writes), false);
         for attempt in 0..=MAX_RETRIES {
             let call = self.0.meter.start("TransactWriteItems");
             let request = self
@@ -352,7 +353,7 @@ impl Table {
                 Cancelled::InProgress(_) if attempt < MAX_RETRIES => {}
                 // It was called off: what is sent next is another one, unless nobody knows what became of a first try.
                 Cancelled::Transient(_) if attempt < MAX_RETRIES => {
-                    token = if may_have_happened { token } else { self.token() };
+                    token = if may_have_happened { token } else { self.token(&writes) };
                 }
                 Cancelled::InProgress(why) | Cancelled::Transient(why) => {
                     return Err(Refusal::Error(Error::new(Code::Unavailable).caused_by(why).retry_after(1)));
@@ -364,8 +365,12 @@ impl Table {
         Err(Refusal::Error(Error::new(Code::Unavailable)))
     }
 
-    fn token(&self) -> String {
-        hex::encode(self.0.rng.bytes::<16>())
+    /// A new token for a transaction. What it writes goes into it, so that processes that were copied with their
+    /// randomness draw the same one for the same writes at most.
+    fn token(&self, writes: &[Write]) -> String {
+        let keys = writes.iter().map(|write| write.action.key()).map(|key| format!("{}\n{}\n", key.pk, key.sk));
+        let drawn = hex::encode(self.0.rng.bytes::<16>());
+        sha256_hex(format!("{drawn}\n{}", keys.collect::<String>()))[..TOKEN_CHARS].to_owned()
     }
 
     fn sdk_write(&self, write: &Write) -> Result<TransactWriteItem> {
@@ -409,6 +414,9 @@ impl Table {
         Ok(item.build())
     }
 }
+
+/// The longest token that a transaction may have.
+const TOKEN_CHARS: usize = 36;
 
 enum Cancelled {
     Conditions(Vec<Failed>),

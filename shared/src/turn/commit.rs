@@ -95,6 +95,7 @@ async fn commit_once(app: &App, scene: &Scene, turn: &OwnTurn, thought: &Thought
     let mut unit = Unit::new();
     store::conversation::add_message(&mut unit, turn.head.workspace_id, &message)?;
     let key_source = message.reply.as_ref().and_then(|reply| reply.key_source);
+    let mut metered = None;
     if let Some(key_source) = key_source {
         let usage = UsageEvent {
             id: turn.lease.id,
@@ -109,10 +110,12 @@ async fn commit_once(app: &App, scene: &Scene, turn: &OwnTurn, thought: &Thought
             at: message.created_at,
             reported_at: None,
             parked: None,
+            parked_at: None,
         };
         store::usage::create(&mut unit, &usage)?;
+        metered = Some(usage);
     }
-    emit(&mut unit, &app.events().message_reply(&turn.head, scene.account.id, message.id, key_source))?;
+    emit(&mut unit, &app.events().message_reply(&turn.head, scene.account.id, message.id, metered.as_ref()))?;
     let ours = turn_is(turn.lease.id).and(Cond::eq("ai_paused", false));
     let unchanged = Cond::eq("inbound_count", turn.head.inbound_count);
     let update = store::conversation::touch(&turn.head, &message.content, message.created_at).remove("turn");

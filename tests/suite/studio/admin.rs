@@ -18,7 +18,7 @@ async fn only_a_superadmin_reports_usage() {
     }
     assert_eq!(owner.key().await.post(REPORT, json!({})).await.code(401), "unauthenticated");
     let root = test.superadmin().await;
-    let nothing = json!({"configured": false, "batches": 0, "events": 0});
+    let nothing = json!({"configured": false, "batches": 0, "events": 0, "paused_until": null});
     for body in [None, Some(json!({})), Some(json!({"force": true})), Some(json!({"force": false}))] {
         assert_eq!(root.call("POST", REPORT, &[], body).await.expect(200), nothing);
     }

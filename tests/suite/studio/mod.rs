@@ -10,6 +10,8 @@ mod deliveries;
 mod developers;
 mod inbox;
 mod publishing;
+mod reconcile;
+mod rollups;
 mod site;
 mod stats;
 mod turn;

@@ -1,6 +1,7 @@
 //! Nothing lost, nothing doubled: whatever dies, fails, comes twice, late or in another order.
 
 mod check;
+mod copies;
 mod outside;
 mod world;
 
@@ -34,7 +35,7 @@ fn rates() -> impl Strategy<Value = Rates> {
 
 /// How many histories are tried; `PROPTEST_CASES` asks for more.
 fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(12)
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(8)
 }
 
 #[test]

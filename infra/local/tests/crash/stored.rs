@@ -9,12 +9,12 @@ use shared::domain::billing::{Allowance, PeriodKey};
 use shared::domain::message::Author;
 use shared::domain::usage::UsageEvent;
 use shared::domain::{Agent, BillingAccount, Conversation, Delivery, Event, Message, Webhook, Workspace};
-use shared::kernel::{Clock, Cursor, Id, Limit, Rng, SystemClock, Time};
+use shared::kernel::{Clock, Cursor, Day, Id, Limit, Rng, SystemClock, Time};
 use shared::ports::queue::QueueName;
 use shared::store;
 use shared::store::keys::{SHARDS, month};
 use shared::store::outbox::Walk;
-use shared::store::rollup::{AgentCounts, MessageCounts};
+use shared::store::rollup::AgentCounts;
 use shared::table::Table;
 use shared::table::admin::connect;
 
@@ -118,7 +118,12 @@ impl Tables {
     pub(crate) async fn is_reporting(&self) -> bool {
         for month in self.months() {
             for shard in 0..SHARDS {
-                if !store::usage::unreported(&self.main, shard, &month, None, 1).await.unwrap().is_empty() {
+                if !store::usage::unreported(&self.main, shard, &month, store::usage::Gap::default(), 1)
+                    .await
+                    .unwrap()
+                    .events
+                    .is_empty()
+                {
                     return true;
                 }
             }
@@ -191,15 +196,9 @@ impl Tables {
 
     /// Replies as the account shows them, over the months of the test.
     pub(crate) async fn message_counts(&self, ids: Ids) -> u64 {
-        let mut months = vec![self.began, now()];
-        months.dedup_by_key(|at| month(*at));
-        let mut sum = 0;
-        for at in months {
-            let MessageCounts { managed, byok, .. } =
-                store::rollup::messages(&self.main, ids.account, at).await.unwrap();
-            sum += managed + byok;
-        }
-        sum
+        let (first, last) = (Day::of(self.began), Day::of(now()));
+        let counted = store::rollup::usage(&self.main, ids.account, first, last).await.unwrap();
+        counted.iter().map(|counted| u64::try_from(counted.sums.messages).unwrap()).sum()
     }
 
     /// What was taken of an allowance in a period, without what dead turns still hold: the clock gives that back.
