@@ -81,8 +81,8 @@ pub(crate) struct World {
 
 /// Arrivals that a visitor's message leads to: it and its reply at one endpoint, its reply at the other.
 pub(crate) const PER_MESSAGE: usize = 3;
-/// Arrivals that a custom event leads to, at least.
-pub(crate) const PER_EVENT: usize = 1;
+/// Arrivals that three custom events lead to: one goes to one endpoint, the others to two.
+pub(crate) const PER_THREE_EVENTS: usize = 5;
 
 const PROMPT: &str = "You are Sol.\nQ: When do you open? A: At nine.\nQ: Where are you? A: In Lisbon, by the river.";
 const PASSWORD: &str = "correct horse";
@@ -176,10 +176,10 @@ impl World {
     pub(crate) async fn program(self, owner: usize, numbers: Vec<usize>) {
         for number in numbers {
             let keys = &self.owners[owner].keys;
-            let event = if number % 3 == 0 { "order.lost" } else { "order.paid" };
+            let (event, arrivals) = if number / 3 % 3 == 0 { ("order.lost", 1) } else { ("order.paid", 2) };
             let body = json!({"event": event, "data": {"number": number}});
             let request = Request::post("/api/developers/events", body).bearer(&keys[number % keys.len()]);
-            self.moments.ask(PER_EVENT).await;
+            self.moments.ask(arrivals).await;
             let (answer, sent) = self.client.insist(&request.once(&own_id(&self.rng))).await;
             self.told(|told| told.events.push((owner, number, text(&answer["id"]))), sent);
         }

@@ -26,7 +26,7 @@ use shared::domain::plan::PlanKey;
 use shared::kernel::{Clock as _, Id, Rng, SystemClock};
 use tokio::task::JoinSet;
 
-use clients::{Owner, PER_EVENT, PER_MESSAGE, Paying, Told, World, set_up};
+use clients::{Owner, PER_MESSAGE, PER_THREE_EVENTS, Paying, Told, World, set_up};
 use compare::{Estate, Wrong};
 use http::{Client, Request};
 use ledger::Ledger;
@@ -35,12 +35,12 @@ use receivers::Receivers;
 use server::Server;
 use stored::{Ids, Tables};
 
-/// The senders' time-out, in seconds.
-const WEBHOOK_TIMEOUT: u64 = 1;
+/// The senders' time-out.
+const WEBHOOK_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a visitor's conversation is, in messages.
 const CONVERSATION: usize = 4;
-/// Custom events of one program, one after the other.
-const PROGRAMS: usize = 4;
+/// Programs of one owner.
+const PROGRAMS: usize = 8;
 const ADMIN: (&str, &str) = ("root@example.com", "the operator's");
 
 /// How much of everything.
@@ -61,13 +61,13 @@ impl Plan {
         let number = |name: &str, default: usize| {
             std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number")))
         };
-        let (kills, events) = (number("CHATIA_CRASH_KILLS", 4), number("CHATIA_CRASH_EVENTS", 250));
+        let (kills, events) = (number("CHATIA_CRASH_KILLS", 4), number("CHATIA_CRASH_EVENTS", 160));
         let seed = u64::try_from(number("CHATIA_CRASH_SEED", 20_260_301)).unwrap();
         // A third of the events comes from chats, two a message; the trial has room for few.
         let visitors = u32::try_from(events / 6 / CONVERSATION).unwrap();
         let trial = (visitors / 8).clamp(1, 8);
         let paid = (visitors - trial.min(visitors)).div_ceil(2).max(1);
-        let (agents, publications) = if events < 2_000 { ([2, 1, 0], 4) } else { ([10, 1, 0], 20) };
+        let (agents, publications) = if events < 2_000 { ([2, 1, 0], 4) } else { ([10, 1, 0], 26) };
         let keys = (events / 300).clamp(2, 40);
         Self { seed, kills, events, visitors: [paid, paid, trial], agents, publications, keys }
     }
@@ -82,7 +82,7 @@ impl Plan {
     fn work(&self) -> usize {
         let messages = usize::try_from(self.visitors.iter().sum::<u32>()).unwrap() * CONVERSATION;
         let publications = self.agents.iter().sum::<usize>() * self.publications;
-        messages * (1 + PER_MESSAGE) + self.custom() * (1 + PER_EVENT) + publications * 2
+        messages * (1 + PER_MESSAGE) + self.custom() / 3 * (3 + PER_THREE_EVENTS) + publications * 2
     }
 
     /// How long the platform may take to come to rest when all faults have ended.
@@ -98,13 +98,13 @@ fn variables(polar: &str) -> Vec<(&'static str, String)> {
         ("CHATIA_ADMIN_EMAIL", ADMIN.0.into()),
         ("CHATIA_ADMIN_PASSWORD", ADMIN.1.into()),
         ("CHATIA_EGRESS_ALLOW", "127.0.0.0/8".into()),
-        ("CHATIA_SCHEDULE_SECONDS", "1".into()),
+        ("CHATIA_SCHEDULE_SECONDS", "2".into()),
         // Beyond what a batch takes, or it would be given to two workers.
         ("CHATIA_VISIBILITY_SECONDS", "5".into()),
         // The shortest that leaves a waiting caller time to begin a turn of its own.
         ("CHATIA_TURN_SECONDS", "5".into()),
         ("CHATIA_WEBHOOK_RETRY_SECONDS", retries),
-        ("CHATIA_WEBHOOK_TIMEOUT_SECONDS", WEBHOOK_TIMEOUT.to_string()),
+        ("CHATIA_WEBHOOK_TIMEOUT_SECONDS", WEBHOOK_TIMEOUT.as_secs_f32().to_string()),
         ("POLAR_BASE_URL", polar.to_owned()),
         ("POLAR_ACCESS_TOKEN", "polar_oat_test".into()),
     ]
@@ -128,8 +128,7 @@ impl Stage {
     async fn build(directory: &std::path::Path) -> Self {
         let (plan, moments, began) = (Plan::read(), Arc::new(Moments::default()), SystemClock.now());
         let rng = Rng::seeded(plan.seed);
-        let timeout = Duration::from_secs(WEBHOOK_TIMEOUT);
-        let (receivers, at) = Receivers::start(&moments, &rng, timeout).await;
+        let (receivers, at) = Receivers::start(&moments, &rng, WEBHOOK_TIMEOUT).await;
         let (ledger, polar) = Ledger::start(&moments, &rng).await;
         let mut server = Server::new(directory, &rng, variables(&format!("http://{polar}")));
         server.start().await;
@@ -208,8 +207,8 @@ impl Stage {
 
     /// What is under way. The cheapest look comes first, since looking keeps the platform from its work.
     async fn busy(&self, tables: &Tables) -> Option<String> {
-        if tables.is_queued().await {
-            return Some("messages are queued".into());
+        if let Some(queue) = tables.queued().await {
+            return Some(format!("messages are queued in {queue}"));
         }
         if tables.is_delivering().await {
             return Some("deliveries are due".into());

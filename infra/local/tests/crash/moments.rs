@@ -26,7 +26,7 @@ pub(crate) enum Moment {
 
 /// The order in which moments are chosen.
 const ROUND: [Moment; 5] =
-    [Moment::Chatting, Moment::Reporting, Moment::Publishing, Moment::Delivering, Moment::Whatever];
+    [Moment::Publishing, Moment::Reporting, Moment::Delivering, Moment::Chatting, Moment::Whatever];
 /// How long to wait for a moment.
 const LONGEST: Duration = Duration::from_secs(5);
 /// The longest pause between the moment and the kill, in microseconds.

@@ -12,6 +12,7 @@ use shared::domain::{Agent, BillingAccount, Conversation, Delivery, Event, Messa
 use shared::kernel::{Clock, Cursor, Day, Id, Limit, Rng, SystemClock, Time};
 use shared::ports::queue::QueueName;
 use shared::store;
+use shared::store::delivery::Filter;
 use shared::store::keys::{SHARDS, month};
 use shared::store::outbox::Walk;
 use shared::store::rollup::AgentCounts;
@@ -93,14 +94,14 @@ impl Tables {
         Ids { workspace: user.default_workspace_id, account: user.billing_account_id }
     }
 
-    /// Whether a message lies in a queue, the dead ones not counted.
-    pub(crate) async fn is_queued(&self) -> bool {
+    /// A queue that holds messages, the dead ones not counted.
+    pub(crate) async fn queued(&self) -> Option<&'static str> {
         for queue in QueueName::ALL {
             if !is_empty(&self.queues, *queue).await.unwrap() {
-                return true;
+                return Some(queue.as_str());
             }
         }
-        false
+        None
     }
 
     /// Whether a delivery waits for an attempt.
@@ -183,8 +184,7 @@ impl Tables {
     pub(crate) async fn deliveries(&self, ids: Ids, webhook: u64) -> HashMap<String, Delivery> {
         let webhook: Id<Webhook> = Id::from_int(webhook).unwrap();
         let page = async |after: Option<&Cursor>, limit| {
-            store::delivery::page(&self.main, ids.workspace, webhook, &store::delivery::Filter::default(), after, limit)
-                .await
+            store::delivery::page(&self.main, ids.workspace, webhook, &Filter::default(), after, limit).await
         };
         whole(page).await.into_iter().map(|delivery| (delivery.event_id.to_string(), delivery)).collect()
     }
