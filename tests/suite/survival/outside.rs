@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
-use axum::routing::post;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri};
 use serde_json::{Value, json};
 use shared::kernel::Rng;
 
@@ -45,10 +44,7 @@ impl Outside {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let inner = Inner { url, rng: Rng::seeded(seed), failing: AtomicU32::new(0), seen: Mutex::default() };
         let outside = Self(Arc::new(inner));
-        let router = Router::new()
-            .route("/hook/{user}", post(hook))
-            .route("/v1/events/ingest", post(ingest))
-            .with_state(outside.clone());
+        let router = Router::new().fallback(answer).with_state(outside.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         outside
     }
@@ -79,7 +75,14 @@ impl Outside {
     }
 }
 
-async fn hook(State(outside): State<Outside>, Path(user): Path<usize>, headers: HeaderMap, body: Bytes) -> StatusCode {
+async fn answer(State(outside): State<Outside>, uri: Uri, headers: HeaderMap, body: Bytes) -> (StatusCode, String) {
+    match uri.path().strip_prefix("/hook/") {
+        Some(user) => (hook(&outside, user.parse().unwrap(), &headers, body), String::new()),
+        None => ingest(&outside, &body),
+    }
+}
+
+fn hook(outside: &Outside, user: usize, headers: &HeaderMap, body: Bytes) -> StatusCode {
     let header = |name: &str| headers[name].to_str().unwrap().to_owned();
     let attempt = header("x-chatia-attempt").parse().unwrap();
     outside.seen().calls.push(Call { user, event: header("webhook-id"), attempt, body });
@@ -87,12 +90,12 @@ async fn hook(State(outside): State<Outside>, Path(user): Path<usize>, headers: 
 }
 
 /// Half of the failures come after the events were taken.
-async fn ingest(State(outside): State<Outside>, body: Bytes) -> (StatusCode, String) {
+fn ingest(outside: &Outside, body: &Bytes) -> (StatusCode, String) {
     let fails = outside.is_failing();
     if fails && outside.0.rng.below(2) == 0 {
         return (StatusCode::BAD_GATEWAY, String::new());
     }
-    let body: Value = serde_json::from_slice(&body).unwrap();
+    let body: Value = serde_json::from_slice(body).unwrap();
     let mut inserted = 0;
     for event in body["events"].as_array().unwrap() {
         let id = event["external_id"].as_str().unwrap().to_owned();

@@ -17,7 +17,7 @@ use shared::ports::queue::QueueName;
 use shared::store::keys::SHARDS;
 use shared::store::outbox::Walk;
 use shared::table::fault::{Faults, Rates};
-use tests::{Agent, Broker, Options, Owner, QueueFaults, START, ScriptedModel, TestApp};
+use tests::{Agent, Broker, Options, Owner, Persona, QueueFaults, START, ScriptedModel, TestApp};
 use uuid::Uuid;
 
 use super::outside::Outside;
@@ -88,9 +88,6 @@ pub(super) struct World {
     next: u64,
     /// What the stream has handed over. A process that dies loses some of it: the same comes again.
     relayed: Vec<Uuid>,
-    /// Answers of the API that were no error of the caller's, and those that were an error of ours.
-    pub(super) answered: usize,
-    pub(super) failed: usize,
 }
 
 impl World {
@@ -115,7 +112,7 @@ impl World {
         let rng = Rng::seeded(seed);
         let process = process(&test, &broker, &rng, rates);
         let relayed = Vec::new();
-        Self { test, outside, broker, users, model, process, rng, rates, next: 0, relayed, answered: 0, failed: 0 }
+        Self { test, outside, broker, users, model, process, rng, rates, next: 0, relayed }
     }
 
     /// From now on, table and queue misbehave at these rates.
@@ -124,6 +121,11 @@ impl World {
         self.process.faults.set(rates);
         self.broker.set(queue);
         self.outside.fails(outside);
+    }
+
+    /// Somebody who visits the present process.
+    pub(super) fn visitor(&self) -> Persona {
+        self.test.anonymous().on(self.process.router.clone())
     }
 
     /// Does a step. When the process dies on the way, the step ends there and another process takes its place.
@@ -144,11 +146,21 @@ impl World {
         }
     }
 
-    /// Runs what a process does, until it is done or the process dies.
+    /// Runs what a process does, until it is done or the process dies. Meanwhile time passes, ten times as fast as
+    /// outside, so that nobody waits for ever for a turn that died.
     async fn alive<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let passing = async {
+            let mut tick = tokio::time::interval(Duration::from_millis(100));
+            tick.tick().await;
+            loop {
+                tick.tick().await;
+                self.test.clock.advance(Duration::from_secs(1));
+            }
+        };
         tokio::select! {
             done = work => Some(done),
             () = self.process.faults.death() => None,
+            () = passing => None,
         }
     }
 
@@ -176,7 +188,7 @@ impl World {
     /// Sends messages at once, and notes what is answered.
     async fn send(&mut self, user: usize, conversation: usize, ids: &[String]) {
         let page = &self.users[user].pages[conversation];
-        let persona = self.test.anonymous().on(self.process.router.clone());
+        let persona = self.visitor();
         let path = format!("/api/public/agents/{}/chat", self.users[user].agent.slug);
         let calls = ids.iter().map(|id| {
             let (text, _) = &page.sent[id];
@@ -188,8 +200,6 @@ impl World {
         let Some(answers) = self.alive(join_all(calls)).await else { return };
         for (id, answer) in answers {
             let status = answer.status.as_u16();
-            self.answered += usize::from(status < 500);
-            self.failed += usize::from(status >= 500);
             if status != 200 {
                 assert!(status == 409 || status == 503, "{status}: {}", answer.text);
                 continue;

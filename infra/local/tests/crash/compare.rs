@@ -190,7 +190,7 @@ pub(crate) async fn usage(wrong: &mut Wrong, tables: &Tables, estate: &Estate<'_
     wrong.unless(billed == used && used.len() == estate.usage.len(), "usage beside the replies", || {
         format!("owner {}: (replies, replies in usage, usage events) {counts:?}", estate.number)
     });
-    let posted = ledger.events.lock().unwrap();
+    let posted = ledger.events.lock().unwrap().clone();
     let prefix = format!("{}:", estate.ids.workspace.text());
     let in_ledger = posted.keys().filter(|id| id.starts_with(&prefix)).count();
     wrong.unless(in_ledger == estate.usage.len(), "events in the ledger", || {
@@ -213,7 +213,6 @@ pub(crate) async fn usage(wrong: &mut Wrong, tables: &Tables, estate: &Estate<'_
         let right = event.included == (estate.owner.paying != Paying::AsTheyGo);
         wrong.unless(right, "usage that counts as included or not", || format!("{event:?}"));
     }
-    drop(posted);
     let period = match estate.owner.paying {
         Paying::Nothing => PeriodKey::trial(),
         Paying::Agency | Paying::AsTheyGo => PeriodKey::month(SystemClock.now()),
