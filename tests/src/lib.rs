@@ -57,6 +57,7 @@ pub struct TestApp {
     router: Router,
     table: String,
     owners: AtomicU32,
+    root: tokio::sync::Mutex<Option<Persona>>,
     scan: past::Scan,
 }
 
@@ -122,7 +123,17 @@ impl TestApp {
         });
         let router = shared::http::serve::surface(&app, &studio::SURFACE, studio::SURFACE.groups);
         let scan = past::scan(name.clone());
-        Self { app, clock, queue, mail, router, table: name, owners: AtomicU32::new(0), scan }
+        Self {
+            app,
+            clock,
+            queue,
+            mail,
+            router,
+            table: name,
+            owners: AtomicU32::new(0),
+            root: tokio::sync::Mutex::default(),
+            scan,
+        }
     }
 
     /// Somebody without a credential, at an address of their own.
