@@ -4,14 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::{Value, json};
-use shared::domain::billing::PeriodKey;
 use shared::domain::message::Author;
 use shared::domain::usage::{KeySource, UsageEvent};
 use shared::domain::webhook::DeliveryStatus;
 use shared::domain::{Delivery, Event, Message};
 use shared::events::catalog::kind;
 use shared::events::studio;
-use shared::kernel::{Clock as _, Id, SystemClock};
+use shared::kernel::Id;
 
 use crate::clients::{Hook, Owner, Paying, Told};
 use crate::http::{Client, Request};
@@ -190,7 +189,18 @@ pub(crate) async fn usage(wrong: &mut Wrong, tables: &Tables, estate: &Estate<'_
     wrong.unless(billed == used && used.len() == estate.usage.len(), "usage beside the replies", || {
         format!("owner {}: (replies, replies in usage, usage events) {counts:?}", estate.number)
     });
-    let posted = ledger.events.lock().unwrap().clone();
+    amounts(wrong, estate, ledger);
+    let taken = tables.taken(estate.ids, estate.owner.paying == Paying::Nothing).await;
+    let overage: i64 = estate.usage.iter().filter(|event| !event.included).map(|event| event.unit_cost).sum();
+    let expected = (i64::try_from(billed.len()).unwrap(), overage);
+    wrong.unless(taken == expected, "allowance", || {
+        format!("owner {}: {taken:?} taken, {expected:?} billed", estate.number)
+    });
+}
+
+/// The ledger has each usage event, with the same amounts.
+fn amounts(wrong: &mut Wrong, estate: &Estate<'_>, ledger: &Ledger) {
+    let posted = ledger.events.lock().unwrap();
     let prefix = format!("{}:", estate.ids.workspace.text());
     let in_ledger = posted.keys().filter(|id| id.starts_with(&prefix)).count();
     wrong.unless(in_ledger == estate.usage.len(), "events in the ledger", || {
@@ -213,16 +223,6 @@ pub(crate) async fn usage(wrong: &mut Wrong, tables: &Tables, estate: &Estate<'_
         let right = event.included == (estate.owner.paying != Paying::AsTheyGo);
         wrong.unless(right, "usage that counts as included or not", || format!("{event:?}"));
     }
-    let period = match estate.owner.paying {
-        Paying::Nothing => PeriodKey::trial(),
-        Paying::Agency | Paying::AsTheyGo => PeriodKey::month(SystemClock.now()),
-    };
-    let allowance = tables.allowance(estate.ids, &period).await;
-    let overage: i64 = estate.usage.iter().filter(|event| !event.included).map(|event| event.unit_cost).sum();
-    let expected = (i64::try_from(billed.len()).unwrap(), overage);
-    wrong.unless((allowance.used, allowance.overage) == expected, "allowance", || {
-        format!("owner {}: {allowance:?}, billed {expected:?}", estate.number)
-    });
 }
 
 /// The events that an endpoint wants, by id.

@@ -67,7 +67,7 @@ impl Plan {
         let visitors = u32::try_from(events / 6 / CONVERSATION).unwrap();
         let trial = (visitors / 8).clamp(1, 8);
         let paid = (visitors - trial.min(visitors)).div_ceil(2).max(1);
-        let (agents, publications) = if events < 2_000 { ([2, 1, 0], 4) } else { ([10, 1, 0], 26) };
+        let (agents, publications) = (if events < 2_000 { [2, 1, 0] } else { [10, 1, 0] }, (events / 40).clamp(4, 26));
         let keys = (events / 300).clamp(2, 40);
         Self { seed, kills, events, visitors: [paid, paid, trial], agents, publications, keys }
     }
@@ -108,6 +108,11 @@ fn variables(polar: &str) -> Vec<(&'static str, String)> {
         ("POLAR_BASE_URL", polar.to_owned()),
         ("POLAR_ACCESS_TOKEN", "polar_oat_test".into()),
     ]
+}
+
+/// Asks for all usage to be reported now.
+fn report(root: &str) -> Request {
+    Request::post("/api/admin/billing/report-usage", json!({"force": true})).bearer(root)
 }
 
 /// Everything around the platform.
@@ -196,9 +201,8 @@ impl Stage {
         while let Some(busy) = self.busy(tables).await {
             assert!(began.elapsed() < self.plan.rest(), "no rest: {busy}\n{}", self.server.last_words());
             if forced.elapsed() > Duration::from_secs(3) && tables.is_reporting().await {
-                // The claim on a run that died lasts longer than a test can wait.
-                let force = Request::post("/api/admin/billing/report-usage", json!({"force": true}));
-                self.client.insist(&force.bearer(&self.root)).await;
+                // The claim of a run that died, and a pause after a fault, last longer than a test can wait.
+                self.client.insist(&report(&self.root)).await;
                 forced = Instant::now();
             }
             tokio::time::sleep(Duration::from_millis(250)).await;
@@ -273,9 +277,11 @@ async fn nothing_that_was_told_is_lost_or_doubled_by_kills() {
     println!("seed {}, {} kills, {} events", stage.plan.seed, stage.plan.kills, stage.plan.events);
     let told = Arc::new(Mutex::new(Told::default()));
     let mut crowd = stage.load(&told);
-    let (kills, work, rng, moments) =
-        (stage.plan.kills, stage.plan.work(), stage.rng.clone(), Arc::clone(&stage.moments));
-    let killing = killer(&mut stage.server, &moments, &rng, kills, work);
+    let (kills, rng, moments) = (stage.plan.kills, stage.rng.clone(), Arc::clone(&stage.moments));
+    let (client, root, work) = (stage.client.clone(), stage.root.clone(), stage.plan.work());
+    // Whether it is answered does not matter: it may be what is killed.
+    let ask = async || drop(client.send(&report(&root)).await);
+    let killing = killer(&mut stage.server, &moments, &rng, (kills, work), ask);
     let clients = async {
         while let Some(ended) = crowd.join_next().await {
             ended.expect("a client gets what it wants");

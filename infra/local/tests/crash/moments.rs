@@ -33,7 +33,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 const LATE: u32 = 30_000;
 
 /// How many arrivals at receivers may be owed before clients wait: else they would be done long before the workers.
-const OWED: usize = 150;
+const OWED: usize = 80;
 /// How long they wait at most.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -93,30 +93,40 @@ impl Moments {
         }
     }
 
-    /// Waits for a moment; says whether it came.
-    async fn come(&self, moment: Moment) -> bool {
-        match self.begun.get(moment as usize) {
-            Some(notify) => tokio::time::timeout(LONGEST, notify.notified()).await.is_ok(),
-            None => true,
+    /// Waits for the first of these moments that comes.
+    async fn first(&self, wanted: &[Moment]) -> Moment {
+        for moment in wanted {
+            let Some(notify) = self.begun.get(*moment as usize) else { break };
+            if tokio::time::timeout(LONGEST, notify.notified()).await.is_ok() {
+                return *moment;
+            }
         }
+        Moment::Whatever
     }
 }
 
 /// Kills the platform again and again while `work` is done, spread over it, and starts it each time on what it left.
-/// Says how often in which moment.
+/// Says how often in which moment. `report` asks for usage to be reported.
 pub(crate) async fn killer(
     server: &mut Server,
     moments: &Moments,
     rng: &Rng,
-    kills: usize,
-    work: usize,
+    (kills, work): (usize, usize),
+    report: impl AsyncFn(),
 ) -> BTreeMap<Moment, usize> {
     let mut counts = BTreeMap::new();
     let began = std::time::Instant::now();
     for number in 0..kills {
         moments.done(work * (number + 1) / (kills + 1)).await;
-        let wanted = ROUND[number % ROUND.len()];
-        let moment = if moments.come(wanted).await { wanted } else { Moment::Whatever };
+        // What does not come any more, since its clients are done, gives way to what is left.
+        let wanted = [ROUND[number % ROUND.len()], Moment::Delivering];
+        // Reporting pauses when the provider fails, so somebody asks for it.
+        let asked = async {
+            if wanted[0] == Moment::Reporting {
+                report().await;
+            }
+        };
+        let (moment, ()) = tokio::join!(moments.first(&wanted), asked);
         tokio::time::sleep(Duration::from_micros(u64::from(rng.below(LATE)))).await;
         assert!(!server.has_ended(), "the platform ended by itself:\n{}", server.last_words());
         server.kill();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use local::platform::{QUEUES, TABLE};
 use local::queue::is_empty;
 use local::template::table_shape;
-use shared::domain::billing::{Allowance, PeriodKey};
+use shared::domain::billing::PeriodKey;
 use shared::domain::message::Author;
 use shared::domain::usage::UsageEvent;
 use shared::domain::{Agent, BillingAccount, Conversation, Delivery, Event, Message, Webhook, Workspace};
@@ -201,16 +201,25 @@ impl Tables {
         counted.iter().map(|counted| u64::try_from(counted.sums.messages).unwrap()).sum()
     }
 
-    /// What was taken of an allowance in a period, without what dead turns still hold: the clock gives that back.
-    pub(crate) async fn allowance(&self, ids: Ids, period: &PeriodKey) -> Allowance {
-        let mut taken = store::billing::allowance(&self.main, ids.account, period).await.unwrap();
-        for hold in store::billing::holds(&self.main, ids.account, period).await.unwrap() {
-            if !store::usage::exists(&self.main, ids.account, hold.turn, (hold.until, now())).await.unwrap() {
-                taken.used -= 1;
-                taken.overage -= hold.overage;
+    /// Messages and micro-dollars that were taken of an allowance, without what dead turns still hold: the clock gives
+    /// that back.
+    pub(crate) async fn taken(&self, ids: Ids, is_trial: bool) -> (i64, i64) {
+        let mut periods = vec![PeriodKey::month(self.began), PeriodKey::month(now())];
+        if is_trial {
+            periods = vec![PeriodKey::trial()];
+        }
+        periods.dedup();
+        let (mut used, mut overage) = (0, 0);
+        for period in periods {
+            let taken = store::billing::allowance(&self.main, ids.account, &period).await.unwrap();
+            (used, overage) = (used + taken.used, overage + taken.overage);
+            for hold in store::billing::holds(&self.main, ids.account, &period).await.unwrap() {
+                if !store::usage::exists(&self.main, ids.account, hold.turn, (hold.until, now())).await.unwrap() {
+                    (used, overage) = (used - 1, overage - hold.overage);
+                }
             }
         }
-        taken
+        (used, overage)
     }
 
     pub(crate) async fn published(&self, ids: Ids) -> u64 {
