@@ -23,7 +23,7 @@ use serde_json::json;
 use shared::domain::Event;
 use shared::domain::billing::SubscriptionStatus;
 use shared::domain::plan::PlanKey;
-use shared::kernel::{Clock as _, Id, Rng, SystemClock};
+use shared::kernel::{Clock as _, Id, Rng, SystemClock, Time};
 use tokio::task::JoinSet;
 
 use clients::{Owner, PER_MESSAGE, PER_THREE_EVENTS, Paying, Told, World, set_up};
@@ -126,7 +126,7 @@ struct Stage {
     client: Client,
     root: String,
     owners: Arc<Vec<Owner>>,
-    began: shared::kernel::Time,
+    began: Time,
 }
 
 impl Stage {
@@ -246,7 +246,7 @@ impl Stage {
         None
     }
 
-    async fn compare(&self, tables: &Tables, told: &Told, events: &[Event]) -> Wrong {
+    async fn compare(&self, tables: &Tables, told: &Told, (events, until): (&[Event], Time)) -> Wrong {
         let mut wrong = Wrong::default();
         for (number, owner) in self.owners.iter().enumerate() {
             let ids: Ids = tables.ids(owner).await;
@@ -255,6 +255,7 @@ impl Stage {
                 owner,
                 ids,
                 events: events.iter().filter(|event| event.workspace_id == ids.workspace).collect(),
+                until,
                 threads: tables.threads(ids, Id::from_int(owner.agent.0).unwrap()).await,
                 usage: tables.usage(ids).await,
             };
@@ -295,9 +296,10 @@ async fn nothing_that_was_told_is_lost_or_doubled_by_kills() {
     let tables = stage.tables().await;
     stage.rest(&tables).await;
     let settled = began.elapsed();
-    let events = tables.events().await;
+    let (until, events) = (SystemClock.now(), tables.events().await);
+    let events: Vec<Event> = events.into_iter().filter(|event| Time::of_uuid(event.id) < until).collect();
     let told = std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner));
-    let wrong = stage.compare(&tables, &told, &events).await;
+    let wrong = stage.compare(&tables, &told, (&events, until)).await;
 
     let calls = stage.receivers.calls.lock().unwrap();
     let delivered: std::collections::HashSet<_> = calls.iter().map(|call| (&call.endpoint, &call.event_id)).collect();
