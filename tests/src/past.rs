@@ -241,6 +241,7 @@ impl TestApp {
             reason: None,
             attempts: Vec::new(),
             next_at: None,
+            deferrals: 0,
             created_at: now,
             updated_at: now,
         };

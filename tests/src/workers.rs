@@ -85,9 +85,9 @@ impl<'a> Workers<'a> {
     async fn work(&self, queue: QueueName, body: &str) {
         let app = &self.test.app;
         match queue {
-            QueueName::Deliver => {
+            QueueName::Deliver | QueueName::DeliverSlow => {
                 let task = serde_json::from_str(body).expect("a task");
-                deliver::run(app, &task).await.expect("a delivery is recorded");
+                deliver::run(app, queue, &task).await.expect("a delivery is recorded");
             }
             QueueName::UsageReport => {
                 let report = serde_json::from_str(body).expect("a report");

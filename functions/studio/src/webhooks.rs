@@ -59,13 +59,16 @@ pub(crate) struct WebhookOut {
     is_active: bool,
     /// Why we switched it off, if we did.
     disabled_reason: Option<String>,
-    /// When it was last switched off. What it missed since then can be replayed.
+    /// When it was last switched off.
     disabled_at: Option<Time>,
+    /// From when on it may have missed events before it was switched off or changed; a replay of all since then brings
+    /// them.
+    missed_since: Option<Time>,
     /// Since when every delivery fails, if that is so. After five days it is switched off.
     failing_since: Option<Time>,
     /// The first characters of its secret.
     secret_prefix: String,
-    /// Until when the secret before this one signs too.
+    /// Until when the secret before this one signs too, if it does.
     previous_secret_expires_at: Option<Time>,
     last_delivery_at: Option<Time>,
     last_delivery_status: Option<DeliveryStatus>,
@@ -92,9 +95,10 @@ impl From<(Webhook, Health)> for WebhookOut {
             is_active: webhook.is_active,
             disabled_reason: webhook.disabled_reason,
             disabled_at: webhook.disabled_at,
+            missed_since: webhook.missed_since,
             failing_since: health.failing_since,
             secret_prefix: webhook.secret_prefix,
-            previous_secret_expires_at: webhook.previous_until,
+            previous_secret_expires_at: webhook.previous_secrets.first().map(|previous| previous.until),
             last_delivery_at: health.last_delivery_at,
             last_delivery_status: health.last_delivery_status,
             created_at: webhook.created_at,
@@ -216,8 +220,10 @@ pub(crate) struct DeliveryOut {
     event_id: Uuid,
     event: String,
     status: DeliveryStatus,
-    /// Every attempt that ended. What was answered is in the delivery itself, not in lists.
+    /// Every attempt that ended, the last 24 of them. What was answered is in the delivery itself, not in lists.
     attempts: Vec<Attempt>,
+    /// How many attempts before those are not kept.
+    attempts_dropped: u32,
     /// When the next attempt is due, if there is one.
     next_attempt_at: Option<Time>,
     /// Why it was given up, when its attempts do not say it.
@@ -237,6 +243,7 @@ pub(crate) struct DeliveryDetailOut {
 
 impl From<Delivery> for DeliveryOut {
     fn from(delivery: Delivery) -> Self {
+        let attempts_dropped = delivery.attempts.first().map_or(0, |first| first.number.saturating_sub(1));
         let attempts = delivery.attempts.into_iter().map(|attempt| Attempt { body: None, ..attempt }).collect();
         Self {
             id: delivery.id,
@@ -245,6 +252,7 @@ impl From<Delivery> for DeliveryOut {
             event: delivery.event,
             status: delivery.status,
             attempts,
+            attempts_dropped,
             next_attempt_at: delivery.next_at,
             reason: delivery.reason,
             created_at: delivery.created_at,

@@ -4,7 +4,7 @@
 //! | worker | fed by | answers |
 //! | --- | --- | --- |
 //! | [`relay`], [`projector`] | the table's stream | the first record to give again |
-//! | [`deliver`], [`usage_report`] | their queues | the messages to give again |
+//! | [`deliver`], [`deliver_slow`], [`usage_report`] | their queues | the messages to give again |
 //! | [`usage_batch`], [`clock`] | schedules | what was done, for the log |
 //!
 //! All of them may be given the same event more than once. Their work is boxed: as one future it is too deep for the
@@ -36,7 +36,7 @@ const PER_ENDPOINT: usize = 5;
 #[must_use]
 pub const fn patience(queue: QueueName) -> Duration {
     match queue {
-        QueueName::Deliver => Duration::from_secs(110),
+        QueueName::Deliver | QueueName::DeliverSlow => Duration::from_secs(110),
         QueueName::UsageReport => Duration::from_secs(55),
     }
 }
@@ -87,12 +87,24 @@ pub async fn project_events(app: App, events: Vec<Event>) -> Result<()> {
 /// # Errors
 /// Never; messages that met a fault of ours are named in the answer, and buried after the last try.
 pub async fn deliver(app: App, batch: SqsEvent) -> Result<SqsBatchResponse> {
+    deliver_from(&app, QueueName::Deliver, batch).await
+}
+
+/// What [`deliver`] does, for the endpoints that answer slowly.
+///
+/// # Errors
+/// As [`deliver`].
+pub async fn deliver_slow(app: App, batch: SqsEvent) -> Result<SqsBatchResponse> {
+    deliver_from(&app, QueueName::DeliverSlow, batch).await
+}
+
+async fn deliver_from(app: &App, queue: QueueName, batch: SqsEvent) -> Result<SqsBatchResponse> {
     let lane = |task: &Task| match task {
         Task::Deliver { webhook_id, .. } | Task::Attempt { webhook_id, .. } => Some(*webhook_id),
         Task::Replay(_) | Task::Mail { .. } => None,
     };
-    let work = async |task: Task| Box::pin(app::deliver::run(&app, &task)).await;
-    Ok(desk(&app, QueueName::Deliver, PER_ENDPOINT).each(batch, lane, work).await)
+    let work = async |task: Task| Box::pin(app::deliver::run(app, queue, &task)).await;
+    Ok(desk(app, queue, PER_ENDPOINT).each(batch, lane, work).await)
 }
 
 /// Reports claimed runs of usage to Polar. A run that Polar does not take is no failure here: its claim ends in time,

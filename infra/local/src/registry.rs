@@ -28,10 +28,11 @@ pub enum Entry {
 }
 
 /// The workers by binary.
-const WORKERS: [(&str, Entry); 6] = [
+const WORKERS: [(&str, Entry); 7] = [
     ("relay", Entry::Reader(|app, events| Box::pin(workers::relay_events(app, events)))),
     ("projector", Entry::Reader(|app, events| Box::pin(workers::project_events(app, events)))),
     ("deliver", Entry::Consumer(|app, batch| Box::pin(workers::deliver(app, batch)))),
+    ("deliver-slow", Entry::Consumer(|app, batch| Box::pin(workers::deliver_slow(app, batch)))),
     ("usage-report", Entry::Consumer(|app, batch| Box::pin(workers::usage_report(app, batch)))),
     ("usage-batch", Entry::Scheduled(|app, event| Box::pin(workers::usage_batch(app, event)))),
     ("clock", Entry::Scheduled(|app, event| Box::pin(workers::clock(app, event)))),

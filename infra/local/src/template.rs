@@ -489,6 +489,8 @@ mod tests {
         let deliver = function(&template, "deliver");
         assert_eq!(deliver.timeout, Duration::from_secs(120));
         assert_eq!(deliver.sources, [Source::Queue { queue: QueueName::Deliver, batch: 10, concurrency: 20 }]);
+        let slow = function(&template, "deliver-slow");
+        assert_eq!(slow.sources, [Source::Queue { queue: QueueName::DeliverSlow, batch: 10, concurrency: 10 }]);
         assert_eq!(function(&template, "relay").sources, [Source::Stream { batch: 100 }]);
         assert_eq!(function(&template, "clock").sources, [Source::Schedule { every: Duration::from_secs(60) }]);
         let auth = function(&template, "studio-auth");
@@ -527,7 +529,12 @@ mod tests {
             let url = &resources[function]["Properties"]["Environment"]["Variables"][variable];
             referred(url).unwrap_or_else(|| panic!("{function} lacks {variable}")).to_owned()
         };
-        for (queue, consumer) in [(QueueName::Deliver, "Deliver"), (QueueName::UsageReport, "UsageReport")] {
+        let consumer = |queue: QueueName| match queue {
+            QueueName::Deliver => "Deliver",
+            QueueName::DeliverSlow => "DeliverSlow",
+            QueueName::UsageReport => "UsageReport",
+        };
+        for (queue, consumer) in QueueName::ALL.iter().map(|queue| (*queue, consumer(*queue))) {
             let dead = told(consumer, queue.dead_letters_url_variable());
             let live = told("StudioAdmin", queue.url_variable());
             let redrive = &resources[&live]["Properties"]["RedrivePolicy"]["deadLetterTargetArn"];

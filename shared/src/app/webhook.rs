@@ -8,11 +8,14 @@ use uuid::Uuid;
 
 use super::deliver::Task;
 use super::deliver::attempt::restart;
+use super::deliver::lane::Lane;
 use super::deliver::send::{Attempted, Parcel, send};
 use super::{App, Draft};
 use crate::access::Caller;
 use crate::domain::text::Checks;
-use crate::domain::webhook::{Delivery, DeliveryStatus, Dialect, Health, MAX_OVERLAP, Webhook};
+use crate::domain::webhook::{
+    Delivery, DeliveryStatus, Dialect, Health, MAX_OVERLAP, MAX_PREVIOUS, PreviousSecret, Webhook,
+};
 use crate::events::studio;
 use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Result, Secret};
 use crate::ports::queue::{Outgoing, QueueName};
@@ -67,11 +70,11 @@ pub async fn create(app: &App, caller: &Caller, command: &Changes) -> Result<Dra
         events,
         secret: app.seal(&Webhook::secret_place(caller.workspace_id, id), &secret).await?,
         secret_prefix: secret.expose()[..SECRET_PREFIX_CHARS].to_owned(),
-        previous_secret: None,
-        previous_until: None,
+        previous_secrets: Vec::new(),
         is_active: command.is_active.unwrap_or(true),
         disabled_reason: None,
         disabled_at: None,
+        missed_since: None,
         created_at: now,
         updated_at: now,
     };
@@ -111,8 +114,8 @@ fn check_events(checks: &mut Checks, events: Option<Vec<String>>) -> Option<Vec<
     Some(events)
 }
 
-/// Changes an endpoint. Switching it on again forgives its failures; `disabled_at` stays, so that its owner can have
-/// what it missed replayed.
+/// Changes an endpoint. Switching it on again, and another address, forgive its failures; `missed_since` stays, so that
+/// its owner can have what it missed replayed.
 ///
 /// # Errors
 /// `not_found`, `validation_error`.
@@ -128,6 +131,7 @@ pub async fn change(
     if let Some(name) = &changes.name {
         webhook.name = checks.name("name", name, 120);
     }
+    let old_url = webhook.url.clone();
     if let Some(url) = &changes.url {
         webhook.url = check_url(app, &mut checks, url);
     }
@@ -136,19 +140,29 @@ pub async fn change(
     }
     checks.finish()?;
     let (mut unit, now) = (Unit::new(), app.now());
-    let is_forgiven = changes.is_active == Some(true) && !webhook.is_active;
+    let mut health = one_health(app, &webhook).await?;
+    let mut is_forgiven = webhook.url != old_url;
     match changes.is_active {
         Some(true) if !webhook.is_active => {
-            (webhook.is_active, webhook.disabled_reason) = (true, None);
-            store::webhook::forgive(&mut unit, webhook.workspace_id, webhook.id);
+            (webhook.is_active, webhook.disabled_reason, is_forgiven) = (true, None, true);
         }
-        Some(false) if webhook.is_active => (webhook.is_active, webhook.disabled_at) = (false, Some(now)),
+        Some(false) if webhook.is_active => {
+            (webhook.is_active, webhook.disabled_at) = (false, Some(now));
+            webhook.missed_since = health.missed_since.or(Some(now));
+        }
         _ => {}
     }
+    if is_forgiven {
+        if webhook.is_active {
+            // Switched off, it has this already.
+            webhook.missed_since = health.missed_since.or(webhook.missed_since);
+        }
+        store::webhook::forgive(&mut unit, webhook.workspace_id, webhook.id);
+        (health.failing_since, health.missed_since) = (None, None);
+    }
+    forget_secrets(app, &mut webhook);
     webhook.updated_at = now;
     store::webhook::replace(&mut unit, &webhook, v)?;
-    let health = one_health(app, &webhook).await?;
-    let health = Health { failing_since: health.failing_since.filter(|_| !is_forgiven), ..health };
     Ok(Draft::new(unit, (webhook, health)))
 }
 
@@ -164,7 +178,7 @@ pub async fn delete(app: &App, caller: &Caller, webhook: Id<Webhook>) -> Result<
 }
 
 /// Gives an endpoint a new secret. The one before it signs too for the time of `overlap`, so that receivers can change
-/// theirs without a gap.
+/// theirs without a gap; those before that one, until their own time ends. Without overlap none of them signs any more.
 ///
 /// # Errors
 /// `not_found`, `validation_error` for an overlap of more than seven days.
@@ -176,9 +190,10 @@ pub async fn rotate(app: &App, caller: &Caller, webhook: Id<Webhook>, overlap: D
     let found = store::webhook::get(&app.table, caller.workspace_id, webhook).await?;
     let (mut webhook, v, now, secret) = (found.body, found.v, app.now(), new_secret(app));
     let sealed = app.seal(&Webhook::secret_place(webhook.workspace_id, webhook.id), &secret).await?;
-    let old = std::mem::replace(&mut webhook.secret, sealed);
-    (webhook.previous_secret, webhook.previous_until) =
-        if overlap.is_zero() { (None, None) } else { (Some(old), Some(now + overlap)) };
+    let old = PreviousSecret { secret: std::mem::replace(&mut webhook.secret, sealed), until: now + overlap };
+    forget_secrets(app, &mut webhook);
+    webhook.previous_secrets.insert(0, old);
+    webhook.previous_secrets.truncate(if overlap.is_zero() { 0 } else { MAX_PREVIOUS });
     secret.expose()[..SECRET_PREFIX_CHARS].clone_into(&mut webhook.secret_prefix);
     webhook.updated_at = now;
     let mut unit = Unit::new();
@@ -192,7 +207,8 @@ pub async fn rotate(app: &App, caller: &Caller, webhook: Id<Webhook>, overlap: D
 /// # Errors
 /// When the table cannot be read.
 pub async fn list(app: &App, caller: &Caller) -> Result<Vec<(Webhook, Health)>> {
-    let webhooks = store::webhook::all(&app.table, caller.workspace_id).await?;
+    let mut webhooks = store::webhook::all(&app.table, caller.workspace_id).await?;
+    webhooks.iter_mut().for_each(|webhook| forget_secrets(app, webhook));
     let ids: Vec<_> = webhooks.iter().map(|webhook| webhook.id).collect();
     let health = store::webhook::health(&app.table, caller.workspace_id, &ids).await?;
     Ok(webhooks.into_iter().zip(health).collect())
@@ -203,9 +219,16 @@ pub async fn list(app: &App, caller: &Caller) -> Result<Vec<(Webhook, Health)>> 
 /// # Errors
 /// `not_found`.
 pub async fn get(app: &App, caller: &Caller, webhook: Id<Webhook>) -> Result<(Webhook, Health)> {
-    let webhook = store::webhook::get(&app.table, caller.workspace_id, webhook).await?.body;
+    let mut webhook = store::webhook::get(&app.table, caller.workspace_id, webhook).await?.body;
+    forget_secrets(app, &mut webhook);
     let health = one_health(app, &webhook).await?;
     Ok((webhook, health))
+}
+
+/// Drops the secrets that sign no more.
+fn forget_secrets(app: &App, webhook: &mut Webhook) {
+    let now = app.now();
+    webhook.previous_secrets.retain(|previous| previous.until > now);
 }
 
 async fn one_health(app: &App, webhook: &Webhook) -> Result<Health> {
@@ -213,10 +236,11 @@ async fn one_health(app: &App, webhook: &Webhook) -> Result<Health> {
     Ok(health.into_iter().next().unwrap_or_default())
 }
 
-/// Sends a test event at once, once, and says how it went. Nothing is stored.
+/// Sends a test event at once, once, and says how it went. Nothing is stored. It takes a place on the way to the endpoint
+/// as deliveries do.
 ///
 /// # Errors
-/// `not_found`.
+/// `not_found`; `rate_limited` when all places are taken or the receiver asked us to wait.
 pub async fn test(app: &App, caller: &Caller, webhook: Id<Webhook>) -> Result<Attempted> {
     let webhook = store::webhook::get(&app.table, caller.workspace_id, webhook).await?.body;
     let event_id = app.ids().uuid_of(caller.workspace_id);
@@ -228,7 +252,20 @@ pub async fn test(app: &App, caller: &Caller, webhook: Id<Webhook>) -> Result<At
         "data": {"message": "This is a test event.", "webhook_id": webhook.id.int()},
     });
     let payload = payload.to_string();
-    send(app, &webhook, Parcel { event_id, event: studio::TEST, attempt: 1, payload: &payload }).await
+    let parcel = Parcel { event_id, event: studio::TEST, attempt: 1, payload: &payload };
+    match Lane::enter(app, QueueName::DeliverSlow, &webhook).await? {
+        Lane::Open(place) => {
+            let attempted = send(app, &webhook, parcel).await;
+            place.leave().await;
+            attempted
+        }
+        Lane::Slow => Err(Error::internal("slow endpoints are served here")),
+        Lane::Closed { wait } => {
+            let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(5);
+            let message = "Other calls to this webhook are under way, or its receiver asked us to wait.";
+            Err(Error::with_message(Code::RateLimited, message).retry_after(seconds))
+        }
+    }
 }
 
 /// A page of an endpoint's deliveries, newest first.
@@ -258,9 +295,13 @@ pub async fn delivery(app: &App, caller: &Caller, delivery: Uuid) -> Result<Deli
 /// Starts a failed delivery anew: the same bytes, all tries again.
 ///
 /// # Errors
-/// `not_found`, `delivery.not_failed`.
+/// `not_found` (also when its endpoint was deleted), `webhook.disabled`, `delivery.not_failed`.
 pub async fn retry(app: &App, caller: &Caller, delivery: Uuid) -> Result<Draft<Delivery>> {
     let found = store::delivery::by_id(&app.table, caller.workspace_id, delivery).await?;
+    let webhook = store::webhook::get(&app.table, caller.workspace_id, found.body.webhook_id).await?.body;
+    if !webhook.is_active {
+        return Err(Error::new(Code::WebhookDisabled));
+    }
     if found.body.status != DeliveryStatus::Failed {
         return Err(Error::new(Code::DeliveryNotFailed));
     }

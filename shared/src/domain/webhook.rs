@@ -21,14 +21,26 @@ pub const RETRY_SCHEDULE: [Duration; 5] = [
 ];
 /// How many deliveries to one endpoint may be under way, so that a slow receiver holds back nobody else.
 pub const IN_FLIGHT: usize = 5;
+/// A call that takes longer makes its endpoint a slow one for [`SLOW_FOR`]: it is served apart, by workers of its own, so
+/// that a receiver that hangs holds back nobody else's events.
+pub const SLOW: Duration = Duration::from_secs(3);
+/// For how long an endpoint is a slow one after such a call.
+pub const SLOW_FOR: Duration = Duration::from_secs(10 * 60);
 /// An endpoint that fails for so long is switched off.
 pub const FAILING_FOR: Duration = Duration::from_secs(5 * 24 * 3_600);
 /// How much of that time passes before its owner is told, in percent, each time.
 pub const NOTICES: [u64; 3] = [50, 70, 90];
+/// Failures that are further apart than this are not one and the same trouble. Longer than the longest wait between two
+/// attempts of one delivery.
+pub const QUIET: Duration = Duration::from_secs(48 * 3_600);
+/// The least time between the last notice and that.
+pub const LAST_NOTICE: Duration = Duration::from_secs(12 * 3_600);
 /// For how long both secrets sign after a rotation, unless it is said; at most [`MAX_OVERLAP`].
 pub const OVERLAP: Duration = Duration::from_secs(24 * 3_600);
 /// The longest such time.
 pub const MAX_OVERLAP: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// How many secrets before the present one sign too; the oldest go first.
+pub const MAX_PREVIOUS: usize = 4;
 /// How many attempts of a delivery are kept; the oldest go first.
 pub const KEPT_ATTEMPTS: usize = 24;
 /// How often an attempt may be lost (its sender stopped) before the delivery is given up.
@@ -54,24 +66,34 @@ pub struct Webhook {
     pub secret: Sealed,
     /// The first characters of the secret, to tell which one is in use.
     pub secret_prefix: String,
-    /// The secret before this one, while it signs too.
+    /// Secrets before this one that sign too, the newest first.
     #[serde(default)]
-    pub previous_secret: Option<Sealed>,
-    /// Until when it does.
-    #[serde(default)]
-    pub previous_until: Option<Time>,
+    pub previous_secrets: Vec<PreviousSecret>,
     /// Whether it is told at all.
     pub is_active: bool,
     /// Why we switched it off, if we did.
     #[serde(default)]
     pub disabled_reason: Option<String>,
-    /// When it was switched off, by us or by its owner: events since then can be replayed.
+    /// When it was last switched off, by us or by its owner.
     #[serde(default)]
     pub disabled_at: Option<Time>,
+    /// From when on it may have missed events then: the first that failed, or when it was switched off. A replay of all
+    /// since then brings them.
+    #[serde(default)]
+    pub missed_since: Option<Time>,
     /// When it was made.
     pub created_at: Time,
     /// The last change.
     pub updated_at: Time,
+}
+
+/// A secret that was replaced and signs for a while yet.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PreviousSecret {
+    /// `whsec_…`, sealed.
+    pub secret: Sealed,
+    /// Until when it signs.
+    pub until: Time,
 }
 
 /// How an endpoint fares. Apart from the endpoint, since every attempt changes it.
@@ -86,8 +108,14 @@ pub struct Health {
     pub failing_since: Option<Time>,
     /// Which of the [`NOTICES`] its owner has had of these failures, in percent.
     pub noticed: u64,
+    /// When it had the last one.
+    pub noticed_at: Option<Time>,
+    /// When the first event happened that it has not taken since then.
+    pub missed_since: Option<Time>,
     /// Until when it asked us to wait, in milliseconds since 1970.
     pub paused_until: i64,
+    /// Until when it counts as slow, in milliseconds since 1970.
+    pub slow_until: i64,
     /// How many deliveries are under way.
     pub busy: i64,
 }
@@ -137,6 +165,9 @@ pub struct Delivery {
     /// When the next attempt is due.
     #[serde(default)]
     pub next_at: Option<Time>,
+    /// How often it was put off since its last attempt, because there was no place on the way to the endpoint.
+    #[serde(default)]
+    pub deferrals: u32,
     /// Why it was given up, unless its attempts say it.
     #[serde(default)]
     pub reason: Option<String>,
@@ -202,6 +233,12 @@ impl Delivery {
         self.claimed_until != 0 && self.claimed_until <= now.millis()
     }
 
+    /// Whether the clock is to see to its next attempt.
+    #[must_use]
+    pub fn is_due(&self, now: Time) -> bool {
+        self.status == DeliveryStatus::Pending && !self.is_running(now) && self.next_at.is_some_and(|at| at <= now)
+    }
+
     /// Whether an attempt is under way.
     #[must_use]
     pub fn is_running(&self, now: Time) -> bool {
@@ -223,6 +260,7 @@ impl Delivery {
             });
         }
         self.attempt += 1;
+        self.deferrals = 0;
         (self.claim, self.claimed_until) = (Some(claim), until.millis());
         // Should the sender stop now, the clock finds it after the claim.
         self.next_at = Some(until);
@@ -248,6 +286,11 @@ impl Webhook {
     #[must_use]
     pub fn wants(&self, event: &str) -> bool {
         self.is_active && self.events.as_ref().is_none_or(|events| events.iter().any(|wanted| wanted == event))
+    }
+
+    /// The secrets before the present one that still sign, the newest first.
+    pub fn still_signing(&self, now: Time) -> impl Iterator<Item = &PreviousSecret> {
+        self.previous_secrets.iter().filter(move |previous| previous.until > now)
     }
 
     /// Where the sealed secret belongs.

@@ -37,21 +37,24 @@ pub const WORKER_ENDED: &str = "The worker ended before the message was done (cr
 /// The queues that the product's code sends to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum QueueName {
-    /// Deliveries to webhooks.
+    /// Deliveries to webhooks, and mail.
     Deliver,
+    /// Deliveries to webhooks that answer slowly: apart, so that they hold back nobody else's.
+    DeliverSlow,
     /// Usage batches to report to the billing provider.
     UsageReport,
 }
 
 impl QueueName {
     /// Every queue.
-    pub const ALL: &[Self] = &[Self::Deliver, Self::UsageReport];
+    pub const ALL: &[Self] = &[Self::Deliver, Self::DeliverSlow, Self::UsageReport];
 
     /// The name, as in the template and in logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Deliver => "deliver",
+            Self::DeliverSlow => "deliver-slow",
             Self::UsageReport => "usage-report",
         }
     }
@@ -61,6 +64,7 @@ impl QueueName {
     pub const fn url_variable(self) -> &'static str {
         match self {
             Self::Deliver => "DELIVER_QUEUE_URL",
+            Self::DeliverSlow => "DELIVER_SLOW_QUEUE_URL",
             Self::UsageReport => "USAGE_REPORT_QUEUE_URL",
         }
     }
@@ -70,6 +74,7 @@ impl QueueName {
     pub const fn dead_letters_url_variable(self) -> &'static str {
         match self {
             Self::Deliver => "DELIVER_DEAD_LETTERS_URL",
+            Self::DeliverSlow => "DELIVER_SLOW_DEAD_LETTERS_URL",
             Self::UsageReport => "USAGE_REPORT_DEAD_LETTERS_URL",
         }
     }
@@ -78,7 +83,7 @@ impl QueueName {
     #[must_use]
     pub const fn tries(self) -> u32 {
         match self {
-            Self::Deliver => 5,
+            Self::Deliver | Self::DeliverSlow => 5,
             Self::UsageReport => 4,
         }
     }

@@ -8,7 +8,7 @@ use super::keys;
 use crate::domain::webhook::DeliveryStatus;
 use crate::domain::{Delivery, Webhook, Workspace};
 use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Result, Time};
-use crate::table::{Index, Query, Row, Table, Unit, Versioned, decode, decode_versioned};
+use crate::table::{Index, Query, Row, Table, Unit, Versioned, decode, decode_versioned, readable};
 
 const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How many deliveries one page of a filtered list looks at; the page after goes on behind them.
@@ -22,7 +22,8 @@ fn row(delivery: &Delivery) -> Result<Row> {
     let sk = key.sk.clone();
     let row = Row::new(key, "delivery", delivery)?
         .gsi1(keys::delivery_ids(delivery.workspace_id), delivery.id.to_string())
-        .ttl(delivery.created_at + KEPT);
+        // A late retry begins anew, and must not vanish on the way.
+        .ttl(delivery.created_at.max(delivery.updated_at) + KEPT);
     Ok(match (delivery.status, delivery.next_at) {
         (DeliveryStatus::Pending, Some(at)) => {
             let due = keys::due_deliveries(keys::shard_of(delivery.event_id));
@@ -156,12 +157,20 @@ pub async fn page(
     }
 }
 
-/// Deliveries of a shard whose time has come, the longest waiting first.
+/// Deliveries of a shard whose time has come, the longest waiting first; from `after` on, and whether there may be more.
+/// One that does not read is logged and left out: it must not hold back the others.
 ///
 /// # Errors
 /// When the table cannot be read.
-pub async fn due(table: &Table, shard: u8, now: Time, limit: usize) -> Result<Vec<Versioned<Delivery>>> {
+pub async fn due(
+    table: &Table,
+    shard: u8,
+    now: Time,
+    after: Option<&Cursor>,
+    limit: usize,
+) -> Result<(Vec<Versioned<Delivery>>, Option<Cursor>)> {
     let until = format!("{}~", keys::moment(now));
     let query = Query::between(Index::Gsi2, keys::due_deliveries(shard), "0", until);
-    table.query(&query, limit).await?.items.into_iter().map(decode_versioned).collect()
+    let rows = table.query(&query.after(after), limit).await?;
+    Ok((readable(rows.items, decode_versioned), rows.more_after.map(|position| Cursor { position })))
 }

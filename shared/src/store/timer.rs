@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::keys;
 use crate::domain::{BillingAccount, Conversation, Workspace};
-use crate::kernel::{Code, Error, Id, Result, Time};
-use crate::table::{Cond, Index, Query, Row, Table, Unit, decode};
+use crate::kernel::{Code, Cursor, Error, Id, Result, Time};
+use crate::table::{Cond, Index, Query, Row, Table, Unit, decode, readable};
 
 /// Something to do at a time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,11 +75,19 @@ pub fn claim(unit: &mut Unit, timer: &Timer) {
     unit.delete_if(timer.key(), Cond::existing(), Error::new(Code::Conflict));
 }
 
-/// Timers of a shard whose time has come.
+/// Timers of a shard whose time has come, from `after` on, and whether there may be more. One that does not read is logged
+/// and left out: it must not hold back the others.
 ///
 /// # Errors
 /// When the table cannot be read.
-pub async fn due(table: &Table, shard: u8, now: Time, limit: usize) -> Result<Vec<Timer>> {
+pub async fn due(
+    table: &Table,
+    shard: u8,
+    now: Time,
+    after: Option<&Cursor>,
+    limit: usize,
+) -> Result<(Vec<Timer>, Option<Cursor>)> {
     let query = Query::between(Index::Main, keys::timers(shard), "0", format!("{}~", keys::moment(now)));
-    table.query(&query, limit).await?.items.into_iter().map(decode).collect()
+    let rows = table.query(&query.after(after), limit).await?;
+    Ok((readable(rows.items, decode), rows.more_after.map(|position| Cursor { position })))
 }

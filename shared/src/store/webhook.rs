@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::keys;
-use crate::domain::webhook::{DeliveryStatus, Health, IN_FLIGHT, MAX_WEBHOOKS};
+use crate::domain::webhook::{DeliveryStatus, Health, IN_FLIGHT, MAX_WEBHOOKS, SLOW_FOR};
 use crate::domain::{Webhook, Workspace};
 use crate::kernel::{Code, Error, Id, Result, Time};
 use crate::table::{Cond, Index, Item, Key, Query, Refusal, Row, Table, Unit, Update, Versioned, decode};
@@ -69,10 +69,11 @@ pub async fn health(table: &Table, workspace: Id<Workspace>, webhooks: &[Id<Webh
     keys.iter().map(of).collect()
 }
 
-/// Forgets that an endpoint failed: its owner has switched it on again.
+/// Forgets that an endpoint failed: its owner has switched it on again, or it listens elsewhere now.
 pub fn forgive(unit: &mut Unit, workspace: Id<Workspace>, webhook: Id<Webhook>) {
     let update = Update::beside(keys::webhook_health(workspace, webhook));
-    unit.upsert(update.set("noticed", 0).set("paused_until", 0).remove("failing_since"));
+    let update = update.set("noticed", 0).set("paused_until", 0).set("slow_until", 0);
+    unit.upsert(update.remove("failing_since").remove("missed_since"));
 }
 
 /// A place among the deliveries that are under way to an endpoint.
@@ -87,14 +88,16 @@ pub struct Slot {
 }
 
 /// What came of asking for a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seat {
-    /// It is ours.
-    Taken,
+    /// It is ours; and how the endpoint fares.
+    Taken(Health),
     /// Too many are under way.
     Full,
     /// The receiver asked us to wait until then.
     Paused(Time),
+    /// It is a slow one, for those who serve these.
+    Slow,
 }
 
 const SLOT: &str = "slot_";
@@ -109,30 +112,37 @@ impl Slot {
     }
 }
 
-/// Takes a slot until `until`, over all processes. Slots of senders that stopped are freed on the way.
+/// Takes a slot until `until`, over all processes; that of a slow endpoint only when `serves_slow`. Slots of senders that
+/// stopped are freed on the way.
 ///
 /// # Errors
 /// When the table cannot be written.
-pub async fn take_slot(table: &Table, slot: &Slot, now: Time, until: Time) -> Result<Seat> {
+pub async fn take_slot(table: &Table, slot: &Slot, now: Time, until: Time, serves_slow: bool) -> Result<Seat> {
     for _ in 0..2 {
         let ours = slot.attribute();
         let update = Update::beside(slot.key()).add("busy", 1).set(ours.clone(), until.millis());
         let room = Cond::absent("busy").or(Cond::lt("busy", IN_FLIGHT));
         let allowed = Cond::absent("paused_until").or(Cond::le("paused_until", now.millis()));
-        let free = room.and(allowed).and(Cond::absent(ours.clone()));
+        let mut free = room.and(allowed).and(Cond::absent(ours.clone()));
+        if !serves_slow {
+            free = free.and(Cond::absent("slow_until").or(Cond::le("slow_until", now.millis())));
+        }
         let found = match table.update(update, Some(free), Error::new(Code::Conflict)).await {
-            Ok(_) => return Ok(Seat::Taken),
+            Ok(item) => return decode(item).map(Seat::Taken),
             Err(Refusal::Conditions(failed)) => failed.into_iter().find_map(|failed| failed.found).unwrap_or_default(),
             Err(Refusal::Error(error)) => return Err(error),
         };
         // Sent again after a lost answer, it meets itself.
         if found.contains_key(&ours) {
-            return Ok(Seat::Taken);
+            return decode(found).map(Seat::Taken);
         }
         let stopped = stopped_slots(&found, now);
-        let paused_until = decode::<Health>(found)?.paused_until;
-        if paused_until > now.millis() {
-            return Ok(Seat::Paused(Time::from_millis(paused_until)));
+        let health: Health = decode(found)?;
+        if health.paused_until > now.millis() {
+            return Ok(Seat::Paused(Time::from_millis(health.paused_until)));
+        }
+        if !serves_slow && health.slow_until > now.millis() {
+            return Ok(Seat::Slow);
         }
         if stopped.is_empty() {
             break;
@@ -179,8 +189,12 @@ pub struct Outcome {
     pub succeeded: bool,
     /// How the delivery stands after it.
     pub status: DeliveryStatus,
-    /// Until when the receiver asked us to wait.
-    pub paused_until: Option<Time>,
+    /// When its event happened.
+    pub event_at: Time,
+    /// Whether it took so long that the endpoint is a slow one now.
+    pub is_slow: bool,
+    /// Whether the failures before it, if any, are another trouble, long ago.
+    pub is_first_after_quiet: bool,
 }
 
 /// Gives a slot back after an attempt, and notes how it went. Gives how the endpoint fares now; `None` when the slot
@@ -190,32 +204,47 @@ pub struct Outcome {
 /// When the table cannot be written.
 pub async fn end_slot(table: &Table, slot: &Slot, outcome: &Outcome, now: Time) -> Result<Option<Health>> {
     let note = |update: Update| {
-        let update = update.set("last_delivery_at", now).set("last_delivery_status", outcome.status);
-        let update = match outcome.paused_until {
-            Some(until) => update.set("paused_until", until.millis()),
-            None => update,
-        };
-        if outcome.succeeded {
-            update.remove("failing_since").set("noticed", 0)
-        } else {
-            update.set_once("failing_since", now)
+        let mut update = update.set("last_delivery_at", now).set("last_delivery_status", outcome.status);
+        if outcome.is_slow {
+            update = update.set("slow_until", (now + SLOW_FOR).millis());
+        }
+        match (outcome.succeeded, outcome.is_first_after_quiet) {
+            (true, _) => update.remove("failing_since").remove("missed_since").set("noticed", 0),
+            (false, true) => update.set("failing_since", now).set("missed_since", outcome.event_at).set("noticed", 0),
+            (false, false) => update.set_once("failing_since", now).set_once("missed_since", outcome.event_at),
         }
     };
     free_slot(table, slot, &slot.attribute(), note).await?.map(decode).transpose()
 }
 
+/// Notes that the receiver asked us to wait until then. A shorter wait, asked for at the same time, ends no longer one.
+///
+/// # Errors
+/// When the table cannot be written.
+pub async fn pause(table: &Table, slot: &Slot, until: Time) -> Result<()> {
+    let update = Update::beside(slot.key()).set("paused_until", until.millis());
+    let longer = Cond::absent("paused_until").or(Cond::lt("paused_until", until.millis()));
+    match table.update(update, Some(longer), Error::new(Code::Conflict)).await {
+        Ok(_) | Err(Refusal::Conditions(_)) => Ok(()),
+        Err(Refusal::Error(error)) => Err(error),
+    }
+}
+
 /// Notes that the owner has had a notice; the unit fails when somebody was faster.
-pub fn note_notice(unit: &mut Unit, workspace: Id<Workspace>, webhook: Id<Webhook>, percent: u64) {
-    let update = Update::beside(keys::webhook_health(workspace, webhook)).set("noticed", percent);
+pub fn note_notice(unit: &mut Unit, workspace: Id<Workspace>, webhook: Id<Webhook>, percent: u64, now: Time) {
+    let update = Update::beside(keys::webhook_health(workspace, webhook));
+    let update = update.set("noticed", percent).set("noticed_at", now);
     let first = Cond::absent("noticed").or(Cond::lt("noticed", percent));
     unit.update(update, first, Error::new(Code::Conflict));
 }
 
-/// Switches an endpoint off; the unit fails when it is off already.
-pub fn disable(unit: &mut Unit, workspace: Id<Workspace>, webhook: Id<Webhook>, reason: &str, now: Time) {
-    let update = Update::new(keys::webhook(workspace, webhook))
+/// Switches an endpoint off that was read as it is given; the unit fails when it is off already or listens elsewhere now.
+pub fn disable(unit: &mut Unit, webhook: &Webhook, reason: &str, missed_since: Time, now: Time) {
+    let update = Update::new(keys::webhook(webhook.workspace_id, webhook.id))
         .set("is_active", false)
         .set("disabled_reason", reason)
-        .set("disabled_at", now);
-    unit.update(update, Cond::eq("is_active", true), Error::new(Code::Conflict));
+        .set("disabled_at", now)
+        .set("missed_since", missed_since);
+    let same = Cond::eq("is_active", true).and(Cond::eq("url", webhook.url.clone()));
+    unit.update(update, same, Error::new(Code::Conflict));
 }

@@ -196,6 +196,7 @@ async fn http_request(app: &App, tool: &SnapshotTool, place: Place<'_>, given: H
     let call =
         Outbound { method, url: url.into(), headers, body, timeout: HTTP_TIMEOUT, max_response: HTTP_MAX_ANSWER };
     let told = match app.egress.send(call).await {
+        Ok(answer) if answer.cut.is_some() => refused("the connection broke before the answer was complete"),
         Ok(answer) => {
             let text = redact(String::from_utf8_lossy(&answer.body).into_owned(), &secrets);
             let body: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));

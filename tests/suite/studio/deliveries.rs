@@ -163,7 +163,7 @@ async fn an_endpoint_has_five_deliveries_under_way_however_many_processes_there_
         let app = processes[number % processes.len()].clone();
         tokio::spawn(async move {
             let task: Task = serde_json::from_str(&message.body).unwrap();
-            deliver::run(&app, &task).await.unwrap();
+            deliver::run(&app, QueueName::Deliver, &task).await.unwrap();
         })
     });
     let runs: Vec<_> = runs.collect();

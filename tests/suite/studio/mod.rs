@@ -8,6 +8,7 @@ mod chat;
 mod clock;
 mod deliveries;
 mod developers;
+mod endpoints;
 mod inbox;
 mod publishing;
 mod reconcile;

@@ -282,9 +282,9 @@ impl World {
         let app = &self.process.app;
         let work = join_all(held.iter().map(async |message| {
             let done = match message.queue {
-                QueueName::Deliver => {
+                QueueName::Deliver | QueueName::DeliverSlow => {
                     let task: Task = serde_json::from_str(&message.body).unwrap();
-                    deliver::run(app, &task).await
+                    deliver::run(app, message.queue, &task).await
                 }
                 QueueName::UsageReport => {
                     let report: Report = serde_json::from_str(&message.body).unwrap();

@@ -108,7 +108,7 @@ impl Tables {
     pub(crate) async fn is_delivering(&self) -> bool {
         let far = now() + std::time::Duration::from_secs(24 * 3600);
         for shard in 0..SHARDS {
-            if !store::delivery::due(&self.main, shard, far, 1).await.unwrap().is_empty() {
+            if !store::delivery::due(&self.main, shard, far, None, 1).await.unwrap().0.is_empty() {
                 return true;
             }
         }

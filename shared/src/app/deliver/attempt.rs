@@ -7,7 +7,7 @@ use super::send::{Attempted, Parcel, send};
 use super::{Task, notices};
 use crate::app::{App, payload};
 use crate::domain::Event;
-use crate::domain::webhook::{Delivery, DeliveryStatus, MAX_LOST, Webhook};
+use crate::domain::webhook::{Delivery, DeliveryStatus, MAX_LOST, SLOW, Webhook};
 use crate::events::studio;
 use crate::kernel::{Result, Time};
 use crate::ports::queue::{MAX_DELAY, Outgoing, QueueName};
@@ -15,8 +15,10 @@ use crate::store;
 use crate::store::webhook::Outcome;
 use crate::table::{Refusal, Unit, Versioned};
 
-/// When a delivery that found no place is looked at again.
+/// When a delivery that found no place is looked at again, the first time.
 const POSTPONED: Duration = Duration::from_secs(60);
+/// How often that time doubles: up to about two hours, so that a long backlog of a slow endpoint costs little.
+const DOUBLINGS: u32 = 7;
 
 /// Whether this attempt of a delivery is still to be made.
 pub(super) fn is_wanted(delivery: &Delivery, number: u32, now: Time) -> bool {
@@ -38,10 +40,29 @@ pub(super) async fn first(app: &App, webhook: &Webhook, event: &Event, place: &P
 }
 
 /// Keeps the delivery of an event that found no place, so that the clock finds it.
-pub(super) async fn postpone(app: &App, webhook: &Webhook, event: &Event) -> Result<()> {
+pub(super) async fn postpone(app: &App, webhook: &Webhook, event: &Event, wait: Duration) -> Result<()> {
     let Some(mut delivery) = new(app, webhook, event).await? else { return Ok(()) };
-    delivery.next_at = Some(app.now() + POSTPONED);
+    defer(app, &mut delivery, wait);
     create(app, &delivery).await.map(drop)
+}
+
+/// Puts off a known delivery that found no place.
+pub(super) async fn put_off(app: &App, found: Versioned<Delivery>, wait: Duration) -> Result<()> {
+    let Versioned { body: mut delivery, v } = found;
+    defer(app, &mut delivery, wait);
+    let mut unit = Unit::new();
+    store::delivery::replace(&mut unit, &delivery, v)?;
+    happened(app, unit).await.map(drop)
+}
+
+/// Says when the clock looks again: not before `wait`, later each time, and spread so that a backlog does not come back
+/// all at once.
+fn defer(app: &App, delivery: &mut Delivery, wait: Duration) {
+    let usual = POSTPONED * (1 << delivery.deferrals.min(DOUBLINGS));
+    let half = usual / 2;
+    let spread = half + half.mul_f64(f64::from(app.rng.below(2_001)) / 1_000.0);
+    delivery.deferrals += 1;
+    delivery.next_at = Some(app.now() + wait + if wait.is_zero() { spread } else { spread.min(POSTPONED * 10) });
 }
 
 async fn new(app: &App, webhook: &Webhook, event: &Event) -> Result<Option<Delivery>> {
@@ -62,6 +83,7 @@ async fn new(app: &App, webhook: &Webhook, event: &Event) -> Result<Option<Deliv
         claim: None,
         attempts: Vec::new(),
         next_at: None,
+        deferrals: 0,
         reason: None,
         created_at: now,
         updated_at: now,
@@ -121,6 +143,7 @@ async fn make(app: &App, webhook: &Webhook, claimed: Versioned<Delivery>, place:
     let Delivery { event_id, event, payload, attempt, .. } = &delivery;
     let attempted = send(app, webhook, Parcel { event_id: *event_id, event, attempt: *attempt, payload }).await?;
     let (now, succeeded, gone) = (app.now(), attempted.succeeded(), attempted.is_gone());
+    let is_slow = attempted.attempt.ms >= SLOW.as_millis() as u64;
     delivery.tries += 1;
     let wait = if succeeded || gone { None } else { wait(app, &delivery, &attempted) };
     let status = match (succeeded, wait) {
@@ -137,7 +160,11 @@ async fn make(app: &App, webhook: &Webhook, claimed: Versioned<Delivery>, place:
         // Our claim ran out and somebody else went on.
         return Ok(Left::Unused);
     }
-    let outcome = Outcome { succeeded, status, paused_until };
+    if let Some(until) = paused_until {
+        store::webhook::pause(&app.table, &place.slot, until).await?;
+    }
+    let event_at = Time::of_uuid(delivery.event_id);
+    let outcome = Outcome { succeeded, status, event_at, is_slow, is_first_after_quiet: place.after_quiet };
     if let Some(health) = store::webhook::end_slot(&app.table, &place.slot, &outcome, now).await? {
         notices::after(app, webhook, &health, gone).await?;
     }

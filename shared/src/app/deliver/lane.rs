@@ -10,8 +10,9 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::domain::Webhook;
-use crate::domain::webhook::IN_FLIGHT;
+use crate::domain::webhook::{IN_FLIGHT, QUIET};
 use crate::kernel::{Id, Result, Time};
+use crate::ports::queue::QueueName;
 use crate::store;
 use crate::store::webhook::{Seat, Slot};
 
@@ -36,9 +37,11 @@ impl Lanes {
 }
 
 /// Whether there is a place.
-pub(super) enum Lane {
+pub(in crate::app) enum Lane {
     /// There is; it is held.
     Open(Place),
+    /// The endpoint is served from the queue of the slow ones.
+    Slow,
     /// There is none for now.
     Closed {
         /// The least time to wait.
@@ -47,18 +50,20 @@ pub(super) enum Lane {
 }
 
 /// A held place.
-pub(super) struct Place {
+pub(in crate::app) struct Place {
     app: App,
     /// The place as the table has it; its claim is also that of the attempt.
     pub(super) slot: Slot,
     /// When it is taken from us, should we still have it.
     pub(super) until: Time,
+    /// Whether nothing was sent there for long.
+    pub(super) after_quiet: bool,
     _lane: OwnedSemaphorePermit,
 }
 
 impl Lane {
-    /// Takes a place on the way to an endpoint.
-    pub(super) async fn enter(app: &App, webhook: &Webhook) -> Result<Self> {
+    /// Takes a place on the way to an endpoint, for a message of a queue.
+    pub(in crate::app) async fn enter(app: &App, queue: QueueName, webhook: &Webhook) -> Result<Self> {
         let lane = app.lanes().of(webhook.id).acquire_owned();
         let Ok(Ok(lane)) = tokio::time::timeout(PATIENCE, lane).await else {
             return Ok(Self::Closed { wait: Duration::ZERO });
@@ -71,8 +76,13 @@ impl Lane {
             webhook_id: webhook.id,
             claim: Uuid::from_bytes(app.rng.bytes()),
         };
-        Ok(match store::webhook::take_slot(&app.table, &slot, now, until).await? {
-            Seat::Taken => Self::Open(Place { app: app.clone(), slot, until, _lane: lane }),
+        let serves_slow = queue == QueueName::DeliverSlow;
+        Ok(match store::webhook::take_slot(&app.table, &slot, now, until, serves_slow).await? {
+            Seat::Taken(health) => {
+                let after_quiet = health.last_delivery_at.is_none_or(|last| now.since(last) > QUIET);
+                Self::Open(Place { app: app.clone(), slot, until, after_quiet, _lane: lane })
+            }
+            Seat::Slow => Self::Slow,
             Seat::Full => Self::Closed { wait: Duration::ZERO },
             Seat::Paused(until) => Self::Closed { wait: until.since(now) },
         })
@@ -88,13 +98,18 @@ pub(super) enum Left {
 }
 
 impl Place {
+    /// Gives the place back.
+    pub(in crate::app) async fn leave(&self) {
+        if let Err(error) = store::webhook::leave_slot(&self.app.table, &self.slot).await {
+            tracing::warn!(%error, "a place on the way to an endpoint is left to run out");
+        }
+    }
+
     /// Does the work and gives the place back, unless the work did.
     pub(super) async fn with(&self, work: impl Future<Output = Result<Left>>) -> Result<()> {
         let left = work.await;
-        if !matches!(left, Ok(Left::Ended))
-            && let Err(error) = store::webhook::leave_slot(&self.app.table, &self.slot).await
-        {
-            tracing::warn!(%error, "a place on the way to an endpoint is left to run out");
+        if !matches!(left, Ok(Left::Ended)) {
+            self.leave().await;
         }
         left.map(drop)
     }

@@ -2,7 +2,8 @@
 //! message is acknowledged. A customer's broken receiver is a recorded failure, never an error of ours.
 //!
 //! An endpoint has few deliveries under way at a time ([`lane`]); what finds no place comes again a little later, and
-//! after some rounds waits in the table, where the clock finds it.
+//! after some rounds waits in the table, where the clock finds it. An endpoint that answers slowly is served from a queue
+//! apart, so that all the workers of the first one are never its.
 
 pub mod attempt;
 pub mod lane;
@@ -69,7 +70,8 @@ impl Task {
             webhook_id: delivery.webhook_id,
             event_id: delivery.event_id,
             attempt: delivery.attempt + 1,
-            deferred: 0,
+            // What found no place again and again asks once more, and waits in the table.
+            deferred: if delivery.deferrals > 0 { ROUNDS - 1 } else { 0 },
         }
     }
 
@@ -95,19 +97,23 @@ impl Task {
     }
 }
 
-/// Does one task of the queue.
+/// Does one task of a queue ([`QueueName::Deliver`] or [`QueueName::DeliverSlow`]).
 ///
 /// # Errors
 /// Only for faults of ours (table, mail server); the queue then gives the task again.
-pub async fn run(app: &App, task: &Task) -> Result<()> {
+pub async fn run(app: &App, queue: QueueName, task: &Task) -> Result<()> {
     match task {
         Task::Mail { event } => notify::mail_owner(app, event).await,
         Task::Replay(range) => replay::step(app, range).await,
         Task::Deliver { webhook_id, event, .. } => {
             let Some(webhook) = endpoint(app, event.workspace_id, *webhook_id).await? else { return Ok(()) };
-            match Lane::enter(app, &webhook).await? {
+            match Lane::enter(app, queue, &webhook).await? {
                 Lane::Open(place) => place.with(attempt::first(app, &webhook, event, &place)).await,
-                Lane::Closed { wait } => defer(app, task, wait, attempt::postpone(app, &webhook, event)).await,
+                Lane::Slow => forward(app, task).await,
+                Lane::Closed { wait } => {
+                    let keep = attempt::postpone(app, &webhook, event, wait);
+                    defer(app, queue, task, wait, keep).await
+                }
             }
         }
         Task::Attempt { workspace_id, webhook_id, event_id, attempt: number, .. } => {
@@ -118,9 +124,10 @@ pub async fn run(app: &App, task: &Task) -> Result<()> {
             let Some(webhook) = endpoint(app, *workspace_id, *webhook_id).await? else {
                 return attempt::give_up(app, found, "The endpoint was switched off or deleted.").await;
             };
-            match Lane::enter(app, &webhook).await? {
+            match Lane::enter(app, queue, &webhook).await? {
                 Lane::Open(place) => place.with(attempt::next(app, &webhook, found, &place)).await,
-                Lane::Closed { wait } => defer(app, task, wait, async { Ok(()) }).await,
+                Lane::Slow => forward(app, task).await,
+                Lane::Closed { wait } => defer(app, queue, task, wait, attempt::put_off(app, found, wait)).await,
             }
         }
     }
@@ -138,9 +145,20 @@ async fn endpoint(app: &App, workspace: Id<Workspace>, webhook: Id<Webhook>) -> 
 /// How often a message goes round before it is left to the clock.
 const ROUNDS: u32 = 6;
 
+/// Hands a task over to those who serve slow endpoints.
+async fn forward(app: &App, task: &Task) -> Result<()> {
+    app.queue.send(QueueName::DeliverSlow, vec![Outgoing::now(task.to_json()?)]).await
+}
+
 /// Lets a task that found no place come again: soon at first, then more rarely, at last when the clock finds its
-/// delivery. `keep` sees to it that there is one.
-async fn defer(app: &App, task: &Task, wait: Duration, keep: impl Future<Output = Result<()>>) -> Result<()> {
+/// delivery. `keep` sees to it that there is one, and when.
+async fn defer(
+    app: &App,
+    queue: QueueName,
+    task: &Task,
+    wait: Duration,
+    keep: impl Future<Output = Result<()>>,
+) -> Result<()> {
     let (task, deferred) = task.deferred();
     if deferred > ROUNDS || wait > crate::ports::queue::MAX_DELAY {
         return keep.await;
@@ -149,5 +167,5 @@ async fn defer(app: &App, task: &Task, wait: Duration, keep: impl Future<Output 
     let least = 1_000_u32 << deferred.saturating_sub(1).min(5);
     let pause = Duration::from_millis(u64::from(least + app.rng.below(least)));
     let message = Outgoing { body: task.to_json()?, delay: wait.max(pause).min(crate::ports::queue::MAX_DELAY) };
-    app.queue.send(QueueName::Deliver, vec![message]).await
+    app.queue.send(queue, vec![message]).await
 }

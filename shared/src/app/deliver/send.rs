@@ -73,24 +73,19 @@ pub async fn send(app: &App, webhook: &Webhook, parcel: Parcel<'_>) -> Result<At
     Ok(attempted(parcel.attempt, (at, now), ms, answer))
 }
 
-/// The secrets that sign: the present one, and while it still counts the one before it.
-async fn secrets(app: &App, webhook: &Webhook, now: Time) -> Result<(Secret, Option<Secret>)> {
+/// The secrets that sign: the present one, and those before it that still do, the newest first.
+async fn secrets(app: &App, webhook: &Webhook, now: Time) -> Result<(Secret, Vec<Secret>)> {
     let (ring, place) = (&app.keys().await?.seal, Webhook::secret_place(webhook.workspace_id, webhook.id));
-    let previous = webhook.previous_secret.as_ref().filter(|_| webhook.previous_until.is_some_and(|until| until > now));
-    let previous = previous.map(|sealed| ring.open_text(&place, sealed)).transpose()?;
-    Ok((ring.open_text(&place, &webhook.secret)?, previous))
+    let previous = webhook.still_signing(now).map(|previous| ring.open_text(&place, &previous.secret));
+    Ok((ring.open_text(&place, &webhook.secret)?, previous.collect::<Result<_>>()?))
 }
 
 /// Studio's headers, and the Standard Webhooks ones beside them so that off-the-shelf libraries verify too.
 ///
 /// Studio signs `timestamp + "." + body` with the UTF-8 bytes of the whole secret as shown and writes bare hex; Standard
-/// Webhooks signs `id.timestamp.body` with the decoded part behind `whsec_`. While two secrets count, studio's header is
-/// of the new one with the old one's beside it, and the Standard Webhooks header lists both.
-fn headers(
-    (secret, previous): &(Secret, Option<Secret>),
-    parcel: Parcel<'_>,
-    at: Time,
-) -> Result<Vec<(String, String)>> {
+/// Webhooks signs `id.timestamp.body` with the decoded part behind `whsec_`. While several secrets count, studio's header
+/// is of the newest one with those of the older ones beside it, and the Standard Webhooks header lists all of them.
+fn headers((secret, previous): &(Secret, Vec<Secret>), parcel: Parcel<'_>, at: Time) -> Result<Vec<(String, String)>> {
     let (id, seconds) = (parcel.event_id.to_string(), at.seconds().to_string());
     let studio = |secret: &Secret| {
         let parts = [seconds.as_bytes(), b".", parcel.payload.as_bytes()];
@@ -101,10 +96,7 @@ fn headers(
             .and_then(|webhook| webhook.sign(&id, at.seconds(), parcel.payload.as_bytes()))
             .map_err(|error| Error::internal(format!("signing a webhook: {error}")))
     };
-    let mut signatures = standard(secret)?;
-    if let Some(previous) = previous {
-        signatures = format!("{signatures} {}", standard(previous)?);
-    }
+    let signatures = std::iter::once(secret).chain(previous).map(standard).collect::<Result<Vec<_>>>()?.join(" ");
     let headers = [
         ("content-type", "application/json".to_owned()),
         ("user-agent", "Chatia-Webhooks/1.0".to_owned()),
@@ -117,7 +109,8 @@ fn headers(
         ("webhook-timestamp", seconds.clone()),
         ("webhook-signature", signatures),
     ];
-    let previous = previous.as_ref().map(|previous| ("x-chatia-signature-previous", studio(previous)));
+    let older = previous.iter().map(studio).collect::<Vec<_>>().join(" ");
+    let previous = (!older.is_empty()).then_some(("x-chatia-signature-previous", older));
     Ok(headers.into_iter().chain(previous).map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
@@ -128,8 +121,7 @@ fn attempted(number: u32, (at, now): (Time, Time), ms: u64, answer: Result<Inbou
             let status = answer.status;
             let asked = answer.header("retry-after").filter(|_| matches!(status, 429 | 503));
             let retry_after = asked.and_then(|value| wait_of(value.trim(), now)).map(|wait| wait.min(LONGEST_WAIT));
-            let kept = &answer.body[..answer.body.len().min(KEPT_ANSWER)];
-            let body = String::from_utf8_lossy(kept).into_owned();
+            let body = beginning(&answer.body);
             let error = (!(200..300).contains(&status)).then(|| match status {
                 300..=399 => format!("the receiver redirects ({status}); redirects are not followed"),
                 _ => format!("the receiver answered {status}"),
@@ -139,6 +131,13 @@ fn attempted(number: u32, (at, now): (Time, Time), ms: u64, answer: Result<Inbou
         }
         Err(error) => Attempted { attempt: Attempt { error: Some(error.to_string()), ..attempt }, retry_after: None },
     }
+}
+
+/// The first 2 KB, as text: also when bytes that are none grow by being replaced.
+fn beginning(body: &[u8]) -> String {
+    let mut text = String::from_utf8_lossy(&body[..body.len().min(KEPT_ANSWER)]).into_owned();
+    text.truncate(text.floor_char_boundary(KEPT_ANSWER));
+    text
 }
 
 /// A `Retry-After` in seconds: it may be a number of them, or a date.
@@ -158,15 +157,15 @@ mod tests {
     const PARCEL: Parcel<'_> = Parcel { event_id: Uuid::nil(), event: "agent.created", attempt: 3, payload: "{}" };
     const AT: Time = Time::from_millis(1_767_225_600_000);
 
-    fn signed(secrets: (&str, Option<&str>)) -> impl Fn(&str) -> Option<String> {
-        let secrets = (Secret::new(secrets.0), secrets.1.map(Secret::new));
+    fn signed(secrets: (&str, &[&str])) -> impl Fn(&str) -> Option<String> {
+        let secrets = (Secret::new(secrets.0), secrets.1.iter().copied().map(Secret::new).collect());
         let headers = headers(&secrets, PARCEL, AT).unwrap();
         move |name| headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
     }
 
     #[test]
     fn the_signature_is_the_documented_formula_over_the_secret_as_shown() {
-        let get = signed((OLD, None));
+        let get = signed((OLD, &[]));
         // Made independently: printf '1767225600.{}' | openssl dgst -sha256 -hmac "$secret"
         assert_eq!(get("x-chatia-timestamp").unwrap(), "1767225600");
         assert_eq!(get("x-chatia-signature").unwrap(), OPENSSL);
@@ -177,12 +176,22 @@ mod tests {
     }
 
     #[test]
-    fn while_two_secrets_count_both_sign() {
-        let (both, old, new) = (signed((NEW, Some(OLD))), signed((OLD, None)), signed((NEW, None)));
+    fn while_several_secrets_count_all_sign() {
+        let (both, old, new) = (signed((NEW, &[OLD])), signed((OLD, &[])), signed((NEW, &[])));
         assert_eq!(both("x-chatia-signature"), new("x-chatia-signature"));
         assert_eq!(both("x-chatia-signature-previous").unwrap(), OPENSSL);
         let standard = |get: &dyn Fn(&str) -> Option<String>| get("webhook-signature").unwrap();
         assert_eq!(standard(&both), format!("{} {}", standard(&new), standard(&old)));
+        let three = signed((NEW, &[OLD, NEW]));
+        assert_eq!(three("x-chatia-signature-previous").unwrap().split(' ').count(), 2);
+        assert_eq!(standard(&three).split(' ').count(), 3);
+    }
+
+    #[test]
+    fn what_is_kept_of_an_answer_is_two_kilobytes_at_most() {
+        assert_eq!(beginning(&[b'a'; 5_000]).len(), KEPT_ANSWER);
+        assert!(beginning(&[0xff; 5_000]).len() <= KEPT_ANSWER);
+        assert_eq!(beginning("é".as_bytes()), "é");
     }
 
     #[test]

@@ -72,6 +72,8 @@ pub struct Inbound {
     pub body: Vec<u8>,
     /// Whether the body was longer.
     pub truncated: bool,
+    /// Why the body ended before it was complete, if it did: the time was up, or the connection broke.
+    pub cut: Option<SendError>,
 }
 
 impl Inbound {
@@ -210,17 +212,25 @@ impl Egress {
         Ok(cell.get_or_init(|| client).clone())
     }
 
-    /// Makes a call and reads its answer. No redirect is followed and no status is an error.
+    /// Makes a call and reads its answer. No redirect is followed and no status is an error. Once there is a status it
+    /// is told, also when the body does not come to its end: see [`Inbound::cut`].
     ///
     /// # Errors
     /// [`SendError`], whose text may be shown to the customer.
     pub async fn send(&self, call: Outbound) -> Result<Inbound, SendError> {
-        let timeout = call.timeout;
-        let exchange = Box::pin(self.exchange(call));
-        tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(SendError::Timeout))
+        let (end, max) = (tokio::time::Instant::now() + call.timeout, call.max_response);
+        let head = Box::pin(self.head(call));
+        let response = tokio::time::timeout_at(end, head).await.unwrap_or(Err(SendError::Timeout))?;
+        let status = response.status().as_u16();
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let headers = response.headers().iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
+        let mut inbound = Inbound { status, headers, body: Vec::new(), truncated: false, cut: None };
+        let read = tokio::time::timeout_at(end, read(response, max, &mut inbound));
+        inbound.cut = read.await.unwrap_or(Err(SendError::Timeout)).err();
+        Ok(inbound)
     }
 
-    async fn exchange(&self, call: Outbound) -> Result<Inbound, SendError> {
+    async fn head(&self, call: Outbound) -> Result<reqwest::Response, SendError> {
         let url = self.check_url(&call.url).map_err(|error| SendError::Refused(error.message().to_owned()))?;
         if matches!(call.method, Method::CONNECT | Method::TRACE) {
             return Err(SendError::Refused(format!("{} cannot be sent.", call.method)));
@@ -231,12 +241,7 @@ impl Egress {
             SendError::Io("a fault on our side".into())
         })?;
         let request = client.request(call.method, url).headers(headers).body(call.body);
-        let response = request.send().await.map_err(|error| reason(&error))?;
-        let status = response.status().as_u16();
-        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        let headers = response.headers().iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
-        let (body, truncated) = read(response, call.max_response).await?;
-        Ok(Inbound { status, headers, body, truncated })
+        request.send().await.map_err(|error| reason(&error))
     }
 }
 
@@ -276,18 +281,18 @@ fn header_map(headers: &[(String, String)]) -> Result<HeaderMap, SendError> {
     Ok(map)
 }
 
-/// The body up to `max` bytes, and whether there was more. What is beyond is never read: the connection is closed.
-async fn read(mut response: reqwest::Response, max: usize) -> Result<(Vec<u8>, bool), SendError> {
-    let mut body = Vec::new();
+/// Reads the body up to `max` bytes. What is beyond is never read: the connection is closed.
+async fn read(mut response: reqwest::Response, max: usize, into: &mut Inbound) -> Result<(), SendError> {
     while let Some(chunk) = response.chunk().await.map_err(|error| reason(&error))? {
-        let room = max - body.len();
+        let room = max - into.body.len();
         if chunk.len() > room {
-            body.extend_from_slice(&chunk[..room]);
-            return Ok((body, true));
+            into.body.extend_from_slice(&chunk[..room]);
+            into.truncated = true;
+            break;
         }
-        body.extend_from_slice(&chunk);
+        into.body.extend_from_slice(&chunk);
     }
-    Ok((body, false))
+    Ok(())
 }
 
 #[cfg(test)]

@@ -203,6 +203,27 @@ async fn a_silent_server_ends_in_a_time_out() {
 }
 
 #[tokio::test]
+async fn an_answer_whose_body_stops_half_way_is_told_with_its_status() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    for hangs in [false, true] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut call = get(format!("http://{}/", listener.local_addr().unwrap()));
+        call.timeout = Duration::from_millis(300);
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 2_048]).await.unwrap() > 0);
+            stream.write_all(b"HTTP/1.1 410 Gone\r\ncontent-length: 100\r\n\r\nhalf").await.unwrap();
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+        });
+        let answer = local().send(call).await.unwrap();
+        assert_eq!((answer.status, answer.body.as_slice(), answer.cut.is_some()), (410, b"half".as_slice(), true));
+        server.abort();
+    }
+}
+
+#[tokio::test]
 async fn a_silent_resolver_ends_in_a_time_out() {
     let egress = Egress::with_lookup(config(""), Arc::new(|_| Box::pin(std::future::pending())));
     let mut call = get("https://slow.example/");

@@ -29,6 +29,8 @@ pub(crate) fn sdk_config(endpoint: &str) -> SdkConfig {
 fn queue_at(endpoint: &str) -> SqsQueue {
     let lookup = |name: &str| match name {
         "DELIVER_QUEUE_URL" => Some(format!("{endpoint}/000000000000/deliver")),
+        "DELIVER_SLOW_QUEUE_URL" => Some(format!("{endpoint}/000000000000/deliver-slow")),
+        "DELIVER_SLOW_DEAD_LETTERS_URL" => Some(format!("{endpoint}/000000000000/deliver-slow-dead")),
         "DELIVER_DEAD_LETTERS_URL" => Some(format!("{endpoint}/000000000000/deliver-dead")),
         _ => None,
     };
