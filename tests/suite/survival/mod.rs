@@ -35,15 +35,16 @@ fn rates() -> impl Strategy<Value = Rates> {
     prop_oneof![Just(Rates::default()), Just(Rates::each_percent(2)), Just(Rates::each_percent(5))]
 }
 
-/// How many histories are tried; `PROPTEST_CASES` asks for more.
-fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(8)
+/// A number that the environment may set.
+fn number(variable: &str, default: usize) -> usize {
+    std::env::var(variable).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable} is no number")))
 }
 
 #[test]
 fn whatever_happens_replies_bill_and_events_agree_in_the_end() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let config = Config { cases: cases(), max_shrink_iters: 12, failure_persistence: None, ..Config::default() };
+    let cases = u32::try_from(number("PROPTEST_CASES", 8)).unwrap();
+    let config = Config { cases, max_shrink_iters: 12, failure_persistence: None, ..Config::default() };
     let histories = (any::<u64>(), rates(), vec(step(), 10..40));
     let outcome = TestRunner::new(config).run(&histories, |(seed, rates, steps)| {
         let ran = runtime.block_on(async {
@@ -71,13 +72,18 @@ fn panic_text(error: tokio::task::JoinError) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_five_percent_of_each_fault_of_the_table_callers_see_next_to_none() {
+    let chats = number("CHATIA_FAULT_CHATS", 60);
     let mut world = World::new(7, Rates::default()).await;
     world.misbehave(Rates::each_percent(5), QueueFaults::default(), 0);
-    let chats = (0..10).map(|number| {
+    let seats = tokio::sync::Semaphore::new(10);
+    let visitors = (0..chats / 6).map(|number| {
         let slug = &world.users[number % USERS].agent.slug;
         let (persona, path) = (world.visitor(), format!("/api/public/agents/{slug}/chat"));
+        let seats = &seats;
         async move {
             let (mut handle, mut failed) = (serde_json::Value::Null, 0);
+            // Some of them at a time, as people come.
+            let _seat = seats.acquire().await;
             for turn in 0..6 {
                 let answer =
                     persona.post(&path, json!({"message": format!("{turn}"), "conversation_id": handle})).await;
@@ -87,8 +93,9 @@ async fn under_five_percent_of_each_fault_of_the_table_callers_see_next_to_none(
             failed
         }
     });
-    let failed: usize = join_all(chats).await.into_iter().sum();
-    assert_eq!(failed, 0, "of 60; a thousandth of them is none");
+    let failed: usize = join_all(visitors).await.into_iter().sum();
+    println!("{failed} of {chats} messages failed");
+    assert!(failed <= chats / 1_000, "{failed} of {chats} are more than a thousandth");
     world.settle().await;
     check::all_is_well(&world).await;
 }

@@ -293,7 +293,9 @@ impl World {
             };
             done.is_ok().then_some(message.id)
         }));
-        for id in self.alive(work).await.into_iter().flatten().flatten() {
+        // The clock ticks meanwhile, as it does.
+        let both = async { tokio::join!(work, clock::tick(app)).0 };
+        for id in self.alive(both).await.into_iter().flatten().flatten() {
             self.broker.acknowledge(id);
         }
     }
