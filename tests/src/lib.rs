@@ -31,7 +31,7 @@ use shared::table::fault::Faults;
 
 pub use broker::{Broker, QueueFaults};
 pub use ledger::{Ledger, Mood, Sent};
-pub use models::{Gate, PausedModel, ScriptedModel};
+pub use models::{Gate, PausedModel, ScriptedModel, TypingModel};
 pub use past::{Dump, Watch};
 pub use personas::{Agent, Answer, Owner, PASSWORD, Persona, Visitor};
 pub use workers::Workers;

@@ -101,6 +101,53 @@ impl Llm for ScriptedModel {
     }
 }
 
+/// A model that writes piece by piece.
+#[derive(Debug, Clone)]
+pub struct TypingModel {
+    pieces: Vec<String>,
+    fails: bool,
+    pause: Option<(usize, Gate)>,
+}
+
+impl TypingModel {
+    /// It writes these pieces.
+    #[must_use]
+    pub fn new(pieces: &[&str]) -> Self {
+        Self { pieces: pieces.iter().map(|piece| (*piece).to_owned()).collect(), fails: false, pause: None }
+    }
+
+    /// The same, but it fails in the end.
+    #[must_use]
+    pub fn failing(self) -> Self {
+        Self { fails: true, ..self }
+    }
+
+    /// The same, but after so many pieces it waits until its gate is opened.
+    #[must_use]
+    pub fn pausing_after(self, pieces: usize) -> (Self, Gate) {
+        let gate = Gate { asked: Arc::new(Semaphore::new(0)), open: Arc::new(Semaphore::new(0)) };
+        (Self { pause: Some((pieces, gate.clone())), ..self }, gate)
+    }
+}
+
+#[async_trait]
+impl Llm for TypingModel {
+    async fn complete(&self, _: &Request, tokens: &dyn Tokens) -> Result<Completion> {
+        for (number, piece) in self.pieces.iter().enumerate() {
+            if let Some((_, gate)) = self.pause.as_ref().filter(|(after, _)| *after == number) {
+                gate.asked.add_permits(1);
+                gate.open.acquire().await.map_err(|_| Error::new(Code::UpstreamError))?.forget();
+            }
+            tokens.token(piece);
+            tokio::task::yield_now().await;
+        }
+        if self.fails {
+            return Err(Error::new(Code::UpstreamError).caused_by("it broke off"));
+        }
+        Ok(completion(&self.pieces.concat(), Vec::new()))
+    }
+}
+
 /// Repeats every message of the visitor that stands behind the last answer, so that a test sees what a reply saw.
 fn echo(request: &Request) -> String {
     let unanswered = request.messages.iter().rev().take_while(|message| !matches!(message, Message::Assistant { .. }));

@@ -22,6 +22,7 @@ pub static SURFACE: Surface = Surface {
         about: "Callbacks of providers.",
         rows: Vec::new,
         router: |_, _| Router::new(),
+        streams: false,
     }],
 };
 

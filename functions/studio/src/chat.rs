@@ -21,6 +21,10 @@ shared::ops! {
     /// The reply is stored before it is answered. Give `conversation_id` of the first answer to go on. The same
     /// `client_message_id` (or `Idempotency-Key`) gets the stored outcome, whatever happened meanwhile.
     POST "/api/public/agents/{slug}/chat" => chat, [] Anyone "" PublicChat Any Known Unaudited Own;
+    /// Stop the reply that is being written.
+    ///
+    /// What was written by then is the reply; nothing is when there is nothing yet. It takes about a second.
+    POST "/api/public/agents/{slug}/conversations/{handle}/stop" => stop_chat, [] Anyone "" PublicForm Any Known Unaudited Own;
     /// Leave contact details.
     POST "/api/public/agents/{slug}/leads" => create_public_lead, [] Anyone "" PublicForm Any Known Unaudited Keyed;
     /// A visitor's own conversation, oldest first.
@@ -66,7 +70,7 @@ async fn find_public_agent(State(app): State<App>, _: Visit, Path(slug): Path<St
 
 /// A visitor's message.
 #[derive(Debug, Deserialize, JsonSchema)]
-struct ChatIn {
+pub(crate) struct ChatIn {
     /// 1 to 8,000 characters.
     message: String,
     /// Earlier messages as the page has them; used for a new conversation only, at most 20, and never stored.
@@ -98,9 +102,25 @@ enum HistoryRole {
     Assistant,
 }
 
+impl ChatIn {
+    /// The message for the agent of that slug; `key` is its id unless the body has one.
+    pub(crate) fn read(self, slug: String, key: Option<String>) -> Incoming {
+        let reported =
+            |entry: HistoryIn| Reported { by_agent: entry.role == HistoryRole::Assistant, content: entry.content };
+        Incoming {
+            slug,
+            handle: self.conversation_id.filter(|handle| !handle.is_empty()),
+            visitor_id: self.visitor_id,
+            content: self.message,
+            client_message_id: self.client_message_id.or(key),
+            history: self.history.into_iter().map(reported).collect(),
+        }
+    }
+}
+
 /// A reply.
 #[derive(Debug, Serialize, JsonSchema)]
-struct ChatOut {
+pub(crate) struct ChatOut {
     /// Empty when a person has taken over.
     reply: String,
     /// The handle of the conversation: keep it secret, give it with the next message.
@@ -113,11 +133,14 @@ struct ChatOut {
     /// True when a person has taken over: the message was stored and a person answers.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     human_takeover: bool,
+    /// True when the visitor stopped it: the reply is what had been written by then, or empty.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stopped: bool,
 }
 
 impl From<Outcome> for ChatOut {
     fn from(outcome: Outcome) -> Self {
-        let human_takeover = outcome.reply.is_none();
+        let human_takeover = outcome.reply.is_none() && !outcome.stopped;
         let (message_id, free) = match &outcome.reply {
             Some(answer) => (Some(answer.message_id.into()), answer.free_messages_remaining),
             None => (None, None),
@@ -129,6 +152,7 @@ impl From<Outcome> for ChatOut {
             key_source: outcome.key_source,
             free_messages_remaining: free,
             human_takeover,
+            stopped: outcome.stopped,
         }
     }
 }
@@ -140,17 +164,22 @@ async fn chat(
     IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<ChatIn>,
 ) -> Result<Json<ChatOut>> {
-    let reported =
-        |entry: HistoryIn| Reported { by_agent: entry.role == HistoryRole::Assistant, content: entry.content };
-    let incoming = Incoming {
-        slug,
-        handle: body.conversation_id.filter(|handle| !handle.is_empty()),
-        visitor_id: body.visitor_id,
-        content: body.message,
-        client_message_id: body.client_message_id.or(key),
-        history: body.history.into_iter().map(reported).collect(),
-    };
-    Ok(Json(turn::answer(&app, incoming).await?.into()))
+    Ok(Json(turn::answer(&app, body.read(slug, key)).await?.into()))
+}
+
+/// What became of a wish to stop.
+#[derive(Debug, Serialize, JsonSchema)]
+struct StopOut {
+    /// Whether a reply was being written.
+    stopping: bool,
+}
+
+async fn stop_chat(
+    State(app): State<App>,
+    _: Visit,
+    Path((slug, handle)): Path<(String, String)>,
+) -> Result<Json<StopOut>> {
+    Ok(Json(StopOut { stopping: turn::stop(&app, &slug, &handle).await? }))
 }
 
 /// Contact details; at least one of name, e-mail and phone.

@@ -14,7 +14,7 @@ pub(crate) const DIALECT: Dialect = Dialect { render, schema };
 
 /// An error.
 #[derive(Debug, Serialize, JsonSchema)]
-struct ErrorOut {
+pub(crate) struct ErrorOut {
     /// What went wrong, for people.
     detail: String,
     /// What went wrong, for programs.
@@ -48,7 +48,7 @@ fn render(error: &Error, asked: &Asked) -> Response {
     (status, axum::Json(body(error))).into_response()
 }
 
-fn body(error: &Error) -> ErrorOut {
+pub(crate) fn body(error: &Error) -> ErrorOut {
     let fields = error.invalid_fields();
     let several = fields.iter().filter(|_| fields.len() > 1).map(|field| FieldOut {
         field: field.name.clone(),

@@ -10,6 +10,7 @@ pub mod admin;
 pub mod agents;
 pub mod billing;
 pub mod chat;
+pub mod chat_stream;
 pub mod dead_letters;
 pub mod developers;
 pub mod inbox;
@@ -30,33 +31,63 @@ pub static SURFACE: Surface = Surface {
             about: "Registering, logging in and out.",
             rows: sessions::rows,
             router: sessions::router,
+            streams: false,
         },
-        Group { name: "agents", about: "Building and publishing agents.", rows: agents::rows, router: agents::router },
+        Group {
+            name: "agents",
+            about: "Building and publishing agents.",
+            rows: agents::rows,
+            router: agents::router,
+            streams: false,
+        },
         Group {
             name: "developers",
             about: "Keys, webhooks, events.",
             rows: developers::rows,
             router: developers::router,
+            streams: false,
         },
-        Group { name: "chat", about: "The public chat. No credential.", rows: chat::rows, router: chat::router },
+        Group {
+            name: "chat",
+            about: "The public chat. No credential.",
+            rows: chat::rows,
+            router: chat::router,
+            streams: false,
+        },
+        Group {
+            name: "chat-stream",
+            about: "The public chat, told while it goes on.",
+            rows: chat_stream::rows,
+            router: chat_stream::router,
+            streams: true,
+        },
         Group {
             name: "inbox",
             about: "Watching and taking over conversations; leads.",
             rows: inbox::rows,
             router: inbox::router,
+            streams: false,
         },
         Group {
             name: "billing",
             about: "Plans, how the account stands, and what it used.",
             rows: billing::rows,
             router: billing::router,
+            streams: false,
         },
         Group {
             name: "admin",
             about: "For the operator of the installation.",
             rows: || admin::rows().into_iter().chain(dead_letters::rows()).collect(),
             router: |app, surface| admin::router(app, surface).merge(dead_letters::router(app, surface)),
+            streams: false,
         },
-        Group { name: "site", about: "Pages, files and this document.", rows: site::rows, router: site::router },
+        Group {
+            name: "site",
+            about: "Pages, files and this document.",
+            rows: site::rows,
+            router: site::router,
+            streams: false,
+        },
     ],
 };

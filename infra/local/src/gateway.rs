@@ -34,6 +34,8 @@ pub struct Function {
     pub binary: String,
     /// Its router.
     pub router: Router,
+    /// Whether its answer is handed on piece by piece.
+    pub streams: bool,
 }
 
 /// Everything between a caller and the functions.
@@ -111,8 +113,12 @@ async fn serve(
     response
 }
 
-/// Calls a function and takes its whole answer, within the limits.
+/// Calls a function and takes its whole answer, within the limits; that of one that streams is handed on as it comes.
 async fn invoke(function: &Function, timeout: Duration, request: Request) -> Response {
+    if function.streams {
+        let Ok(response) = function.router.clone().oneshot(request).await;
+        return response;
+    }
     let answer = async {
         let Ok(response) = function.router.clone().oneshot(request).await;
         let (parts, body) = response.into_parts();
@@ -199,7 +205,7 @@ mod tests {
     }
 
     fn gateway_with(router: Router, timeout: Duration) -> Router {
-        let function = Function { binary: "echo".into(), router };
+        let function = Function { binary: "echo".into(), router, streams: false };
         let routes = Routes::new([(None, "/echo/{proxy+}".to_owned(), function)]);
         let gateway = Gateway { guard: Guard::new(""), routes, first: First::bare(), timeout };
         let peer = ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 5000)));

@@ -240,9 +240,12 @@ impl Machine {
             };
             for source in function.sources {
                 match (source, entry) {
-                    (Source::Http { method, path }, Entry::Http(..)) => {
+                    (Source::Http { method, path, streams }, Entry::Http(_, group)) => {
+                        if streams != group.streams {
+                            return Err(mismatch(&binary, "one of code and template streams, the other does not"));
+                        }
                         let router = router.clone().unwrap_or_default();
-                        routes.push((method, path, Function { binary: binary.clone(), router }));
+                        routes.push((method, path, Function { binary: binary.clone(), router, streams }));
                     }
                     (Source::Stream { batch }, Entry::Reader(work)) => {
                         readers.push(Reader { binary: binary.clone(), batch, timeout: function.timeout, work });

@@ -138,7 +138,7 @@ mod tests {
         let functions = Template::of_this_build().unwrap().functions;
         Routes::new(functions.into_iter().flat_map(|function| {
             function.sources.into_iter().filter_map(move |source| match source {
-                Source::Http { method, path } => Some((method, path, function.binary.clone())),
+                Source::Http { method, path, .. } => Some((method, path, function.binary.clone())),
                 _ => None,
             })
         }))

@@ -47,6 +47,8 @@ pub enum Source {
         method: Option<String>,
         /// Such as `/api/agents/{proxy+}`.
         path: String,
+        /// Whether the answer is handed on piece by piece.
+        streams: bool,
     },
     /// Messages of a queue.
     Queue {
@@ -196,6 +198,7 @@ struct RawEnvironment {
 #[serde(tag = "Type", content = "Properties")]
 enum RawEvent {
     HttpApi(RawHttp),
+    Api(RawApi),
     #[serde(rename = "SQS")]
     Sqs(RawSqs),
     DynamoDB(RawStream),
@@ -207,6 +210,16 @@ enum RawEvent {
 struct RawHttp {
     method: String,
     path: String,
+}
+
+/// A route of a REST API.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawApi {
+    method: String,
+    path: String,
+    #[serde(default)]
+    response_transfer_mode: String,
 }
 
 #[derive(Deserialize)]
@@ -429,10 +442,13 @@ fn queue(resources: &BTreeMap<String, RawResource>, logical: &str, name: QueueNa
 
 fn source(function: &str, event: &RawEvent, queues: &BTreeMap<String, QueueName>) -> Result<Source> {
     Ok(match event {
-        RawEvent::HttpApi(http) => Source::Http {
-            method: Some(http.method.to_ascii_uppercase()).filter(|method| method != "ANY" && method != "*"),
-            path: http.path.clone(),
-        },
+        RawEvent::HttpApi(http) => {
+            Source::Http { method: method(&http.method), path: http.path.clone(), streams: false }
+        }
+        RawEvent::Api(api) if api.response_transfer_mode == "RESPONSE_STREAM" => {
+            Source::Http { method: method(&api.method), path: api.path.clone(), streams: true }
+        }
+        RawEvent::Api(_) => return Err(wrong(function, &"a route of a REST API that does not stream")),
         RawEvent::Sqs(sqs) => {
             let queue = referred(&sqs.queue).and_then(|logical| queues.get(logical));
             let queue = queue.ok_or_else(|| wrong(function, &"no function is told the URL of its queue"))?;
@@ -448,6 +464,11 @@ fn source(function: &str, event: &RawEvent, queues: &BTreeMap<String, QueueName>
             })?,
         },
     })
+}
+
+/// The method of a route; `None` for any.
+fn method(text: &str) -> Option<String> {
+    Some(text.to_ascii_uppercase()).filter(|method| method != "ANY" && method != "*")
 }
 
 /// `rate(5 minutes)` as a duration.
@@ -495,7 +516,11 @@ mod tests {
         assert_eq!(function(&template, "clock").sources, [Source::Schedule { every: Duration::from_secs(60) }]);
         let auth = function(&template, "studio-auth");
         assert_eq!(auth.timeout, Duration::from_secs(29));
-        assert!(auth.sources.contains(&Source::Http { method: None, path: "/api/auth/{proxy+}".into() }));
+        assert!(auth.sources.contains(&Source::Http {
+            method: None,
+            path: "/api/auth/{proxy+}".into(),
+            streams: false
+        }));
     }
 
     #[test]

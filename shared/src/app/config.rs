@@ -36,6 +36,10 @@ pub struct Config {
     pub webhook_timeout: Duration,
     /// `CHATIA_TURN_SECONDS`: how long a buffered turn may take in all.
     pub turn_budget: Duration,
+    /// `CHATIA_STREAM_SECONDS`: how long a turn may take that is told while it goes on; 120 s.
+    pub stream_budget: Duration,
+    /// `CHATIA_WATCH_SECONDS`: how often such a turn looks whether it may go on; 1 s.
+    pub watch_every: Duration,
     /// `CHATIA_ORIGIN_SECRET`: what the CDN adds, so that its word on the caller's address is believed.
     pub origin_secret: Option<String>,
 }
@@ -62,6 +66,8 @@ impl Config {
                 .map_or(Ok(RETRY_SCHEDULE.to_vec()), |text| retries(&text))?,
             webhook_timeout: seconds("CHATIA_WEBHOOK_TIMEOUT_SECONDS", given, Duration::from_secs(15))?,
             turn_budget: seconds("CHATIA_TURN_SECONDS", given, TURN)?,
+            stream_budget: seconds("CHATIA_STREAM_SECONDS", given, Duration::from_secs(120))?,
+            watch_every: seconds("CHATIA_WATCH_SECONDS", given, Duration::from_secs(1))?,
             origin_secret: given("CHATIA_ORIGIN_SECRET"),
         })
     }

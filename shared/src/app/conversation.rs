@@ -7,7 +7,7 @@ use crate::domain::conversation::ConversationStatus;
 use crate::domain::handle::Handle;
 use crate::domain::message::{Author, MAX_OPERATOR_CHARS};
 use crate::domain::text::Checks;
-use crate::domain::{Agent, Conversation, Message};
+use crate::domain::{Agent, Conversation, Message, Workspace};
 use crate::events::emit;
 use crate::kernel::{Cursor, Error, Id, Limit, Page, Result};
 use crate::store;
@@ -157,6 +157,15 @@ pub async fn of_handle(app: &App, snapshot: &Snapshot, handle: &str) -> Result<I
     ours.map(|handle| handle.conversation_id).ok_or_else(Error::not_found)
 }
 
+/// The conversation behind a visitor's handle.
+///
+/// # Errors
+/// `not_found` unless the handle is ours and belongs to the agent behind the slug.
+pub async fn of_visitor(app: &App, slug: &str, handle: &str) -> Result<(Id<Workspace>, Id<Conversation>)> {
+    let snapshot = super::agent::public(app, slug).await?;
+    Ok((snapshot.workspace_id, of_handle(app, &snapshot, handle).await?))
+}
+
 /// What a visitor sees of their own conversation after a message, oldest first, and whether a person is answering.
 ///
 /// # Errors
@@ -168,9 +177,7 @@ pub async fn public_messages(
     after: Option<Id<Message>>,
     limit: Limit,
 ) -> Result<(Page<Message>, bool)> {
-    let snapshot = super::agent::public(app, slug).await?;
-    let id = of_handle(app, &snapshot, handle).await?;
-    let (table, workspace) = (&app.table, snapshot.workspace_id);
+    let ((workspace, id), table) = (of_visitor(app, slug, handle).await?, &app.table);
     let (head, page) = tokio::try_join!(
         store::conversation::head(table, workspace, id),
         store::conversation::messages_after(table, workspace, id, after, limit),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Agent, Contact, User, Workspace};
+use super::{Agent, Contact, Message, User, Workspace};
 use crate::kernel::{Id, Time};
 
 /// Silence after which a conversation is closed.
@@ -44,6 +44,12 @@ pub struct Conversation {
     /// The turn that holds the conversation, if one does.
     #[serde(default)]
     pub turn: Option<Turn>,
+    /// The turn that the visitor wants stopped, if any.
+    #[serde(default)]
+    pub stop: Option<Uuid>,
+    /// The visitor's messages up to this one need no answer any more: the turn that would have given it was stopped.
+    #[serde(default)]
+    pub settled_until: Option<Id<Message>>,
     /// How many messages the visitor sent. A commit names the number that it saw.
     #[serde(default)]
     pub inbound_count: u64,
@@ -107,6 +113,12 @@ impl Conversation {
     #[must_use]
     pub fn is_busy(&self, now: Time) -> bool {
         self.turn.as_ref().is_some_and(|turn| turn.until > now.millis())
+    }
+
+    /// Whether a message needs no answer any more.
+    #[must_use]
+    pub fn is_settled(&self, message: Id<Message>) -> bool {
+        self.settled_until.is_some_and(|until| message <= until)
     }
 
     /// Whether the list position should follow the last message.

@@ -74,6 +74,9 @@ pub struct Reply {
     /// Trial messages left after this one, on a trial.
     #[serde(default)]
     pub free_messages_remaining: Option<u64>,
+    /// Whether the visitor stopped it: the text is what had been written by then.
+    #[serde(default)]
+    pub stopped: bool,
 }
 
 /// A tool call as the thread shows it.

@@ -131,6 +131,25 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
 
 impl DocIn for IdempotencyKey {}
 
+/// `Last-Event-ID`: the last frame that a client has of a stream.
+#[derive(Debug)]
+pub struct LastEventId(pub Option<String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for LastEventId {
+    type Rejection = Error;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        let given = parts.headers.get("last-event-id").and_then(|value| value.to_str().ok());
+        Ok(Self(given.map(str::to_owned)))
+    }
+}
+
+impl DocIn for LastEventId {
+    fn document(doc: &mut OpDoc<'_>) {
+        doc.headers
+            .push(("Last-Event-ID", "The id of the last frame that came, after a connection broke: the rest follows."));
+    }
+}
+
 impl<T: DeserializeOwned + JsonSchema> DocIn for Json<T> {
     fn document(doc: &mut OpDoc<'_>) {
         doc.body = Some((doc.generator.subschema_for::<T>(), true));

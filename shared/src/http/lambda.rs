@@ -17,8 +17,15 @@ use crate::app::{App, aws};
 pub fn serve_group(surface: &'static Surface, group: &str) -> Result<(), Error> {
     start(async {
         let app = aws::app().await?;
-        let groups = surface.groups.iter().filter(|known| known.name == group);
-        lambda_http::run(serve::surface(&app, surface, groups)).await
+        let Some(group) = surface.groups.iter().find(|known| known.name == group) else {
+            return Err(Error::from(format!("{} has no group {group}", surface.name)));
+        };
+        let router = serve::surface(&app, surface, [group]);
+        if group.streams {
+            lambda_http::run_with_streaming_response(router).await
+        } else {
+            lambda_http::run(router).await
+        }
     })
 }
 

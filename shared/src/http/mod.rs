@@ -6,6 +6,7 @@
 pub mod call;
 pub mod csv;
 pub mod errors;
+pub mod event_stream;
 pub mod extract;
 pub mod gate;
 pub mod lambda;
@@ -17,6 +18,7 @@ pub mod serve;
 pub use call::{Call, Context, Visit};
 pub use csv::{AcceptsCsv, Csv, JsonOrCsv};
 pub use errors::{Asked, Dialect};
-pub use extract::{IdempotencyKey, Json, MaybeJson, Path, Query};
+pub use event_stream::{EventStream, SentFrame};
+pub use extract::{IdempotencyKey, Json, LastEventId, MaybeJson, Path, Query};
 pub use ops::{Group, Row, Surface};
 pub use respond::{Asset, Created, Done, NoContent, Reply};

@@ -104,6 +104,9 @@ fn parameters(op: &Op, doc: &RowDoc) -> Vec<Value> {
         });
         parameters.extend(named);
     }
+    parameters.extend(doc.headers.iter().map(|(name, about)| {
+        json!({"name": name, "in": "header", "required": false, "schema": {"type": "string"}, "description": about})
+    }));
     if op.idempotency == Idempotency::Keyed {
         parameters.push(json!({
             "name": "Idempotency-Key", "in": "header", "required": false, "schema": {"type": "string", "maxLength": 255},

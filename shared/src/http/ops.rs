@@ -40,6 +40,8 @@ pub struct Group {
     pub rows: fn() -> Vec<Row>,
     /// Its routes, gated.
     pub router: fn(&App, &'static Surface) -> Router<App>,
+    /// Whether its answers come piece by piece. That is a property of the whole function, and of the API before it.
+    pub streams: bool,
 }
 
 /// One row as tests and the document see it.
@@ -59,6 +61,8 @@ pub struct RowDoc {
     pub query: Option<Schema>,
     /// The body, and whether it must be there.
     pub body: Option<(Schema, bool)>,
+    /// Headers that mean something to this row alone, and what.
+    pub headers: Vec<(&'static str, &'static str)>,
     /// Status, schema and content type of success.
     pub ok: Option<(u16, Option<Schema>, &'static str)>,
 }
@@ -73,6 +77,8 @@ pub struct OpDoc<'a> {
     pub query: Option<Schema>,
     /// See [`RowDoc`].
     pub body: Option<(Schema, bool)>,
+    /// See [`RowDoc`].
+    pub headers: Vec<(&'static str, &'static str)>,
     /// See [`RowDoc`].
     pub ok: Option<(u16, Option<Schema>, &'static str)>,
 }
@@ -141,10 +147,10 @@ macro_rules! documented {
             $($argument: DocIn,)*
         {
             fn document(generator: &mut SchemaGenerator) -> RowDoc {
-                let mut doc = OpDoc { generator, path: Vec::new(), query: None, body: None, ok: None };
+                let mut doc = OpDoc { generator, path: Vec::new(), query: None, body: None, headers: Vec::new(), ok: None };
                 $(<$argument as DocIn>::document(&mut doc);)*
                 R::document(&mut doc);
-                RowDoc { path: doc.path, query: doc.query, body: doc.body, ok: doc.ok }
+                RowDoc { path: doc.path, query: doc.query, body: doc.body, headers: doc.headers, ok: doc.ok }
             }
         }
     };
@@ -155,6 +161,7 @@ documented!(A, B);
 documented!(A, B, C);
 documented!(A, B, C, D);
 documented!(A, B, C, D, E);
+documented!(A, B, C, D, E, F1);
 
 /// The document of a handler, found by its value.
 pub fn document_of<M, H: Documented<M>>(_: H, generator: &mut SchemaGenerator) -> RowDoc {

@@ -49,7 +49,7 @@ pub fn surface<'a>(app: &App, surface: &'static Surface, groups: impl IntoIterat
 
 /// Bearer tokens only and no cookies, so any origin may call: a page can send no more than what its author holds.
 fn cors() -> CorsLayer {
-    let headers = [AUTHORIZATION, CONTENT_TYPE, ACCEPT, HeaderName::from_static("idempotency-key")];
+    let headers = [AUTHORIZATION, CONTENT_TYPE, ACCEPT, HeaderName::from_static("idempotency-key"), LAST_EVENT_ID];
     let exposed = [RETRY_AFTER, REPLAYED, REQUEST_ID, HeaderName::from_static("x-ratelimit-remaining")];
     let methods = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
     CorsLayer::new()
@@ -60,6 +60,7 @@ fn cors() -> CorsLayer {
         .max_age(Duration::from_secs(600))
 }
 
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Gives the request its id and its address.
@@ -91,6 +92,9 @@ fn address(app: &App, request: &Request) -> Option<IpAddr> {
         return viewer.rsplit_once(':').and_then(|(address, _)| address.parse().ok());
     }
     match request.request_context_ref() {
+        Some(RequestContext::ApiGatewayV1(context)) => {
+            context.identity.source_ip.as_deref().and_then(|ip| ip.parse().ok())
+        }
         Some(RequestContext::ApiGatewayV2(context)) => context.http.source_ip.as_deref().and_then(|ip| ip.parse().ok()),
         _ => None,
     }

@@ -1,10 +1,10 @@
 //! Storing the visitor's message, and taking the conversation's lease when it is free.
 
-use super::Incoming;
 use super::allowance::{self, Charge};
 use super::load::Scene;
 use super::transcript::Transcript;
 use super::wait::Waiting;
+use super::{Incoming, Pace};
 use crate::app::App;
 use crate::app::conversation::silence_timer;
 use crate::domain::conversation::{Channel, ConversationStatus, Turn};
@@ -37,7 +37,9 @@ pub(super) struct OwnTurn {
     pub(super) lease: Turn,
     pub(super) charge: Charge,
     pub(super) transcript: Transcript,
-    pub(super) began: Time,
+    pub(super) pace: Pace,
+    /// The last message that needs no answer any more, once the visitor has stopped the turn.
+    pub(super) stopped: Option<Id<Message>>,
 }
 
 impl OwnTurn {
@@ -49,14 +51,14 @@ impl OwnTurn {
 }
 
 /// A new lease.
-pub(super) fn lease(app: &App, workspace: Id<Workspace>) -> Turn {
-    let until = (app.now() + app.config.turn_budget + MARGIN).millis();
+pub(super) fn lease(app: &App, workspace: Id<Workspace>, pace: Pace) -> Turn {
+    let until = (app.now() + pace.budget + MARGIN).millis();
     Turn { id: app.ids().uuid_of(workspace), until }
 }
 
-pub(super) async fn accept(app: &App, scene: &Scene, incoming: &Incoming, began: Time) -> Result<Accepted> {
+pub(super) async fn accept(app: &App, scene: &Scene, incoming: &Incoming, pace: Pace) -> Result<Accepted> {
     for _ in 0..TRIES {
-        match attempt(app, scene, incoming, began).await {
+        match attempt(app, scene, incoming, pace).await {
             // An id was taken by chance: draw another.
             Err(error) if error.code() == Code::ConcurrentChange => {}
             outcome => return outcome,
@@ -65,14 +67,14 @@ pub(super) async fn accept(app: &App, scene: &Scene, incoming: &Incoming, began:
     Err(Error::new(Code::ConversationBusy).retry_after(1))
 }
 
-async fn attempt(app: &App, scene: &Scene, incoming: &Incoming, began: Time) -> Result<Accepted> {
+async fn attempt(app: &App, scene: &Scene, incoming: &Incoming, pace: Pace) -> Result<Accepted> {
     match &scene.thread {
-        None => begin(app, scene, incoming, began).await,
+        None => begin(app, scene, incoming, pace).await,
         Some(thread) if is_held(&thread.head, app.now()) => {
             let head = store::conversation::head(&app.table, thread.head.workspace_id, thread.head.id).await?;
             store_only(app, scene, &head, incoming).await
         }
-        Some(thread) => go_on(app, scene, &thread.head, &thread.messages, incoming, began).await,
+        Some(thread) => go_on(app, scene, &thread.head, &thread.messages, incoming, pace).await,
     }
 }
 
@@ -137,11 +139,11 @@ fn visitor_message(
 }
 
 /// A first message: the conversation is made with its lease taken.
-async fn begin(app: &App, scene: &Scene, incoming: &Incoming, began: Time) -> Result<Accepted> {
+async fn begin(app: &App, scene: &Scene, incoming: &Incoming, pace: Pace) -> Result<Accepted> {
     let now = app.now();
     let id = app.ids().id();
     let message = visitor_message(app, id, incoming, None);
-    let lease = lease(app, scene.snapshot.workspace_id);
+    let lease = lease(app, scene.snapshot.workspace_id, pace);
     let charge = allowance::take(app, scene, &lease, id);
     let head = Conversation {
         id,
@@ -156,6 +158,8 @@ async fn begin(app: &App, scene: &Scene, incoming: &Incoming, began: Time) -> Re
         paused_by: None,
         handoff_requested_at: None,
         turn: Some(lease.clone()),
+        stop: None,
+        settled_until: None,
         inbound_count: 1,
         message_count: 1,
         last_message_at: now,
@@ -177,7 +181,7 @@ async fn begin(app: &App, scene: &Scene, incoming: &Incoming, began: Time) -> Re
     let (stored, charge) = tokio::join!(app.commit(unit), charge);
     let transcript = Transcript::begin(&incoming.history, message);
     match stored {
-        Ok(()) => own(app, scene, head, lease, charge, transcript, began).await,
+        Ok(()) => own(app, scene, head, lease, charge, transcript, pace).await,
         Err(refusal) => {
             unused(app, scene, &refusal, &charge).await;
             known(guard, refusal, &incoming.content)
@@ -193,11 +197,11 @@ async fn go_on(
     head: &Conversation,
     messages: &[Message],
     incoming: &Incoming,
-    began: Time,
+    pace: Pace,
 ) -> Result<Accepted> {
     let now = app.now();
     let message = visitor_message(app, head.id, incoming, messages.last().map(|last| last.id));
-    let lease = lease(app, head.workspace_id);
+    let lease = lease(app, head.workspace_id, pace);
     let charge = allowance::take(app, scene, &lease, head.id);
     let guard = guard(scene, Some(head.id), incoming);
     let mut unit = Unit::new();
@@ -212,8 +216,8 @@ async fn go_on(
             let mut head = head.clone();
             head.inbound_count += 1;
             head.message_count += 1;
-            let transcript = Transcript::new(messages.iter().cloned().chain([message]));
-            own(app, scene, head, lease, charge, transcript, began).await
+            let transcript = Transcript::new(head.settled_until, messages.iter().cloned().chain([message]));
+            own(app, scene, head, lease, charge, transcript, pace).await
         }
         Err(refusal) => {
             unused(app, scene, &refusal, &charge).await;
@@ -248,12 +252,12 @@ async fn own(
     lease: Turn,
     charge: Result<Charge>,
     transcript: Transcript,
-    began: Time,
+    pace: Pace,
 ) -> Result<Accepted> {
     match charge {
-        Ok(charge) => Ok(Accepted::Turn(Box::new(OwnTurn { head, lease, charge, transcript, began }))),
+        Ok(charge) => Ok(Accepted::Turn(Box::new(OwnTurn { head, lease, charge, transcript, pace, stopped: None }))),
         Err(error) => {
-            release(app, scene, head.id, &lease).await;
+            release(app, scene, head.id, &lease, None).await;
             Err(error)
         }
     }
@@ -266,10 +270,19 @@ async fn unused(app: &App, scene: &Scene, refusal: &Refusal, charge: &Result<Cha
     }
 }
 
-/// Ends a lease without a reply, and says whether it was still ours. A failure is logged only: the lease runs out by
+/// Ends a lease without a reply, and notes up to which message none is to come if it was stopped. Says whether it was still ours. A failure is logged only: the lease runs out by
 /// itself.
-pub(super) async fn release(app: &App, scene: &Scene, conversation: Id<Conversation>, lease: &Turn) -> bool {
-    let update = Update::new(store::keys::conversation(scene.snapshot.workspace_id, conversation)).remove("turn");
+pub(super) async fn release(
+    app: &App,
+    scene: &Scene,
+    conversation: Id<Conversation>,
+    lease: &Turn,
+    settled_until: Option<Id<Message>>,
+) -> bool {
+    let mut update = Update::new(store::keys::conversation(scene.snapshot.workspace_id, conversation)).remove("turn");
+    if let Some(until) = settled_until {
+        update = update.set("settled_until", until);
+    }
     let released = app.table.update(update, Some(turn_is(lease.id)), Error::new(Code::Conflict)).await;
     if let Err(Refusal::Error(error)) = &released {
         tracing::warn!(conversation = %conversation.text(), %error, "a lease was left to run out");

@@ -1,9 +1,10 @@
 //! The end of a turn: the reply is stored with its usage and its events, or nothing is.
 
 use super::accept::{OwnTurn, release};
+use super::audience::{Audience, Discarded};
 use super::load::{Scene, WINDOW};
-use super::think::{self, Thought};
-use super::{Answer, allowance, left};
+use super::think::{self, Ended, Thought};
+use super::{Answer, allowance};
 use crate::app::App;
 use crate::domain::Conversation;
 use crate::domain::message::{Author, Message, Reply};
@@ -21,10 +22,15 @@ const MAX_ROUNDS: u32 = 3;
 
 /// Thinks and commits. `None` when the reply was dropped: a person took over, or the lease was lost. What was charged is
 /// then given back, and nothing is billed. However it ends, the lease does not outlive it.
-pub(super) async fn think_and_commit(app: &App, scene: &Scene, mut turn: OwnTurn) -> Result<Option<Answer>> {
-    let outcome = rounds(app, scene, &mut turn).await;
+pub(super) async fn think_and_commit(
+    app: &App,
+    scene: &Scene,
+    mut turn: OwnTurn,
+    audience: &Audience,
+) -> Result<Option<Answer>> {
+    let outcome = rounds(app, scene, &mut turn, audience).await;
     if !matches!(outcome, Ok(Some(_))) {
-        let released = release(app, scene, turn.head.id, &turn.lease).await;
+        let released = release(app, scene, turn.head.id, &turn.lease, turn.stopped).await;
         // After an error nobody knows whether the commit happened. If it did, the lease went with it and the charge
         // stands; the caller finds the reply by waiting for it.
         if released || outcome.is_ok() {
@@ -36,14 +42,22 @@ pub(super) async fn think_and_commit(app: &App, scene: &Scene, mut turn: OwnTurn
     outcome
 }
 
-async fn rounds(app: &App, scene: &Scene, turn: &mut OwnTurn) -> Result<Option<Answer>> {
-    let mut thinking = think::Thinking::new(app, scene, turn).await?;
+async fn rounds(app: &App, scene: &Scene, turn: &mut OwnTurn, audience: &Audience) -> Result<Option<Answer>> {
+    let mut thinking = think::Thinking::new(app, scene, turn, audience).await?;
     for round in 1.. {
         let before = app.now();
-        let thought = thinking.think(left(app, turn.began)).await;
+        let thought = match thinking.think(turn.pace.left(app)).await {
+            Ended::Thought(thought) => thought,
+            Ended::Stopped => {
+                // Whoever waits for these messages is told that nothing comes.
+                turn.stopped = turn.transcript.pending.iter().map(|message| message.id).max();
+                return Ok(None);
+            }
+            Ended::TakenOver => return Ok(None),
+        };
         // Starting over makes sense only while there is time for another thought like this one.
         let took = app.now().since(before);
-        let is_last = round == MAX_ROUNDS || left(app, turn.began) <= took;
+        let is_last = round == MAX_ROUNDS || turn.pace.left(app) <= took || thought.stopped;
         match commit(app, scene, turn, &thought, is_last).await? {
             Committed::Stored(answer) => {
                 if thought.is_fallback() {
@@ -59,7 +73,8 @@ async fn rounds(app: &App, scene: &Scene, turn: &mut OwnTurn) -> Result<Option<A
                 let thread = thread.ok_or_else(Error::not_found)?;
                 turn.head.inbound_count = thread.head.inbound_count;
                 turn.head.message_count = thread.head.message_count;
-                thinking.hear(turn.transcript.refresh(thread.messages));
+                audience.discard(Discarded::NewerMessage);
+                thinking.hear(turn.transcript.refresh(thread.head.settled_until, thread.messages));
             }
             Committed::Dropped => return Ok(None),
         }
@@ -149,9 +164,10 @@ fn reply(app: &App, scene: &Scene, turn: &OwnTurn, thought: &Thought) -> Message
             model: thought.model.clone(),
             tokens_in: thought.tokens_in,
             tokens_out: thought.tokens_out,
-            response_ms: u64::try_from(now.since(turn.began).as_millis()).unwrap_or(u64::MAX),
+            response_ms: u64::try_from(now.since(turn.pace.began).as_millis()).unwrap_or(u64::MAX),
             tool_calls: thought.tool_calls.clone(),
             free_messages_remaining: turn.charge.free_remaining,
+            stopped: thought.stopped,
         }),
         author_user_id: None,
         created_at: now,
@@ -161,7 +177,8 @@ fn reply(app: &App, scene: &Scene, turn: &OwnTurn, thought: &Thought) -> Message
 fn answer(message: Message) -> Answer {
     Answer {
         message_id: message.id,
-        free_messages_remaining: message.reply.and_then(|reply| reply.free_messages_remaining),
+        free_messages_remaining: message.reply.as_ref().and_then(|reply| reply.free_messages_remaining),
+        stopped: message.reply.as_ref().is_some_and(|reply| reply.stopped),
         content: message.content,
     }
 }

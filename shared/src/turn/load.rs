@@ -70,7 +70,17 @@ impl Scene {
         conversation: Id<Conversation>,
         reply: Option<Answer>,
     ) -> Result<Outcome> {
-        let handle = self.handle(conversation).encode(&app.keys().await?.handle);
-        Ok(Outcome { handle, reply, key_source: self.key_source() })
+        let handle = self.handle_text(app, conversation).await?;
+        let stopped = reply.as_ref().is_some_and(|reply| reply.stopped);
+        Ok(Outcome { handle, reply, key_source: self.key_source(), stopped })
+    }
+
+    /// The outcome of a turn that was stopped before anything was written.
+    pub(super) async fn stopped(&self, app: &App, conversation: Id<Conversation>) -> Result<Outcome> {
+        Ok(Outcome { stopped: true, ..self.outcome(app, conversation, None).await? })
+    }
+
+    pub(super) async fn handle_text(&self, app: &App, conversation: Id<Conversation>) -> Result<String> {
+        Ok(self.handle(conversation).encode(&app.keys().await?.handle))
     }
 }

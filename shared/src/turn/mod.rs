@@ -10,9 +10,13 @@
 //! A message that finds the conversation held is stored, and its caller waits ([`wait`]): the running turn answers it
 //! too, or the waiting caller takes the lease when that turn ends without having seen it. A reply names the messages
 //! that it answers, so nothing is answered twice.
+//!
+//! A caller may follow the turn while it goes on ([`audience`]): then what the model writes is told as it comes, and the
+//! turn looks every second whether a person has taken over or the visitor has had enough.
 
 mod accept;
 mod allowance;
+pub mod audience;
 mod commit;
 mod load;
 mod prompt;
@@ -30,8 +34,12 @@ use crate::domain::message::{MAX_VISITOR_CHARS, Message};
 use crate::domain::text::Checks;
 use crate::domain::usage::KeySource;
 use crate::kernel::{Code, Error, Id, Result, Time};
+use crate::store;
+use crate::store::conversation::turn_is;
+use crate::table::{Refusal, Update};
 
 use accept::Accepted;
+use audience::{Audience, Frames, Position};
 
 /// A visitor's message.
 #[derive(Debug, Clone)]
@@ -68,6 +76,8 @@ pub struct Outcome {
     pub reply: Option<Answer>,
     /// Whose key answers for this agent.
     pub key_source: KeySource,
+    /// Whether the visitor stopped the turn. Then the reply is what had been written, if anything had.
+    pub stopped: bool,
 }
 
 /// A stored reply.
@@ -79,6 +89,8 @@ pub struct Answer {
     pub content: String,
     /// Trial messages left after it, on a trial.
     pub free_messages_remaining: Option<u64>,
+    /// Whether the visitor stopped it.
+    pub stopped: bool,
 }
 
 /// The shortest client message id: short ones are no ids but counters, and two visitors' counters would meet.
@@ -93,8 +105,45 @@ const MIN_CLIENT_ID: usize = 16;
 pub async fn answer(app: &App, incoming: Incoming) -> Result<Outcome> {
     check(&incoming)?;
     let app = app.clone();
-    let task = tokio::spawn(async move { Box::pin(run(&app, incoming)).await });
+    let task = tokio::spawn(async move {
+        let budget = app.config.turn_budget;
+        Box::pin(run(&app, incoming, budget, &Audience::nobody())).await
+    });
     task.await.map_err(|error| Error::internal(format!("a turn stopped: {error}")))?
+}
+
+/// As [`answer`], told while it goes on. A caller whose connection broke sends the same message again under its client
+/// message id with the last position that it saw, and gets the rest.
+///
+/// # Errors
+/// As [`answer`], as long as the message is not stored; after that, failures are frames.
+pub async fn follow(app: &App, incoming: Incoming, had: Option<Position>) -> Result<Frames> {
+    check(&incoming)?;
+    let (app, (audience, frames)) = (app.clone(), Audience::listener(had));
+    tokio::spawn(async move {
+        let budget = app.config.stream_budget;
+        let outcome = Box::pin(run(&app, incoming, budget, &audience)).await;
+        audience.end(outcome);
+    });
+    Frames::begun(frames).await
+}
+
+/// Asks the turn that holds a conversation to stop. It does so within about a second: what it has told of its reply is
+/// stored, and nothing when there is nothing. Says whether there was a turn.
+///
+/// # Errors
+/// `not_found` for an unknown slug or handle.
+pub async fn stop(app: &App, slug: &str, handle: &str) -> Result<bool> {
+    let (workspace, conversation) = crate::app::conversation::of_visitor(app, slug, handle).await?;
+    let head = store::conversation::head(&app.table, workspace, conversation).await?;
+    let Some(turn) = head.turn.filter(|turn| turn.until > app.now().millis()) else { return Ok(false) };
+    let update = Update::new(store::keys::conversation(workspace, conversation)).set("stop", turn.id);
+    match app.table.update(update, Some(turn_is(turn.id)), Error::new(Code::Conflict)).await {
+        Ok(_) => Ok(true),
+        // It has ended meanwhile.
+        Err(Refusal::Conditions(_)) => Ok(false),
+        Err(Refusal::Error(error)) => Err(error),
+    }
 }
 
 fn check(incoming: &Incoming) -> Result<()> {
@@ -113,28 +162,41 @@ fn check(incoming: &Incoming) -> Result<()> {
     checks.finish()
 }
 
-async fn run(app: &App, incoming: Incoming) -> Result<Outcome> {
-    let began = app.now();
+/// The time that a turn has.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    began: Time,
+    budget: Duration,
+}
+
+impl Pace {
+    /// How much of it is left.
+    fn left(self, app: &App) -> Duration {
+        self.budget.saturating_sub(app.now().since(self.began))
+    }
+}
+
+async fn run(app: &App, incoming: Incoming, budget: Duration, audience: &Audience) -> Result<Outcome> {
+    let pace = Pace { began: app.now(), budget };
     let scene = Arc::new(load::load(app, &incoming).await?);
     app.count_call(RateClass::AgentChat, &scene.snapshot.agent_id.text()).await?;
-    match accept::accept(app, &scene, &incoming, began).await? {
+    match accept::accept(app, &scene, &incoming, pace).await? {
         Accepted::Turn(turn) => {
             let waiting = turn.waiting().ok_or_else(|| Error::internal("a turn without a message"))?;
-            match commit::think_and_commit(app, &scene, *turn).await? {
+            audience.start(scene.handle_text(app, waiting.conversation_id).await?);
+            match commit::think_and_commit(app, &scene, *turn, audience).await? {
                 Some(answer) => scene.outcome(app, waiting.conversation_id, Some(answer)).await,
-                // The reply was dropped: a person answers now, or whoever took the lease.
-                None => wait::wait(app, &scene, waiting, began).await,
+                // The reply was dropped: a person answers now, or whoever took the lease; or the visitor stopped it.
+                None => wait::wait(app, &scene, waiting, pace, audience).await,
             }
         }
-        Accepted::Waiting(waiting) => wait::wait(app, &scene, waiting, began).await,
+        Accepted::Waiting(waiting) => {
+            audience.start(scene.handle_text(app, waiting.conversation_id).await?);
+            wait::wait(app, &scene, waiting, pace, audience).await
+        }
     }
 }
 
 fn busy() -> Error {
     Error::new(Code::ConversationBusy).retry_after(2)
-}
-
-/// How much of the budget is left.
-fn left(app: &App, began: Time) -> Duration {
-    app.config.turn_budget.saturating_sub(app.now().since(began))
 }

@@ -4,16 +4,20 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use uuid::Uuid;
+
 use super::accept::OwnTurn;
+use super::audience::{Audience, Discarded, ToolStatus};
 use super::load::Scene;
 use super::{prompt, tools};
 use crate::app::App;
-use crate::domain::Agent;
 use crate::domain::agent::SecretField;
 use crate::domain::message::{Message, ToolUse};
 use crate::domain::text::shorten;
+use crate::domain::{Agent, Conversation, Workspace};
 use crate::kernel::{Error, Id, Result};
-use crate::ports::llm::{self, NoTokens, Request, Target, ToolCall};
+use crate::ports::llm::{self, Request, Target, ToolCall};
+use crate::store;
 
 /// Rounds of model and tools in one turn.
 const MAX_TOOL_ROUNDS: u32 = 6;
@@ -37,6 +41,18 @@ pub(super) struct Thought {
     pub(super) tokens_in: u64,
     pub(super) tokens_out: u64,
     pub(super) tool_calls: Vec<ToolUse>,
+    /// Whether the visitor stopped it.
+    pub(super) stopped: bool,
+}
+
+/// How thinking ended.
+pub(super) enum Ended {
+    /// With something to say.
+    Thought(Thought),
+    /// The visitor stopped it before anything was said.
+    Stopped,
+    /// A person has taken over, or the lease is lost.
+    TakenOver,
 }
 
 impl Thought {
@@ -50,6 +66,8 @@ pub(super) struct Thinking<'a> {
     app: &'a App,
     scene: &'a Scene,
     conversation: crate::domain::Conversation,
+    lease: Uuid,
+    audience: &'a Audience,
     /// The message that the turn's tool calls are keyed by.
     anchor: Id<Message>,
     request: Request,
@@ -58,7 +76,7 @@ pub(super) struct Thinking<'a> {
 }
 
 impl<'a> Thinking<'a> {
-    pub(super) async fn new(app: &'a App, scene: &'a Scene, turn: &OwnTurn) -> Result<Self> {
+    pub(super) async fn new(app: &'a App, scene: &'a Scene, turn: &OwnTurn, audience: &'a Audience) -> Result<Self> {
         let anchor = turn.transcript.pending.first().map(|message| message.id);
         let tools = scene.snapshot.tools.iter().map(|tool| llm::Tool {
             name: tool.tool.name().into(),
@@ -77,6 +95,8 @@ impl<'a> Thinking<'a> {
             app,
             scene,
             conversation: turn.head.clone(),
+            lease: turn.lease.id,
+            audience,
             anchor: anchor.ok_or_else(|| Error::internal("a turn without a message"))?,
             request,
             calls: 0,
@@ -95,20 +115,44 @@ impl<'a> Thinking<'a> {
 
     /// Thinks for at most `budget`. When the model fails or the time is up, the fallback text is the answer: the visitor
     /// is told something, and nothing is billed.
-    pub(super) async fn think(&mut self, budget: Duration) -> Thought {
-        let failure = match tokio::time::timeout(budget, self.rounds()).await {
-            Ok(Ok(thought)) => return thought,
+    pub(super) async fn think(&mut self, budget: Duration) -> Ended {
+        let watch = Watch::of(self);
+        let ended = tokio::select! {
+            ended = tokio::time::timeout(budget, self.rounds()) => ended,
+            interrupted = watch.interrupted() => return self.interrupted(interrupted),
+        };
+        let failure = match ended {
+            Ok(Ok(thought)) => return Ended::Thought(thought),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the budget of the turn is used up".into(),
         };
+        self.audience.discard(Discarded::Failed);
         tracing::warn!(agent = %self.scene.snapshot.agent_id.text(), failure, "the fallback text stands in for a reply");
         let content = self.scene.snapshot.fallback_message.clone().unwrap_or_else(|| FALLBACK.into());
-        Thought { content, tool_calls: self.so_far.tool_calls.clone(), ..Thought::default() }
+        Ended::Thought(Thought { content, tool_calls: self.so_far.tool_calls.clone(), ..Thought::default() })
+    }
+
+    /// What was told by the time that the visitor stopped it is the reply.
+    fn interrupted(&self, interrupted: Interrupted) -> Ended {
+        let said = self.audience.said();
+        match interrupted {
+            Interrupted::Stopped if !said.is_empty() => {
+                // The provider tells no usage of what it could not end: it is estimated, as elsewhere.
+                let usage = llm::estimate(&self.request, &said, &[]);
+                let mut thought = Thought { content: said, stopped: true, ..self.so_far.clone() };
+                thought.model = Some(self.request.target.model.clone());
+                thought.tokens_in += usage.tokens_in;
+                thought.tokens_out += usage.tokens_out;
+                Ended::Thought(thought)
+            }
+            Interrupted::Stopped => Ended::Stopped,
+            Interrupted::TakenOver => Ended::TakenOver,
+        }
     }
 
     async fn rounds(&mut self) -> Result<Thought> {
         for _ in 0..MAX_TOOL_ROUNDS {
-            let completion = self.app.llm.complete(&self.request, &NoTokens).await?;
+            let completion = self.app.llm.complete(&self.request, self.audience).await?;
             self.so_far.tokens_in += completion.usage.tokens_in;
             self.so_far.tokens_out += completion.usage.tokens_out;
             if completion.tool_calls.is_empty() {
@@ -126,8 +170,13 @@ impl<'a> Thinking<'a> {
                 content: completion.content,
                 tool_calls: completion.tool_calls.clone(),
             });
+            self.audience.discard(Discarded::Tools);
             for call in completion.tool_calls {
+                let name = shorten(&call.name, 64);
+                self.audience.tool(&name, ToolStatus::Running);
                 let result = self.call(&call).await?;
+                let failed = matches!(result, llm::Message::ToolResult { is_error: true, .. });
+                self.audience.tool(&name, if failed { ToolStatus::Failed } else { ToolStatus::Succeeded });
                 self.request.messages.push(result);
             }
         }
@@ -149,6 +198,51 @@ impl<'a> Thinking<'a> {
         let (name, arguments, ok) = (shorten(&call.name, 64), call.arguments.clone(), outcome.ok);
         self.so_far.tool_calls.push(ToolUse { name, arguments, ok });
         Ok(result(call, &outcome))
+    }
+}
+
+/// Looks from time to time whether a turn that somebody follows may go on.
+struct Watch<'a> {
+    app: &'a App,
+    audience: &'a Audience,
+    workspace: Id<Workspace>,
+    conversation: Id<Conversation>,
+    lease: Uuid,
+}
+
+enum Interrupted {
+    /// By the visitor.
+    Stopped,
+    /// By a person who answers now, or because the lease is somebody else's.
+    TakenOver,
+}
+
+impl<'a> Watch<'a> {
+    fn of(thinking: &Thinking<'a>) -> Self {
+        let (workspace, conversation) = (thinking.conversation.workspace_id, thinking.conversation.id);
+        Self { app: thinking.app, audience: thinking.audience, workspace, conversation, lease: thinking.lease }
+    }
+
+    /// Comes back when it may not. A turn that nobody follows is not watched: its commit sees to it.
+    async fn interrupted(&self) -> Interrupted {
+        loop {
+            tokio::time::sleep(self.app.config.watch_every).await;
+            if !self.audience.listens() {
+                continue;
+            }
+            match store::conversation::head(&self.app.table, self.workspace, self.conversation).await {
+                Ok(head) => {
+                    if head.ai_paused || head.turn.is_none_or(|turn| turn.id != self.lease) {
+                        return Interrupted::TakenOver;
+                    }
+                    if head.stop == Some(self.lease) {
+                        return Interrupted::Stopped;
+                    }
+                }
+                // The commit asks again.
+                Err(error) => tracing::warn!(%error, "a turn was not looked after"),
+            }
+        }
     }
 }
 

@@ -23,9 +23,9 @@ impl Transcript {
         Self { reported: reported.to_vec(), settled: Vec::new(), pending: vec![message] }
     }
 
-    /// Sorts messages into settled and pending. A message is pending when no reply names it and no person has answered
-    /// after it.
-    pub(super) fn new(messages: impl IntoIterator<Item = Message>) -> Self {
+    /// Sorts messages into settled and pending. A message is pending when no reply names it, no person has answered after
+    /// it, and its turn was not stopped.
+    pub(super) fn new(settled_until: Option<Id<Message>>, messages: impl IntoIterator<Item = Message>) -> Self {
         let messages: Vec<Message> = messages.into_iter().collect();
         let replies = messages.iter().filter_map(|message| message.reply.as_ref());
         let answered: HashSet<Id<Message>> = replies.flat_map(|reply| reply.answers.iter().copied()).collect();
@@ -34,6 +34,7 @@ impl Transcript {
         let is_pending = |message: &Message| {
             message.author == Author::Visitor
                 && !answered.contains(&message.id)
+                && settled_until.is_none_or(|until| message.id > until)
                 && by_person.is_none_or(|at| message.id > at)
         };
         let (pending, settled) = messages.into_iter().partition(is_pending);
@@ -46,9 +47,9 @@ impl Transcript {
     }
 
     /// Takes over what has come in since, keeping what the browser reported. Says whether anything is new.
-    pub(super) fn refresh(&mut self, messages: Vec<Message>) -> Vec<Message> {
+    pub(super) fn refresh(&mut self, settled_until: Option<Id<Message>>, messages: Vec<Message>) -> Vec<Message> {
         let seen: HashSet<Id<Message>> = self.pending.iter().map(|message| message.id).collect();
-        let fresh = Self::new(messages);
+        let fresh = Self::new(settled_until, messages);
         let new: Vec<Message> = fresh.pending.iter().filter(|message| !seen.contains(&message.id)).cloned().collect();
         self.settled = fresh.settled;
         self.pending = fresh.pending;
@@ -73,6 +74,7 @@ mod tests {
             response_ms: 0,
             tool_calls: Vec::new(),
             free_messages_remaining: None,
+            stopped: false,
         };
         Message {
             id: Id::from_int(id).unwrap(),
@@ -91,9 +93,16 @@ mod tests {
     }
 
     #[test]
+    fn what_was_stopped_waits_for_nothing() {
+        let visitor = |id| message(id, Author::Visitor, &[]);
+        let transcript = Transcript::new(Id::from_int(1), [visitor(1), visitor(2)]);
+        assert_eq!((ids(&transcript.settled), ids(&transcript.pending)), (vec![1], vec![2]));
+    }
+
+    #[test]
     fn a_message_stored_before_a_reply_that_did_not_see_it_is_pending() {
         let visitor = |id| message(id, Author::Visitor, &[]);
-        let transcript = Transcript::new([visitor(1), visitor(2), message(3, Author::Agent, &[1]), visitor(4)]);
+        let transcript = Transcript::new(None, [visitor(1), visitor(2), message(3, Author::Agent, &[1]), visitor(4)]);
         assert_eq!(ids(&transcript.pending), [2, 4]);
         assert_eq!(ids(&transcript.settled), [1, 3]);
     }
@@ -101,15 +110,15 @@ mod tests {
     #[test]
     fn what_a_person_answered_is_settled() {
         let visitor = |id| message(id, Author::Visitor, &[]);
-        let transcript = Transcript::new([visitor(1), visitor(2), message(3, Author::Operator, &[]), visitor(4)]);
+        let transcript = Transcript::new(None, [visitor(1), visitor(2), message(3, Author::Operator, &[]), visitor(4)]);
         assert_eq!(ids(&transcript.pending), [4]);
     }
 
     #[test]
     fn a_refresh_names_what_is_new() {
         let visitor = |id| message(id, Author::Visitor, &[]);
-        let mut transcript = Transcript::new([visitor(1)]);
-        assert_eq!(ids(&transcript.refresh(vec![visitor(1), visitor(2)])), [2]);
+        let mut transcript = Transcript::new(None, [visitor(1)]);
+        assert_eq!(ids(&transcript.refresh(None, vec![visitor(1), visitor(2)])), [2]);
         assert_eq!(ids(&transcript.pending), [1, 2]);
     }
 }

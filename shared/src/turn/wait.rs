@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use super::accept::{self, OwnTurn};
 use super::allowance::{self, Charge};
+use super::audience::Audience;
 use super::load::{Scene, WINDOW};
 use super::transcript::Transcript;
-use super::{Answer, Outcome, busy, commit, left};
+use super::{Answer, Outcome, Pace, busy, commit};
 use crate::app::App;
 use crate::domain::Conversation;
 use crate::domain::conversation::Turn;
 use crate::domain::message::Message;
-use crate::kernel::{Code, Error, Id, Limit, Result, Time};
+use crate::kernel::{Code, Error, Id, Limit, Result};
 use crate::store;
 use crate::store::conversation::turn_is_free;
 use crate::table::{Cond, Refusal, Update, decode};
@@ -30,7 +31,13 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 const MIN_THINKING: Duration = Duration::from_secs(4);
 
 /// Waits until a reply names the message, a person takes over, or the budget is used up.
-pub(super) async fn wait(app: &App, scene: &Scene, waiting: Waiting, began: Time) -> Result<Outcome> {
+pub(super) async fn wait(
+    app: &App,
+    scene: &Scene,
+    waiting: Waiting,
+    pace: Pace,
+    audience: &Audience,
+) -> Result<Outcome> {
     let (workspace, id) = (scene.snapshot.workspace_id, waiting.conversation_id);
     let mut pause = FIRST_PAUSE;
     loop {
@@ -38,14 +45,17 @@ pub(super) async fn wait(app: &App, scene: &Scene, waiting: Waiting, began: Time
             return scene.outcome(app, id, Some(answer)).await;
         }
         let head = store::conversation::head(&app.table, workspace, id).await?;
+        if head.is_settled(waiting.message_id) {
+            return scene.stopped(app, id).await;
+        }
         if head.ai_paused {
             return scene.outcome(app, id, None).await;
         }
-        let time = left(app, began);
+        let time = pace.left(app);
         if !head.is_busy(app.now()) && time >= MIN_THINKING {
-            match claim(app, scene, waiting, began).await? {
+            match claim(app, scene, waiting, pace).await? {
                 Claimed::Turn(turn) => {
-                    if let Some(answer) = commit::think_and_commit(app, scene, *turn).await? {
+                    if let Some(answer) = commit::think_and_commit(app, scene, *turn, audience).await? {
                         return scene.outcome(app, id, Some(answer)).await;
                     }
                     continue;
@@ -74,6 +84,7 @@ async fn answer_to(app: &App, scene: &Scene, waiting: Waiting) -> Result<Option<
     Ok(page.items.into_iter().find(answers).map(|message| Answer {
         message_id: message.id,
         free_messages_remaining: message.reply.as_ref().and_then(|reply| reply.free_messages_remaining),
+        stopped: message.reply.as_ref().is_some_and(|reply| reply.stopped),
         content: message.content,
     }))
 }
@@ -89,9 +100,9 @@ enum Claimed {
 
 /// Takes the free lease of the conversation, then the allowance: whoever does not get the lease takes nothing from
 /// others.
-async fn claim(app: &App, scene: &Scene, waiting: Waiting, began: Time) -> Result<Claimed> {
+async fn claim(app: &App, scene: &Scene, waiting: Waiting, pace: Pace) -> Result<Claimed> {
     let (workspace, id) = (scene.snapshot.workspace_id, waiting.conversation_id);
-    let lease = accept::lease(app, workspace);
+    let lease = accept::lease(app, workspace, pace);
     let update = Update::new(store::keys::conversation(workspace, id)).set("turn", &lease);
     let free = turn_is_free(app.now()).and(Cond::eq("ai_paused", false));
     let head: Conversation = match app.table.update(update, Some(free), Error::new(Code::ConversationBusy)).await {
@@ -108,15 +119,15 @@ async fn claim(app: &App, scene: &Scene, waiting: Waiting, began: Time) -> Resul
     };
     match prepare(app, scene, waiting, &lease).await {
         Ok(Some((transcript, charge))) => {
-            Ok(Claimed::Turn(Box::new(OwnTurn { head, lease, charge, transcript, began })))
+            Ok(Claimed::Turn(Box::new(OwnTurn { head, lease, charge, transcript, pace, stopped: None })))
         }
         Ok(None) => {
-            accept::release(app, scene, id, &lease).await;
+            accept::release(app, scene, id, &lease, None).await;
             // A reply may have come between the look and the lease; else a person has settled it.
             Ok(if answer_to(app, scene, waiting).await?.is_some() { Claimed::Not } else { Claimed::Settled })
         }
         Err(error) => {
-            accept::release(app, scene, id, &lease).await;
+            accept::release(app, scene, id, &lease, None).await;
             Err(error)
         }
     }
@@ -125,7 +136,8 @@ async fn claim(app: &App, scene: &Scene, waiting: Waiting, began: Time) -> Resul
 /// What a turn needs besides its lease; `None` when the message waits for no answer.
 async fn prepare(app: &App, scene: &Scene, waiting: Waiting, lease: &Turn) -> Result<Option<(Transcript, Charge)>> {
     let thread = store::conversation::thread(&app.table, scene.snapshot.workspace_id, waiting.conversation_id, WINDOW);
-    let transcript = Transcript::new(thread.await?.ok_or_else(Error::not_found)?.messages);
+    let thread = thread.await?.ok_or_else(Error::not_found)?;
+    let transcript = Transcript::new(thread.head.settled_until, thread.messages);
     if !transcript.pending.iter().any(|message| message.id == waiting.message_id) {
         return Ok(None);
     }

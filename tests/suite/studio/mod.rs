@@ -15,6 +15,7 @@ mod reconcile;
 mod rollups;
 mod site;
 mod stats;
+mod stream;
 mod turn;
 mod usage;
 mod webhooks;

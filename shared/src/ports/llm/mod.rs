@@ -289,7 +289,7 @@ fn temperature(value: f32, most: f64) -> f64 {
 }
 
 /// What a request and its answer probably cost: four characters are about one token.
-fn estimate(request: &Request, content: &str, calls: &[ToolCall]) -> Usage {
+pub(crate) fn estimate(request: &Request, content: &str, calls: &[ToolCall]) -> Usage {
     let calls_length = |calls: &[ToolCall]| -> usize {
         calls.iter().map(|call| call.name.len() + call.arguments.to_string().chars().count()).sum()
     };
