@@ -46,7 +46,8 @@ impl KeySource {
     }
 }
 
-/// One billed or included message. The `message.reply` event that tells of it has the same id.
+/// One billed or included message. The `message.reply` event that tells of it has an id of its own, and this one's in
+/// `data.usage.id`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsageEvent {
     /// Identity; Polar dedupes on `<workspace>:<id>`.
