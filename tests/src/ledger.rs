@@ -68,6 +68,8 @@ struct Book {
     /// How many more calls it works for.
     strength: Option<usize>,
     clock: Option<Arc<ManualClock>>,
+    /// How far its clock is behind ours.
+    behind: Duration,
 }
 
 /// The ledger.
@@ -118,6 +120,11 @@ impl Ledger {
         self.book().bad.clear();
     }
 
+    /// From now on, Polar's clock is so far behind ours.
+    pub fn is_behind(&self, by: Duration) {
+        self.book().behind = by;
+    }
+
     /// The events that it has, by their `external_id`.
     #[must_use]
     pub fn events(&self) -> BTreeMap<String, Value> {
@@ -157,7 +164,7 @@ impl Ledger {
         let now = book.clock.as_ref().map_or(START, |clock| clock.now());
         let events: Vec<Value> = body["events"].as_array().cloned().unwrap_or_default();
         let ids: Vec<String> = events.iter().map(|event| text(&event["external_id"])).collect();
-        let is_bad = |event: &Value| book.bad.contains(&text(&event["external_id"])) || is_after(event, now);
+        let is_bad = |event: &Value| book.bad.contains(&text(&event["external_id"])) || is_after(event, now - book.behind);
         let mood = if book.strength == Some(0) { Mood::Fails } else { book.mood.clone() };
         let (status, takes) = match &mood {
             Mood::Fails | Mood::Down => (500, false),

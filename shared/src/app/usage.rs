@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::{App, Draft};
 use crate::domain::usage::{PolarState, UsageBatch, UsageEvent};
-use crate::kernel::{Code, Cursor, Error, Limit, Page, Result, Secret, Time};
-use crate::ports::polar::{Ingested, Polar};
+use crate::kernel::{Code, Cursor, Day, Error, Limit, Page, Result, Secret, Time};
+use crate::ports::polar::{Ingested, Polar, dated};
 use crate::ports::queue::{Outgoing, QueueName};
 use crate::store;
 use crate::store::keys::{SHARDS, month};
@@ -172,7 +172,10 @@ pub async fn report(app: &App, report: &Report) -> Result<()> {
     }
     let Some(batch) = store::usage::begin(&app.table, &report.batch, now, now + SENDING).await? else { return Ok(()) };
     // Events may have come to lie in the run since it was claimed.
-    let events = store::usage::of_batch(&app.table, &batch, BATCH * 2).await?;
+    let mut events = store::usage::of_batch(&app.table, &batch, BATCH * 2).await?;
+    // In the first minute of a day its events wait for the next run: they would be dated on the day before, and no day
+    // would agree with what is stored.
+    events.retain(|event| Day::of(dated(event, now)) == Day::of(event.at));
     let mut calls = MAX_CALLS;
     for run in events.chunks(BATCH) {
         match post(app, polar, &token, run, &mut calls).await? {

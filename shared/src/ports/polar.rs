@@ -23,6 +23,9 @@ const VERSION: &str = "2026-10";
 const SLOW_DOWN: Duration = Duration::from_secs(60);
 /// The name of our events.
 const NAME: &str = "ai_message";
+/// How far behind our time an event is dated at the latest. Polar refuses what lies in its future, and its clock may be
+/// behind ours; an event may be sent in the second in which it was made.
+const MARGIN: Duration = Duration::from_secs(60);
 
 /// A client of one organisation.
 #[derive(Debug)]
@@ -102,7 +105,7 @@ impl Polar {
         self
     }
 
-    /// Sends usage events. Times after `now` are clamped to it.
+    /// Sends usage events, dated as [`dated`] says.
     ///
     /// # Errors
     /// Only for faults of ours; Polar's are a [`Ingested::Failed`].
@@ -179,12 +182,20 @@ fn retry_after(answer: &reqwest::Response, now: Time) -> Option<Duration> {
     })
 }
 
+/// The time that Polar is told: when the message was answered, but never the last minute, see [`MARGIN`]. It is no matter
+/// of money: Polar bills an event in the period in which it receives it, whatever its time says. Only its lists go by
+/// time, so whoever compares days sends no event that this would move to another one.
+#[must_use]
+pub fn dated(event: &UsageEvent, now: Time) -> Time {
+    event.at.min(now - MARGIN)
+}
+
 fn wire(event: &UsageEvent, now: Time) -> Event<'_> {
     Event {
         name: NAME,
         external_customer_id: event.billing_account_id.text(),
         external_id: event.external_id(),
-        timestamp: event.at.min(now),
+        timestamp: dated(event, now),
         metadata: Metadata {
             key_source: event.key_source.text(),
             billable: u8::from(!event.included),

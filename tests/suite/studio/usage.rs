@@ -121,7 +121,33 @@ async fn a_time_that_polar_would_take_for_the_future_is_sent_as_now() {
     test.app.commit(unit).await.unwrap();
     five_minutes(&test).await;
     assert_exact(&test, &owner, &ledger).await;
-    assert_eq!(ledger.events()[&usage.external_id()]["timestamp"], "2040-03-05T09:00:00.000Z");
+    assert_eq!(ledger.events()[&usage.external_id()]["timestamp"], "2040-03-05T08:59:00.000Z");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_ahead_of_polars_parks_nothing() {
+    let (test, ledger) = Ledger::with_app().await;
+    let (owner, _) = used(&test, 5).await;
+    ledger.is_behind(MINUTE);
+    five_minutes(&test).await;
+    assert_exact(&test, &owner, &ledger).await;
+}
+
+#[tokio::test]
+async fn what_is_used_around_midnight_is_dated_on_its_own_day() {
+    let (test, ledger) = Ledger::with_app().await;
+    test.clock.advance(Duration::from_secs(14 * 3600 + 59 * 60 + 59));
+    let (owner, agent) = used(&test, 2).await;
+    test.clock.advance(Duration::from_secs(2));
+    test.db_use(&owner, agent.id, &test.event_ids(3, None)).await;
+    let days = || -> Vec<String> {
+        ledger.events().values().map(|event| event["timestamp"].as_str().unwrap()[..10].to_owned()).collect()
+    };
+    five_minutes(&test).await;
+    assert_eq!(days(), ["2040-03-05"; 2], "the new day's wait");
+    five_minutes(&test).await;
+    assert_eq!(days().iter().filter(|day| *day == "2040-03-06").count(), 3);
+    assert_exact(&test, &owner, &ledger).await;
 }
 
 #[tokio::test]
