@@ -63,6 +63,8 @@ impl Sent {
 struct Book {
     events: BTreeMap<String, Value>,
     calls: Vec<Sent>,
+    /// How often it was only asked whether it takes anything.
+    probes: usize,
     bad: HashSet<String>,
     mood: Mood,
     /// How many more calls it works for.
@@ -154,6 +156,12 @@ impl Ledger {
         self.book().calls.clone()
     }
 
+    /// How often it was sent an event that is nobody's.
+    #[must_use]
+    pub fn probes(&self) -> usize {
+        self.book().probes
+    }
+
     fn book(&self) -> MutexGuard<'_, Book> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -163,6 +171,7 @@ impl Ledger {
         let mut book = self.book();
         let now = book.clock.as_ref().map_or(START, |clock| clock.now());
         let events: Vec<Value> = body["events"].as_array().cloned().unwrap_or_default();
+        let is_probe = events.iter().all(|event| event["name"] == "ai_message_probe");
         let ids: Vec<String> = events.iter().map(|event| text(&event["external_id"])).collect();
         let is_bad = |event: &Value| book.bad.contains(&text(&event["external_id"])) || is_after(event, now - book.behind);
         let mood = if book.strength == Some(0) { Mood::Fails } else { book.mood.clone() };
@@ -176,8 +185,9 @@ impl Ledger {
             Mood::HangsAfterTaking => (0, true),
             Mood::Well | Mood::TakesAtMost(_) => (200, true),
         };
+        book.probes += usize::from(is_probe);
         let before = book.events.len();
-        if takes {
+        if takes && !is_probe {
             for (id, event) in ids.iter().zip(&events) {
                 // Events are immutable: the first one stays.
                 book.events.entry(id.clone()).or_insert_with(|| event.clone());
@@ -185,7 +195,9 @@ impl Ledger {
         }
         let inserted = book.events.len() - before;
         book.strength = book.strength.map(|calls| calls.saturating_sub(1));
-        book.calls.push(Sent { at: now, ids, status });
+        if !is_probe {
+            book.calls.push(Sent { at: now, ids, status });
+        }
         let duplicates = events.len() - inserted;
         match (status, mood) {
             (200, _) => axum::Json(json!({"inserted": inserted, "duplicates": duplicates})).into_response(),

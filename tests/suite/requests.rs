@@ -141,6 +141,7 @@ const REQUESTS: &[(&str, Make)] = &[
     ("list_usage", |_| at("/api/billing/usage")),
     ("list_parked_usage", |_| at("/api/admin/billing/parked-usage")),
     ("retry_parked_usage", |its| at(format!("/api/admin/billing/parked-usage/{}/retry", its.parked)).gives(204)),
+    ("retry_all_parked_usage", |_| at("/api/admin/billing/parked-usage/retry")),
     ("reconcile_usage", |_| at("/api/admin/billing/reconcile").body(json!({"repair": true}))),
     ("report_usage", |_| at("/api/admin/billing/report-usage").body(json!({"force": true}))),
     ("list_dead_letters", |_| at("/api/admin/dead-letters?queue=deliver")),

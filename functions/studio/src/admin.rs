@@ -7,7 +7,7 @@ use shared::app::reconcile::{Command, Drift};
 use shared::app::{App, reconcile, usage};
 use shared::domain::usage::{KeySource, UsageEvent};
 use shared::domain::{Agent, BillingAccount, Conversation, Message, Workspace};
-use shared::http::{Call, Json, MaybeJson, NoContent, Path, Query};
+use shared::http::{Call, Done, Json, MaybeJson, NoContent, Path, Query};
 use shared::kernel::{Day, Error, Int, Page, Result, Time};
 use uuid::Uuid;
 
@@ -23,6 +23,11 @@ shared::ops! {
     GET "/api/admin/billing/parked-usage" => list_parked_usage, [User] Superadmin "" Staff Any Known Unaudited Safe;
     /// Put parked usage back: it is sent again with the next report.
     POST "/api/admin/billing/parked-usage/{id}/retry" => retry_parked_usage,
+        [User] Superadmin "" Staff Any Known Audited Keyed;
+    /// Put all parked usage back, up to 90 events a call, the newest first: repeat it until it answers 0.
+    ///
+    /// Do it when Polar's reason is mended. What it still refuses is parked again.
+    POST "/api/admin/billing/parked-usage/retry" => retry_all_parked_usage,
         [User] Superadmin "" Staff Any Known Audited Keyed;
     /// Compare what is stored, what is counted, what was reported and what Polar has, account by account.
     ///
@@ -116,6 +121,16 @@ async fn list_parked_usage(
 
 async fn retry_parked_usage(State(app): State<App>, call: Call, Path(id): Path<Uuid>) -> Result<NoContent> {
     call.run(&app, || usage::retry_parked(&app, id), |()| ()).await
+}
+
+/// What was put back.
+#[derive(Debug, Serialize, JsonSchema)]
+struct RetriedOut {
+    retried: usize,
+}
+
+async fn retry_all_parked_usage(State(app): State<App>, call: Call) -> Result<Done<RetriedOut>> {
+    call.run(&app, || usage::retry_all_parked(&app), |retried| RetriedOut { retried }).await
 }
 
 /// What to compare.

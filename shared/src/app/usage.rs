@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{App, Draft};
 use crate::domain::usage::{PolarState, UsageBatch, UsageEvent};
 use crate::kernel::{Code, Cursor, Day, Error, Limit, Page, Result, Secret, Time};
-use crate::ports::polar::{Ingested, Polar, dated};
+use crate::ports::polar::{Failure, Ingested, Polar, dated};
 use crate::ports::queue::{Outgoing, QueueName};
 use crate::store;
 use crate::store::keys::{SHARDS, month};
@@ -28,6 +28,8 @@ const CLAIM: Duration = Duration::from_secs(30 * 60);
 const SENDING: Duration = Duration::from_secs(10 * 60);
 /// How many calls to Polar one claim may cost when Polar refuses and the batch is halved.
 const MAX_CALLS: u32 = 64;
+/// How many events are parked of a claim of which Polar takes nothing: of more, something else must be the matter.
+const MAX_DOUBTFUL: u32 = 20;
 /// How many claims one run makes at most; the next run goes on.
 const MAX_CLAIMS: usize = 200;
 /// How many events are marked at a time.
@@ -176,13 +178,13 @@ pub async fn report(app: &App, report: &Report) -> Result<()> {
     // In the first minute of a day its events wait for the next run: they would be dated on the day before, and no day
     // would agree with what is stored.
     events.retain(|event| Day::of(dated(event, now)) == Day::of(event.at));
-    let mut calls = MAX_CALLS;
+    let mut sending = Sending { app, polar, token: &token, calls: MAX_CALLS, took: false, parked: 0 };
     for run in events.chunks(BATCH) {
-        match post(app, polar, &token, run, &mut calls).await? {
+        match sending.post(run).await? {
             Posted::All => {}
             // Polar refuses so many that the rest is left to the next run.
             Posted::Some => break,
-            Posted::Failed { wait, reason } => return pause(app, &batch, &state, wait, reason).await,
+            Posted::Failed(failure) => return pause(app, &batch, &state, failure).await,
         }
     }
     if state.body.failures > 0 && !events.is_empty() {
@@ -201,16 +203,14 @@ pub(super) async fn token(app: &App) -> Result<Secret> {
 }
 
 /// Puts everything off that is not forced, this claim too: nobody knows what became of its events.
-async fn pause(
-    app: &App,
-    batch: &UsageBatch,
-    state: &Versioned<PolarState>,
-    wait: Option<Duration>,
-    reason: String,
-) -> Result<()> {
+async fn pause(app: &App, batch: &UsageBatch, state: &Versioned<PolarState>, failure: Failure) -> Result<()> {
     let (now, jitter) = (app.now(), app.rng.below(1_000));
-    let failed = state.body.failed(now, wait, jitter, reason);
-    tracing::warn!(failures = failed.failures, reason = failed.reason, "usage is put off: Polar does not take it");
+    let failed = state.body.failed(now, failure.wait, jitter, failure.reason);
+    let (failures, reason) = (failed.failures, &failed.reason);
+    match failure.todo {
+        Some(todo) => tracing::error!(failures, reason, todo, "usage is put off: Polar refuses all of it"),
+        None => tracing::warn!(failures, reason, "usage is put off: Polar does not take it"),
+    }
     let until = failed.paused_until.unwrap_or(now);
     let stands = store::usage::set_polar_state(&app.table, failed, state.v).await?;
     store::usage::hold(&app.table, batch, stands.paused_at(now).unwrap_or(until)).await
@@ -223,29 +223,75 @@ enum Posted {
     /// There were not calls enough.
     Some,
     /// Polar failed.
-    Failed { wait: Option<Duration>, reason: String },
+    Failed(Failure),
 }
 
-/// Posts a run. When Polar refuses it, its halves are tried, until the events that it refuses stand alone.
-async fn post(app: &App, polar: &Polar, token: &Secret, events: &[UsageEvent], calls: &mut u32) -> Result<Posted> {
-    let mut runs = vec![events];
-    while let Some(run) = runs.pop() {
-        let Some(left) = calls.checked_sub(1) else { return Ok(Posted::Some) };
-        *calls = left;
-        match polar.ingest(token, run, app.now()).await? {
-            Ingested::Taken { .. } => mark_reported(app, run).await?,
-            Ingested::Refused(_) if run.len() > 1 => {
-                let (left, right) = run.split_at(run.len() / 2);
-                runs.extend([right, left]);
+/// A claim that is being sent.
+struct Sending<'a> {
+    app: &'a App,
+    polar: &'a Polar,
+    token: &'a Secret,
+    /// How many calls it may still cost.
+    calls: u32,
+    /// Whether Polar took anything of it.
+    took: bool,
+    /// How many of its events are parked.
+    parked: u32,
+}
+
+impl Sending<'_> {
+    /// Posts a run. When Polar refuses it, its halves are tried, until the events that it refuses stand alone.
+    async fn post(&mut self, events: &[UsageEvent]) -> Result<Posted> {
+        let mut runs = vec![events];
+        while let Some(run) = runs.pop() {
+            let Some(left) = self.calls.checked_sub(1) else { return Ok(Posted::Some) };
+            self.calls = left;
+            match self.polar.ingest(self.token, run, self.app.now()).await? {
+                Ingested::Taken { .. } => {
+                    self.took = true;
+                    mark_reported(self.app, run).await?;
+                }
+                Ingested::Refused(_) if run.len() > 1 => {
+                    let (left, right) = run.split_at(run.len() / 2);
+                    runs.extend([right, left]);
+                }
+                Ingested::Refused(reason) => {
+                    if let Some(failure) = self.fault(&reason).await? {
+                        return Ok(Posted::Failed(failure));
+                    }
+                    self.park(&run[0], &reason).await?;
+                }
+                Ingested::Failed(failure) => return Ok(Posted::Failed(failure)),
             }
-            Ingested::Refused(reason) => {
-                tracing::error!(event = %run[0].id, reason, "usage event parked: Polar refuses it");
-                store::usage::park(&app.table, &run[0], &reason, app.now()).await?;
-            }
-            Ingested::Failed { wait, reason } => return Ok(Posted::Failed { wait, reason }),
         }
+        Ok(Posted::All)
     }
-    Ok(Posted::All)
+
+    /// Whether an event is refused for what is no fault of its own. What Polar takes of the same claim proves the
+    /// contrary; until it took something, it is asked whether it takes anything of ours at all.
+    async fn fault(&self, reason: &str) -> Result<Option<Failure>> {
+        let refused = |what: &str| {
+            let todo = "Compare the reason with Polar's events API, and mend our request or ask Polar. Nothing is lost.";
+            Failure { wait: None, reason: format!("{what}: {reason}"), todo: Some(todo) }
+        };
+        if self.took || (1..MAX_DOUBTFUL).contains(&self.parked) {
+            return Ok(None);
+        }
+        if self.parked > 0 {
+            return Ok(Some(refused("Polar refuses one event after the other")));
+        }
+        Ok(match self.polar.probe(self.token, self.app.now()).await? {
+            Ingested::Taken { .. } => None,
+            Ingested::Refused(_) => Some(refused("Polar refuses whatever we send")),
+            Ingested::Failed(failure) => Some(failure),
+        })
+    }
+
+    async fn park(&mut self, event: &UsageEvent, reason: &str) -> Result<()> {
+        self.parked += 1;
+        tracing::error!(event = %event.id, reason, "usage event parked: Polar refuses it");
+        store::usage::park(&self.app.table, event, reason, self.app.now()).await
+    }
 }
 
 async fn mark_reported(app: &App, events: &[UsageEvent]) -> Result<()> {
@@ -271,8 +317,24 @@ pub async fn parked(app: &App, after: Option<&Cursor>, limit: Limit) -> Result<P
 pub async fn retry_parked(app: &App, id: Uuid) -> Result<Draft<()>> {
     let event = store::usage::find_parked(&app.table, id).await?;
     let mut unit = Unit::new();
-    store::usage::put_back(&mut unit, &event, app.now());
+    store::usage::put_back(&mut unit, &event, app.now(), Error::not_found());
     Ok(Draft::new(unit, ()))
+}
+
+/// How many parked events are put back at a time: what fits into one transaction beside what others add to it.
+const MAX_PUT_BACK: u32 = 90;
+
+/// Puts up to 90 parked events back, the newest first, and says how many.
+///
+/// # Errors
+/// `concurrent_change` when one of them is put back at the same time.
+pub async fn retry_all_parked(app: &App) -> Result<Draft<usize>> {
+    let page = store::usage::parked(&app.table, None, Limit::new(Some(MAX_PUT_BACK))?).await?;
+    let mut unit = Unit::new();
+    for event in &page.items {
+        store::usage::put_back(&mut unit, event, app.now(), Error::new(Code::ConcurrentChange));
+    }
+    Ok(Draft::new(unit, page.items.len()))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use url::Url;
 
 use super::egress::managed_client;
 use crate::domain::BillingAccount;
-use crate::domain::usage::UsageEvent;
+use crate::domain::usage::{KeySource, UsageEvent};
 use crate::kernel::{Code, Error, Id, Result, Secret, Time};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -23,6 +23,8 @@ const VERSION: &str = "2026-10";
 const SLOW_DOWN: Duration = Duration::from_secs(60);
 /// The name of our events.
 const NAME: &str = "ai_message";
+/// The name of [`Polar::probe`]'s, which no meter counts.
+const PROBE: &str = "ai_message_probe";
 /// How far behind our time an event is dated at the latest. Polar refuses what lies in its future, and its clock may be
 /// behind ours; an event may be sent in the second in which it was made.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -46,12 +48,24 @@ pub enum Ingested {
     /// It took none, and will not take the batch as it is (422), or it is too large (413): smaller ones may pass.
     Refused(String),
     /// Polar failed, or nobody knows whether it took them: to be sent again later.
-    Failed {
-        /// How long it asks to be left alone.
-        wait: Option<Duration>,
-        /// For people.
-        reason: String,
-    },
+    Failed(Failure),
+}
+
+/// Why Polar is left alone for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// How long it asks to be left alone.
+    pub wait: Option<Duration>,
+    /// For people.
+    pub reason: String,
+    /// What the operator has to do, when it will not pass by itself.
+    pub todo: Option<&'static str>,
+}
+
+impl Failure {
+    const fn passing(wait: Option<Duration>, reason: String) -> Self {
+        Self { wait, reason, todo: None }
+    }
 }
 
 /// An event as Polar wants it.
@@ -108,13 +122,37 @@ impl Polar {
     /// Sends usage events, dated as [`dated`] says.
     ///
     /// # Errors
-    /// Only for faults of ours; Polar's are a [`Ingested::Failed`].
+    /// Only for faults of ours; Polar's are an [`Ingested::Failed`].
     pub async fn ingest(&self, token: &Secret, events: &[UsageEvent], now: Time) -> Result<Ingested> {
+        let events: Vec<Event<'_>> = events.iter().map(|event| wire(event, now)).collect();
+        self.send(token, &events, now).await
+    }
+
+    /// Sends an event of the usual form that is nobody's and costs nothing: what Polar says to it, it says to our
+    /// requests, our clock and our token, and not to what one of our events tells. Polar keeps one of them at most.
+    ///
+    /// # Errors
+    /// As [`Self::ingest`].
+    pub async fn probe(&self, token: &Secret, now: Time) -> Result<Ingested> {
+        let (id, timestamp) = ("chatia_probe", now - MARGIN);
+        let metadata = Metadata {
+            key_source: KeySource::Managed.text(),
+            billable: 0,
+            quantity: 1,
+            unit_cost_micro_usd: KeySource::Managed.unit_cost(),
+            workspace_id: id.into(),
+            agent_id: id.into(),
+        };
+        let (external_customer_id, external_id) = (id.into(), format!("{id}:1"));
+        self.send(token, &[Event { name: PROBE, external_customer_id, external_id, timestamp, metadata }], now).await
+    }
+
+    async fn send(&self, token: &Secret, events: &[Event<'_>], now: Time) -> Result<Ingested> {
         let url = self.base_url.join("/v1/events/ingest").map_err(Error::internal)?;
-        let body = serde_json::json!({"events": events.iter().map(|event| wire(event, now)).collect::<Vec<_>>()});
+        let body = serde_json::json!({"events": events});
         let answer = match self.call(self.http()?.post(url).json(&body), token).await {
             Ok(answer) => answer,
-            Err(reason) => return Ok(Ingested::Failed { wait: None, reason }),
+            Err(reason) => return Ok(Ingested::Failed(Failure::passing(None, reason))),
         };
         let (status, asked) = (answer.status().as_u16(), retry_after(&answer, now));
         Ok(match status {
@@ -123,8 +161,8 @@ impl Polar {
                 Ingested::Taken { duplicates: answer.json::<Answer>().await.map_or(0, |answer| answer.duplicates) }
             }
             413 | 422 => Ingested::Refused(reason(status, answer).await),
-            429 => Ingested::Failed { wait: asked.or(Some(SLOW_DOWN)), reason: reason(status, answer).await },
-            _ => Ingested::Failed { wait: asked, reason: reason(status, answer).await },
+            429 => Ingested::Failed(Failure::passing(asked.or(Some(SLOW_DOWN)), reason(status, answer).await)),
+            _ => Ingested::Failed(Failure::passing(asked, reason(status, answer).await)),
         })
     }
 

@@ -142,12 +142,13 @@ pub async fn find_parked(table: &Table, id: Uuid) -> Result<UsageEvent> {
     event.filter(|event| event.parked.is_some()).ok_or_else(Error::not_found)
 }
 
-/// Lists a parked event as unreported again: under the month of now, since old months are not looked at any more.
-pub fn put_back(unit: &mut Unit, event: &UsageEvent, now: Time) {
+/// Lists a parked event as unreported again: under the month of now, since old months are not looked at any more. When
+/// it is not parked any more, the unit fails with `otherwise`.
+pub fn put_back(unit: &mut Unit, event: &UsageEvent, now: Time, otherwise: Error) {
     let unreported = keys::unreported(keys::shard_of(event.id), &keys::month(now));
     let update = Update::new(key(event)).set("gsi1pk", unreported).set("gsi1sk", event.id.to_string());
     let update = update.remove("parked").remove("parked_at");
-    unit.update(update, Cond::present("parked"), Error::not_found());
+    unit.update(update, Cond::present("parked"), otherwise);
 }
 
 /// The claims on a shard's month.

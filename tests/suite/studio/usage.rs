@@ -348,6 +348,58 @@ async fn one_event_that_polar_refuses_is_parked_with_its_reason_and_the_others_a
 }
 
 #[tokio::test]
+async fn a_polar_that_refuses_everything_is_left_alone_and_nothing_is_parked() {
+    let (test, ledger) = Ledger::with_app().await;
+    let owner = test.owner().await;
+    test.db_use(&owner, 7, &test.event_ids(100, Some(5))).await;
+    test.db_use(&owner, 7, &test.event_ids(1, Some(6))).await;
+    ledger.is(Mood::Answers(422));
+    for _ in 0..3 {
+        five_minutes(&test).await;
+    }
+    assert!(ledger.calls().len() < 40, "not flooded: {}", ledger.calls().len());
+    assert!(test.db_usage(&owner).await.iter().all(|event| event.parked.is_none()));
+    let state = store::usage::polar_state(&test.app.table).await.unwrap().body;
+    assert!(state.failures >= 2 && state.reason.unwrap().contains("whatever we send"));
+    ledger.is(Mood::Well);
+    five_minutes(&test).await;
+    five_minutes(&test).await;
+    assert_exact(&test, &owner, &ledger).await;
+}
+
+#[tokio::test]
+async fn a_bad_event_that_is_alone_in_its_claim_is_parked_since_polar_takes_others() {
+    let (test, ledger) = Ledger::with_app().await;
+    let owner = test.owner().await;
+    let bad = test.db_use(&owner, 7, &test.event_ids(1, Some(5))).await.remove(0).0;
+    ledger.refuses(&bad.external_id());
+    five_minutes(&test).await;
+    assert!(test.db_usage(&owner).await[0].parked.is_some());
+    assert_eq!((ledger.len(), ledger.probes()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_claim_of_which_nothing_is_taken_parks_few_events_at_a_time() {
+    let (test, ledger) = Ledger::with_app().await;
+    let owner = test.owner().await;
+    let made = test.db_use(&owner, 7, &test.event_ids(64, Some(5))).await;
+    made.iter().for_each(|(usage, _)| ledger.refuses(&usage.external_id()));
+    let parked = async || test.db_usage(&owner).await.iter().filter(|event| event.parked.is_some()).count();
+    five_minutes(&test).await;
+    assert_eq!((parked().await, ledger.probes()), (20, 1));
+    five_minutes(&test).await;
+    assert_eq!(parked().await, 40);
+    ledger.refuses_nothing();
+    let root = test.superadmin().await;
+    let retry = async || root.post("/api/admin/billing/parked-usage/retry", json!(null)).await.expect(200);
+    assert_eq!((retry().await, retry().await), (json!({"retried": 40}), json!({"retried": 0})));
+    for _ in 0..3 {
+        five_minutes(&test).await;
+    }
+    assert_exact(&test, &owner, &ledger).await;
+}
+
+#[tokio::test]
 async fn a_batch_that_is_too_large_is_halved_until_it_fits() {
     let (test, ledger) = Ledger::with_app().await;
     let owner = test.owner().await;
