@@ -178,16 +178,18 @@ pub async fn report(app: &App, report: &Report) -> Result<()> {
     // In the first minute of a day its events wait for the next run: they would be dated on the day before, and no day
     // would agree with what is stored.
     events.retain(|event| Day::of(dated(event, now)) == Day::of(event.at));
-    let mut sending = Sending { app, polar, token: &token, calls: MAX_CALLS, took: false, parked: 0 };
+    let forced = batch.forced;
+    let mut sending = Sending { app, polar, token: &token, forced, calls: MAX_CALLS, took: false, parked: 0 };
     for run in events.chunks(BATCH) {
         match sending.post(run).await? {
             Posted::All => {}
-            // Polar refuses so many that the rest is left to the next run.
+            // The rest is left to the next run.
             Posted::Some => break,
             Posted::Failed(failure) => return pause(app, &batch, &state, failure).await,
         }
     }
-    if state.body.failures > 0 && !events.is_empty() {
+    // Unless somebody else changed how it stands since it was read.
+    if state.body.failures > 0 && (sending.took || sending.parked > 0) {
         store::usage::set_polar_state(&app.table, PolarState::default(), state.v).await?;
     }
     store::usage::release(&app.table, &batch).await
@@ -220,7 +222,7 @@ async fn pause(app: &App, batch: &UsageBatch, state: &Versioned<PolarState>, fai
 enum Posted {
     /// All of it is taken or parked.
     All,
-    /// There were not calls enough.
+    /// There were not calls enough, or somebody else learned meanwhile that Polar is to be left alone.
     Some,
     /// Polar failed.
     Failed(Failure),
@@ -231,6 +233,8 @@ struct Sending<'a> {
     app: &'a App,
     polar: &'a Polar,
     token: &'a Secret,
+    /// Whether it is sent whatever stands against it.
+    forced: bool,
     /// How many calls it may still cost.
     calls: u32,
     /// Whether Polar took anything of it.
@@ -245,6 +249,9 @@ impl Sending<'_> {
         let mut runs = vec![events];
         while let Some(run) = runs.pop() {
             let Some(left) = self.calls.checked_sub(1) else { return Ok(Posted::Some) };
+            if self.is_put_off().await? {
+                return Ok(Posted::Some);
+            }
             self.calls = left;
             match self.polar.ingest(self.token, run, self.app.now()).await? {
                 Ingested::Taken { .. } => {
@@ -265,6 +272,15 @@ impl Sending<'_> {
             }
         }
         Ok(Posted::All)
+    }
+
+    /// Whether another report met a failure of Polar's since this one began.
+    async fn is_put_off(&self) -> Result<bool> {
+        if self.forced || self.calls == MAX_CALLS {
+            return Ok(false);
+        }
+        let state = store::usage::polar_state(&self.app.table).await?;
+        Ok(state.body.paused_at(self.app.now()).is_some())
     }
 
     /// Whether an event is refused for what is no fault of its own. What Polar takes of the same claim proves the

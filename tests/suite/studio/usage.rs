@@ -487,6 +487,32 @@ async fn while_polar_fails_other_claims_end_unsent_and_force_sends_all_the_same(
 }
 
 #[tokio::test]
+async fn a_report_under_way_sees_that_another_one_was_asked_to_wait() {
+    let (test, ledger) = Ledger::with_app().await;
+    let owner = test.owner().await;
+    test.db_use(&owner, 7, &test.event_ids(30, Some(1))).await;
+    let reports = claim(&test, false).await;
+    ledger.is(Mood::TakesAtMost(1));
+    let asked = async {
+        while ledger.calls().len() < 8 {
+            tokio::task::yield_now().await;
+        }
+        let state = store::usage::polar_state(&test.app.table).await.unwrap();
+        let failed = state.body.failed(test.app.now(), Some(MINUTE), 0, "429".into());
+        store::usage::set_polar_state(&test.app.table, failed, state.v).await.unwrap();
+        ledger.calls().len()
+    };
+    let (seen, ()) = tokio::join!(asked, report_all(&test, &reports));
+    let calls = ledger.calls().len();
+    assert!(calls <= seen + 2, "{calls} calls, {seen} when Polar was to be left alone");
+    assert_eq!(usage::batch(&test.app, false).await.unwrap().paused_until, Some(test.app.now() + MINUTE));
+    ledger.is(Mood::Well);
+    test.clock.advance(MINUTE);
+    five_minutes(&test).await;
+    assert_exact(&test, &owner, &ledger).await;
+}
+
+#[tokio::test]
 async fn a_token_that_polar_does_not_know_is_a_pause_and_no_dead_letter() {
     let (test, ledger) = Ledger::with_app().await;
     let (owner, _) = used(&test, 3).await;
