@@ -173,7 +173,8 @@ impl Ledger {
         let events: Vec<Value> = body["events"].as_array().cloned().unwrap_or_default();
         let is_probe = events.iter().all(|event| event["name"] == "ai_message_probe");
         let ids: Vec<String> = events.iter().map(|event| text(&event["external_id"])).collect();
-        let is_bad = |event: &Value| book.bad.contains(&text(&event["external_id"])) || is_after(event, now - book.behind);
+        let is_bad =
+            |event: &Value| book.bad.contains(&text(&event["external_id"])) || is_after(event, now - book.behind);
         let mood = if book.strength == Some(0) { Mood::Fails } else { book.mood.clone() };
         let (status, takes) = match &mood {
             Mood::Fails | Mood::Down => (500, false),

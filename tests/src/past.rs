@@ -343,6 +343,7 @@ impl TestApp {
                 reported_at: None,
                 parked: None,
                 parked_at: None,
+                put_back_at: None,
             };
             let event = self.app.events().message_reply(&head, account.id, usage.message_id, Some(&usage));
             made.push((usage, event));

@@ -6,13 +6,13 @@
 
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{App, Draft};
 use crate::domain::usage::{PolarState, UsageBatch, UsageEvent};
-use crate::kernel::{Code, Cursor, Day, Error, Limit, Page, Result, Secret, Time};
+use crate::kernel::{Code, Cursor, Day, Error, Kind, Limit, Page, Result, Secret, Time};
 use crate::ports::polar::{Failure, Ingested, Polar, dated};
 use crate::ports::queue::{Outgoing, QueueName};
 use crate::store;
@@ -55,30 +55,76 @@ pub struct Claimed {
     pub paused_until: Option<Time>,
 }
 
-/// Claims runs of unreported events and queues them. `force` ignores claims that are under way, and Polar's pause.
+/// How long usage may wait before it is said, and before that is an error. A claim whose message got lost ends within
+/// the first.
+const LATE: Duration = Duration::from_secs(40 * 60);
+const TOO_LATE: Duration = Duration::from_secs(60 * 60);
+
+/// Claims runs of unreported events and queues them. `force` ignores claims that are under way, and Polar's pause. A
+/// shard whose events or claims do not read holds back no other one.
 ///
 /// # Errors
-/// When the table or the queue cannot be reached.
+/// When the table or the queue cannot be reached, or shards do not read; then everything else is claimed.
 pub async fn batch(app: &App, force: bool) -> Result<Claimed> {
     let mut claimed = Claimed { configured: app.polar.is_some(), ..Claimed::default() };
     if app.polar.is_none() {
         return Ok(claimed);
     }
-    if !force {
-        claimed.paused_until = store::usage::polar_state(&app.table).await?.body.paused_at(app.now());
-        if claimed.paused_until.is_some() {
-            return Ok(claimed);
+    let state = store::usage::polar_state(&app.table).await?.body;
+    let mut faults = Faults::default();
+    let busy = look(app, &months(app.now(), if force { 13 } else { 3 }), &mut faults).await?;
+    say_what_waits(app, &state, busy.iter().filter_map(|busy| busy.since).min());
+    claimed.paused_until = state.paused_at(app.now()).filter(|_| !force);
+    let busy = if claimed.paused_until.is_none() { busy } else { Vec::new() };
+    for Busy { month, shard, .. } in &busy {
+        if let Err(error) = claim_shard(app, *shard, month, force, &mut claimed).await {
+            faults.note(month, *shard, error)?;
+        }
+        if claimed.batches == MAX_CLAIMS {
+            break;
         }
     }
-    for month in months(app.now(), if force { 13 } else { 3 }) {
-        for shard in busy_shards(app, &month).await? {
-            claim_shard(app, shard, &month, force, &mut claimed).await?;
-            if claimed.batches == MAX_CLAIMS {
-                return Ok(claimed);
-            }
-        }
-    }
+    faults.end()?;
     Ok(claimed)
+}
+
+/// Says that usage is not reported, while Polar is left alone or the oldest of it waits too long. An alarm looks for
+/// this line.
+fn say_what_waits(app: &App, state: &PolarState, oldest: Option<Time>) {
+    let (failures, now) = (state.failures, app.now());
+    let waits = oldest.map_or(Duration::ZERO, |oldest| now.since(oldest));
+    let oldest_seconds = waits.as_secs();
+    let reason = state.reason.as_deref().unwrap_or("Polar did not fail");
+    if waits > TOO_LATE {
+        tracing::error!(failures, oldest_seconds, reason, "usage is not reported");
+    } else if waits > LATE || state.paused_at(now).is_some() {
+        tracing::warn!(failures, oldest_seconds, reason, "usage is not reported");
+    }
+}
+
+/// What went wrong with some shards while the others went on.
+#[derive(Default)]
+struct Faults {
+    count: usize,
+    first: Option<String>,
+}
+
+impl Faults {
+    /// Notes a fault of one shard. While the table or the queue is away, none gets further, so that is given back.
+    fn note(&mut self, month: &str, shard: u8, error: Error) -> Result<()> {
+        if error.kind() == Kind::Unavailable {
+            return Err(error);
+        }
+        tracing::error!(month, shard, %error, "usage of a shard is not claimed");
+        self.count += 1;
+        self.first.get_or_insert_with(|| format!("shard {shard} of {month}: {error}"));
+        Ok(())
+    }
+
+    fn end(self) -> Result<()> {
+        let Self { count, first } = self;
+        first.map_or(Ok(()), |first| Err(Error::internal(format!("{count} shards of usage do not read; {first}"))))
+    }
 }
 
 /// This month and the ones before it: events are listed by month, and an outage may last over its end.
@@ -90,12 +136,31 @@ fn months(now: Time, count: u32) -> Vec<String> {
     months
 }
 
-/// The shards of a month that have anything unreported.
-async fn busy_shards(app: &App, month: &str) -> Result<Vec<u8>> {
-    let looks = (0..SHARDS).map(|shard| store::usage::unreported(&app.table, shard, month, Gap::default(), 1));
-    let found = try_join_all(looks).await?;
-    let is_busy = |found: &Unreported| !found.events.is_empty() || found.rest.is_some();
-    Ok((0..SHARDS).zip(found).filter(|(_, found)| is_busy(found)).map(|(shard, _)| shard).collect())
+/// A shard of a month that has anything unreported.
+struct Busy {
+    month: String,
+    shard: u8,
+    /// Since when its first event waits, where that is seen.
+    since: Option<Time>,
+}
+
+/// The shards of these months that have anything unreported.
+async fn look(app: &App, months: &[String], faults: &mut Faults) -> Result<Vec<Busy>> {
+    let mut busy = Vec::new();
+    for month in months {
+        let looks = (0..SHARDS).map(|shard| store::usage::unreported(&app.table, shard, month, Gap::default(), 1));
+        for (shard, found) in (0..SHARDS).zip(join_all(looks).await) {
+            match found {
+                Ok(Unreported { events, rest }) if !events.is_empty() || rest.is_some() => {
+                    let since = events.first().map(UsageEvent::waits_since);
+                    busy.push(Busy { month: month.clone(), shard, since });
+                }
+                Ok(_) => {}
+                Err(error) => faults.note(month, shard, error)?,
+            }
+        }
+    }
+    Ok(busy)
 }
 
 /// Claims every free run of a shard's month. When somebody else claims there at the same time, they go on.
@@ -287,7 +352,8 @@ impl Sending<'_> {
     /// contrary; until it took something, it is asked whether it takes anything of ours at all.
     async fn fault(&self, reason: &str) -> Result<Option<Failure>> {
         let refused = |what: &str| {
-            let todo = "Compare the reason with Polar's events API, and mend our request or ask Polar. Nothing is lost.";
+            let todo =
+                "Compare the reason with Polar's events API, and mend our request or ask Polar. Nothing is lost.";
             Failure { wait: None, reason: format!("{what}: {reason}"), todo: Some(todo) }
         };
         if self.took || (1..MAX_DOUBTFUL).contains(&self.parked) {

@@ -79,6 +79,9 @@ pub struct UsageEvent {
     /// Since when it is parked.
     #[serde(default)]
     pub parked_at: Option<Time>,
+    /// When it was put back, after it was parked.
+    #[serde(default)]
+    pub put_back_at: Option<Time>,
 }
 
 impl UsageEvent {
@@ -99,6 +102,12 @@ impl UsageEvent {
     #[must_use]
     pub const fn sums(&self) -> UsageSums {
         UsageSums::of_one(self.included, self.unit_cost)
+    }
+
+    /// Since when it waits to be reported.
+    #[must_use]
+    pub fn waits_since(&self) -> Time {
+        self.put_back_at.unwrap_or(self.at)
     }
 
     /// Whether Polar is still to be told.

@@ -162,7 +162,7 @@ impl Polar {
             }
             413 | 422 => Ingested::Refused(reason(status, answer).await),
             429 => Ingested::Failed(Failure::passing(asked.or(Some(SLOW_DOWN)), reason(status, answer).await)),
-            _ => Ingested::Failed(Failure::passing(asked, reason(status, answer).await)),
+            _ => Ingested::Failed(Failure { wait: asked, reason: reason(status, answer).await, todo: todo(status) }),
         })
     }
 
@@ -208,6 +208,18 @@ impl Polar {
 fn just_before(time: Time) -> String {
     let text = (time - Duration::from_millis(1)).to_string();
     format!("{}500Z", text.trim_end_matches('Z'))
+}
+
+/// What the operator has to do about a refusal that will not pass by itself.
+const fn todo(status: u16) -> Option<&'static str> {
+    match status {
+        401 => {
+            Some("Polar does not know our access token: make a new one and put it into the secret polar_access_token.")
+        }
+        403 => Some("The access token may not do this: it needs the scopes events:write and events:read."),
+        404 => Some("There is no such API: check POLAR_BASE_URL, and whether Polar still has this Polar-Version."),
+        _ => None,
+    }
 }
 
 /// `Retry-After`, in seconds or as a date.

@@ -147,7 +147,7 @@ pub async fn find_parked(table: &Table, id: Uuid) -> Result<UsageEvent> {
 pub fn put_back(unit: &mut Unit, event: &UsageEvent, now: Time, otherwise: Error) {
     let unreported = keys::unreported(keys::shard_of(event.id), &keys::month(now));
     let update = Update::new(key(event)).set("gsi1pk", unreported).set("gsi1sk", event.id.to_string());
-    let update = update.remove("parked").remove("parked_at");
+    let update = update.remove("parked").remove("parked_at").set("put_back_at", now);
     unit.update(update, Cond::present("parked"), otherwise);
 }
 

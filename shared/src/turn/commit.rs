@@ -126,6 +126,7 @@ async fn commit_once(app: &App, scene: &Scene, turn: &OwnTurn, thought: &Thought
             reported_at: None,
             parked: None,
             parked_at: None,
+            put_back_at: None,
         };
         store::usage::create(&mut unit, &usage)?;
         metered = Some(usage);

@@ -12,6 +12,7 @@ mod endpoints;
 mod inbox;
 mod publishing;
 mod reconcile;
+mod refusals;
 mod rollups;
 mod site;
 mod stats;

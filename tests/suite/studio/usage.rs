@@ -13,7 +13,7 @@ use shared::store;
 use tests::{Agent, Ledger, Mood, Owner, TestApp};
 use uuid::Uuid;
 
-const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
 async fn chat(test: &TestApp, agent: &Agent, messages: usize) {
     let mut visitor = test.visitor(agent);
@@ -23,7 +23,7 @@ async fn chat(test: &TestApp, agent: &Agent, messages: usize) {
 }
 
 /// An owner who used so many messages.
-async fn used(test: &TestApp, count: usize) -> (Owner, Agent) {
+pub(super) async fn used(test: &TestApp, count: usize) -> (Owner, Agent) {
     let owner = test.owner().await;
     let agent = owner.agent("Soporte").await;
     test.db_use(&owner, agent.id, &test.event_ids(count, None)).await;
@@ -36,7 +36,7 @@ fn queued(test: &TestApp) -> Vec<Report> {
     messages.map(|message| serde_json::from_str(&message.body).expect("a report")).collect()
 }
 
-async fn claim(test: &TestApp, force: bool) -> Vec<Report> {
+pub(super) async fn claim(test: &TestApp, force: bool) -> Vec<Report> {
     usage::batch(&test.app, force).await.expect("usage is claimed");
     queued(test)
 }
@@ -45,21 +45,21 @@ async fn report(test: &TestApp, report: &Report) {
     usage::report(&test.app, report).await.expect("Polar's failures are no faults of ours");
 }
 
-async fn report_all(test: &TestApp, reports: &[Report]) {
+pub(super) async fn report_all(test: &TestApp, reports: &[Report]) {
     for one in reports {
         report(test, one).await;
     }
 }
 
 /// What the schedule and the queue do every five minutes.
-async fn five_minutes(test: &TestApp) {
+pub(super) async fn five_minutes(test: &TestApp) {
     let reports = claim(test, false).await;
     report_all(test, &reports).await;
     test.clock.advance(5 * MINUTE);
 }
 
 /// The ledger has exactly what is stored, and all of it is marked.
-async fn assert_exact(test: &TestApp, owner: &Owner, ledger: &Ledger) {
+pub(super) async fn assert_exact(test: &TestApp, owner: &Owner, ledger: &Ledger) {
     let stored = test.db_usage(owner).await;
     let ids: BTreeSet<String> = stored.iter().map(UsageEvent::external_id).collect();
     assert_eq!(ledger.events().into_keys().collect::<BTreeSet<_>>(), ids);
@@ -330,76 +330,6 @@ async fn a_429_without_retry_after_waits_a_minute() {
 }
 
 #[tokio::test]
-async fn one_event_that_polar_refuses_is_parked_with_its_reason_and_the_others_arrive() {
-    let (test, ledger) = Ledger::with_app().await;
-    let owner = test.owner().await;
-    let made = test.db_use(&owner, 7, &test.event_ids(100, Some(5))).await;
-    let bad = &made[41].0;
-    ledger.refuses(&bad.external_id());
-    five_minutes(&test).await;
-    assert_eq!(ledger.len(), 99);
-    assert!(ledger.calls().len() < 20, "halving finds it in few calls: {}", ledger.calls().len());
-    let events = test.db_usage(&owner).await;
-    let parked: Vec<_> = events.iter().filter(|event| event.parked.is_some()).collect();
-    assert_eq!((parked.len(), parked[0].id), (1, bad.id));
-    assert!(parked[0].parked.as_ref().unwrap().contains("422"));
-    assert!(events.iter().filter(|event| event.parked.is_none()).all(|event| event.reported_at.is_some()));
-    assert!(claim(&test, true).await.is_empty(), "a parked event is sent no more, not even by force");
-}
-
-#[tokio::test]
-async fn a_polar_that_refuses_everything_is_left_alone_and_nothing_is_parked() {
-    let (test, ledger) = Ledger::with_app().await;
-    let owner = test.owner().await;
-    test.db_use(&owner, 7, &test.event_ids(100, Some(5))).await;
-    test.db_use(&owner, 7, &test.event_ids(1, Some(6))).await;
-    ledger.is(Mood::Answers(422));
-    for _ in 0..3 {
-        five_minutes(&test).await;
-    }
-    assert!(ledger.calls().len() < 40, "not flooded: {}", ledger.calls().len());
-    assert!(test.db_usage(&owner).await.iter().all(|event| event.parked.is_none()));
-    let state = store::usage::polar_state(&test.app.table).await.unwrap().body;
-    assert!(state.failures >= 2 && state.reason.unwrap().contains("whatever we send"));
-    ledger.is(Mood::Well);
-    five_minutes(&test).await;
-    five_minutes(&test).await;
-    assert_exact(&test, &owner, &ledger).await;
-}
-
-#[tokio::test]
-async fn a_bad_event_that_is_alone_in_its_claim_is_parked_since_polar_takes_others() {
-    let (test, ledger) = Ledger::with_app().await;
-    let owner = test.owner().await;
-    let bad = test.db_use(&owner, 7, &test.event_ids(1, Some(5))).await.remove(0).0;
-    ledger.refuses(&bad.external_id());
-    five_minutes(&test).await;
-    assert!(test.db_usage(&owner).await[0].parked.is_some());
-    assert_eq!((ledger.len(), ledger.probes()), (0, 1));
-}
-
-#[tokio::test]
-async fn a_claim_of_which_nothing_is_taken_parks_few_events_at_a_time() {
-    let (test, ledger) = Ledger::with_app().await;
-    let owner = test.owner().await;
-    let made = test.db_use(&owner, 7, &test.event_ids(64, Some(5))).await;
-    made.iter().for_each(|(usage, _)| ledger.refuses(&usage.external_id()));
-    let parked = async || test.db_usage(&owner).await.iter().filter(|event| event.parked.is_some()).count();
-    five_minutes(&test).await;
-    assert_eq!((parked().await, ledger.probes()), (20, 1));
-    five_minutes(&test).await;
-    assert_eq!(parked().await, 40);
-    ledger.refuses_nothing();
-    let root = test.superadmin().await;
-    let retry = async || root.post("/api/admin/billing/parked-usage/retry", json!(null)).await.expect(200);
-    assert_eq!((retry().await, retry().await), (json!({"retried": 40}), json!({"retried": 0})));
-    for _ in 0..3 {
-        five_minutes(&test).await;
-    }
-    assert_exact(&test, &owner, &ledger).await;
-}
-
-#[tokio::test]
 async fn a_batch_that_is_too_large_is_halved_until_it_fits() {
     let (test, ledger) = Ledger::with_app().await;
     let owner = test.owner().await;
@@ -425,23 +355,6 @@ async fn what_was_taken_before_a_failure_is_marked_and_only_the_rest_is_sent_aga
     let calls: Vec<(usize, u16)> = ledger.calls().iter().map(|call| (call.ids.len(), call.status)).collect();
     assert_eq!(calls, [(100, 413), (50, 413), (25, 200), (25, 200), (50, 500), (50, 200)]);
     assert_exact(&test, &owner, &ledger).await;
-}
-
-#[tokio::test]
-async fn refusals_that_cost_more_calls_than_a_claim_has_are_found_over_several_runs() {
-    let (test, ledger) = Ledger::with_app().await;
-    let owner = test.owner().await;
-    let made = test.db_use(&owner, 7, &test.event_ids(64, Some(5))).await;
-    made.iter().skip(1).step_by(2).for_each(|(usage, _)| ledger.refuses(&usage.external_id()));
-    five_minutes(&test).await;
-    assert_eq!(ledger.calls().len(), 64, "a claim costs no more");
-    for _ in 0..2 {
-        five_minutes(&test).await;
-    }
-    let events = test.db_usage(&owner).await;
-    assert_eq!((ledger.len(), events.iter().filter(|event| event.parked.is_some()).count()), (32, 32));
-    let taken: usize = ledger.calls().iter().filter(|call| call.status == 200).map(|call| call.ids.len()).sum();
-    assert_eq!(taken, 32, "what was taken is not sent again");
 }
 
 #[tokio::test]
@@ -523,6 +436,30 @@ async fn a_token_that_polar_does_not_know_is_a_pause_and_no_dead_letter() {
     ledger.is(Mood::Well);
     five_minutes(&test).await;
     assert_exact(&test, &owner, &ledger).await;
+}
+
+#[tokio::test]
+async fn what_does_not_read_in_one_shard_holds_back_no_other() {
+    let (test, ledger) = Ledger::with_app().await;
+    let owner = test.owner().await;
+    let made: Vec<_> = {
+        let mut made = Vec::new();
+        for shard in 0..3 {
+            made.extend(test.db_use(&owner, 7, &test.event_ids(2, Some(shard))).await);
+        }
+        made
+    };
+    let key = store::keys::usage(made[0].0.billing_account_id, made[0].0.at, made[0].0.id);
+    let broken = shared::table::Update::new(key).set("unit_cost", "a cent");
+    test.app.table.update(broken, None, shared::kernel::Error::not_found()).await.unwrap();
+    let now = test.app.now();
+    let claim = json!({"shard": 1, "bucket": "204003", "token": 7, "deadline": now});
+    let key = shared::table::Key::new(store::keys::usage_batches(1), "204003#x#y");
+    test.app.table.overwrite(shared::table::Row::new(key, "usage_batch", &claim).unwrap()).await.unwrap();
+    let error = usage::batch(&test.app, false).await.unwrap_err();
+    assert!(error.cause().unwrap().starts_with("2 shards of usage do not read; shard 0 of 204003"), "{error}");
+    report_all(&test, &queued(&test)).await;
+    assert_eq!(ledger.len(), 2, "those of the third shard");
 }
 
 #[tokio::test]
