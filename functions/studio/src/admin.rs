@@ -3,12 +3,12 @@
 use axum::extract::State;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use shared::app::reconcile::{Command, Drift};
+use shared::app::reconcile::{Command, Drift, MAX_EVENTS};
 use shared::app::{App, reconcile, usage};
-use shared::domain::usage::{KeySource, UsageEvent};
+use shared::domain::usage::{KeySource, UsageEvent, UsageSums};
 use shared::domain::{Agent, BillingAccount, Conversation, Message, Workspace};
 use shared::http::{Call, Done, Json, MaybeJson, NoContent, Path, Query};
-use shared::kernel::{Day, Error, Int, Page, Result, Time};
+use shared::kernel::{Day, Error, Id, Int, Page, Result, Time};
 use uuid::Uuid;
 
 use crate::wire::{ListOut, PageQuery};
@@ -32,8 +32,8 @@ shared::ops! {
     /// Compare what is stored, what is counted, what was reported and what Polar has, account by account.
     ///
     /// For one account or a page of all of them, over at most 31 days of the last two years; this month unless it is
-    /// said. Counters that are off are set right from what is stored when `repair` is set. What happened in the last
-    /// moments may be stored and not counted yet.
+    /// said. An account with more than 100,000 messages in that time is left out with an `error`: ask for it alone, over
+    /// fewer days. Counters that are off are set right from what is stored when `repair` is set.
     POST "/api/admin/billing/reconcile" => reconcile_usage, [User] Superadmin "" Staff Any Known Unaudited Own;
 }
 
@@ -172,7 +172,7 @@ impl ReconcileIn {
             _ => return Err(Error::field("month", "invalid", "say either month, or both since and until")),
         };
         let (account, repair) = (self.account_id.map(|id| id.0), self.repair);
-        Ok(Command { account, since, until, repair, after, limit })
+        Ok(Command { account, since, until, repair, after, limit, bound: MAX_EVENTS })
     }
 }
 
@@ -190,13 +190,30 @@ struct ReconcileOut {
     /// Why Polar did not tell what it has; null when it did.
     polar_error: Option<String>,
     #[serde(flatten)]
-    accounts: ListOut<DriftOut>,
+    accounts: ListOut<ReconciledOut>,
+}
+
+/// An account: either what was found of it, or `error`.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ReconciledOut {
+    account_id: Int<BillingAccount>,
+    /// Why this account is left out and the numbers are missing; null when they are there. One that has too much usage
+    /// in that time is looked at by itself, over fewer days.
+    error: Option<String>,
+    #[serde(flatten)]
+    found: Option<DriftOut>,
+}
+
+impl From<(Id<BillingAccount>, Result<Drift>)> for ReconciledOut {
+    fn from((account, found): (Id<BillingAccount>, Result<Drift>)) -> Self {
+        let error = found.as_ref().err().map(|error| error.message().to_owned());
+        Self { account_id: account.into(), error, found: found.ok().map(DriftOut::from) }
+    }
 }
 
 /// What was found of an account; numbers of messages unless it is said otherwise.
 #[derive(Debug, Serialize, JsonSchema)]
 struct DriftOut {
-    account_id: Int<BillingAccount>,
     /// What is stored: the bill.
     stored: i64,
     stored_cost_micro_usd: i64,
@@ -216,12 +233,14 @@ struct DriftOut {
     counters_off: usize,
     /// How many of them were set right.
     counters_repaired: usize,
+    /// How many of them could not be, since they were counted in all the time: repair them again later.
+    counters_given_up: usize,
 }
 
 /// How far the numbers are apart; all 0 when all is well.
 #[derive(Debug, Serialize, JsonSchema)]
 struct DriftsOut {
-    /// Counted beyond what is stored.
+    /// Counted beyond what is stored. What happened in the last 15 minutes may be counted or not.
     rollup: i64,
     rollup_cost_micro_usd: i64,
     /// At Polar beyond what is known to be reported. Up to `unreported` of them it took without our knowing; these are
@@ -231,9 +250,9 @@ struct DriftsOut {
 
 impl From<Drift> for DriftOut {
     fn from(drift: Drift) -> Self {
-        let Drift { account, stored, reported, unreported, parked, rollup, polar, off, repaired } = drift;
+        let Drift { stored, reported, unreported, parked, rollup, beyond, polar, off, repaired, given_up } = drift;
+        let UsageSums { messages, cost, .. } = beyond;
         Self {
-            account_id: account.into(),
             stored: stored.messages,
             stored_cost_micro_usd: stored.cost,
             reported,
@@ -242,14 +261,20 @@ impl From<Drift> for DriftOut {
             rollup: rollup.messages,
             rollup_cost_micro_usd: rollup.cost,
             polar,
-            drift: DriftsOut {
-                rollup: rollup.messages - stored.messages,
-                rollup_cost_micro_usd: rollup.cost - stored.cost,
-                polar: drift.of_polar(),
-            },
+            drift: DriftsOut { rollup: messages, rollup_cost_micro_usd: cost, polar: drift.of_polar() },
             counters_off: off,
             counters_repaired: repaired,
+            counters_given_up: given_up,
         }
+    }
+}
+
+impl ReconcileOut {
+    fn of(command: &Command, report: reconcile::Report) -> Self {
+        let reconcile::Report { accounts, next, polar_configured, polar_error } = report;
+        let accounts = Page { items: accounts, next, total: None }.map(ReconciledOut::from);
+        let (since, until, accounts) = (command.since, command.until, ListOut::page(ACCOUNTS, accounts));
+        Self { since, until, polar_configured, polar_error, accounts }
     }
 }
 
@@ -259,8 +284,6 @@ async fn reconcile_usage(
     MaybeJson(body): MaybeJson<ReconcileIn>,
 ) -> Result<Json<ReconcileOut>> {
     let command = body.unwrap_or_default().read(app.now())?;
-    let reconcile::Report { accounts, next, polar_configured, polar_error } = reconcile::run(&app, &command).await?;
-    let page = Page { items: accounts, next, total: None }.map(DriftOut::from);
-    let (Command { since, until, .. }, accounts) = (command, ListOut::page(ACCOUNTS, page));
-    Ok(Json(ReconcileOut { since, until, polar_configured, polar_error, accounts }))
+    let report = reconcile::run(&app, &command).await?;
+    Ok(Json(ReconcileOut::of(&command, report)))
 }

@@ -1,7 +1,7 @@
 //! Reconciliation: what is stored, what our counters say, what was reported and what Polar has, side by side; and the
 //! counters set right from what is stored.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -9,22 +9,27 @@ use uuid::Uuid;
 use super::{App, usage};
 use crate::domain::BillingAccount;
 use crate::domain::usage::{UsageBucket, UsageEvent, UsageSums};
-use crate::kernel::{Code, Cursor, Day, Error, Id, Limit, Result, Secret};
+use crate::kernel::{Code, Cursor, Day, Error, Id, Limit, Result, Secret, Time};
 use crate::ports::polar::Polar;
 use crate::store;
+use crate::store::rollup::Counted;
 
 /// Usage events expire 25 months after they were reported; beyond that, what is stored says nothing.
 const OLDEST_DAYS: i32 = 730;
 /// The longest time that is looked at.
 const MAX_DAYS: u32 = 31;
-/// How many usage events are read of one account, and after how many a list of accounts is cut.
-const MAX_EVENTS: usize = 100_000;
+/// How many usage events are read of one account, and after how many a list of accounts is cut, unless it is said.
+pub const MAX_EVENTS: usize = 100_000;
+/// How late an event may be counted without being missed.
+const LAG: Duration = Duration::from_secs(15 * 60);
 /// How many are read at a time.
 const PAGE: usize = 1_000;
 /// An event gets its id a moment after its time, which may be on the next day.
 const SLACK: Duration = Duration::from_secs(3600);
 /// How often a day is set right again when it is counted in at the same time.
 const TRIES: u32 = 5;
+/// How old a day may be for its markers to be complete: well within the time that they are kept.
+const MARKED_DAYS: i32 = 28;
 
 /// What to look at.
 #[derive(Debug, Clone)]
@@ -41,13 +46,15 @@ pub struct Command {
     pub after: Option<Cursor>,
     /// How many accounts.
     pub limit: Limit,
+    /// How many usage events are read of an account before it is left out, and after how many the list is cut.
+    pub bound: usize,
 }
 
 /// What was found.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// The accounts.
-    pub accounts: Vec<Drift>,
+    /// The accounts, each with what was found of it, or why it was left out: it has too much usage in that time.
+    pub accounts: Vec<(Id<BillingAccount>, Result<Drift>)>,
     /// Where the list goes on; `None` at its end.
     pub next: Option<Cursor>,
     /// Whether there is a Polar to ask.
@@ -59,8 +66,6 @@ pub struct Report {
 /// What was found of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drift {
-    /// Which account.
-    pub account: Id<BillingAccount>,
     /// Usage events that are stored.
     pub stored: UsageSums,
     /// Those that are marked as taken by Polar.
@@ -71,12 +76,16 @@ pub struct Drift {
     pub parked: i64,
     /// What our counters say, before any is set right.
     pub rollup: UsageSums,
+    /// What they say beyond what is stored, where more than the events of the last moments may be missing.
+    pub beyond: UsageSums,
     /// How many events Polar has; `None` when there is no Polar, or it does not tell.
     pub polar: Option<i64>,
     /// How many counters are off.
     pub off: usize,
     /// How many of them were set right.
     pub repaired: usize,
+    /// How many of them were given up, since they were counted in all the time.
+    pub given_up: usize,
 }
 
 impl Drift {
@@ -91,25 +100,33 @@ impl Drift {
 /// Looks at a page of accounts, or at one.
 ///
 /// # Errors
-/// `validation_error` for days that are the wrong way round, too far apart or too long ago, or hold too much usage;
-/// `not_found` for an unknown account.
+/// `validation_error` for days that are the wrong way round, too far apart or too long ago; `not_found` for an unknown
+/// account.
 pub async fn run(app: &App, command: &Command) -> Result<Report> {
     check(app, command)?;
     let (accounts, mut next) = accounts(app, command).await?;
     let mut asking = Asking::new(app).await?;
     let (mut found, mut read) = (Vec::new(), 0);
     for account in accounts {
-        if read > MAX_EVENTS {
-            let last = found.last().map(|drift: &Drift| drift.account.key());
+        if read > command.bound {
+            let last = found.last().map(|(account, _): &(Id<BillingAccount>, _)| account.key());
             next = last.map(|position| Cursor { position });
             break;
         }
-        let drift = of_account(app, command, account, &mut asking).await?;
-        read += usize::try_from(drift.stored.messages).unwrap_or(0);
-        found.push(drift);
+        let drift = of_account(app, command, account, &mut asking).await;
+        read += match &drift {
+            Ok(drift) => usize::try_from(drift.stored.messages).unwrap_or(0),
+            Err(error) if is_too_much(error) => command.bound,
+            Err(error) => return Err(error.clone()),
+        };
+        found.push((account, drift));
     }
     let Asking { configured, failed, .. } = asking;
     Ok(Report { accounts: found, next, polar_configured: configured.is_some(), polar_error: failed })
+}
+
+fn is_too_much(error: &Error) -> bool {
+    error.invalid_fields().iter().any(|field| field.code == "too_much")
 }
 
 fn check(app: &App, command: &Command) -> Result<()> {
@@ -164,54 +181,84 @@ impl<'a> Asking<'a> {
     }
 }
 
+/// What is stored in a bucket.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stored {
+    /// All of it.
+    all: UsageSums,
+    /// What must have been counted by now.
+    settled: UsageSums,
+}
+
 async fn of_account(
     app: &App,
     command: &Command,
     account: Id<BillingAccount>,
     asking: &mut Asking<'_>,
 ) -> Result<Drift> {
-    let (mut buckets, mut reported, mut parked): (BTreeMap<UsageBucket, UsageSums>, _, _) = (BTreeMap::new(), 0, 0);
+    // Counters are read before events, so that what they count is among the events.
+    let counted = counted(app, account, (command.since, command.until)).await?;
+    let (mut stored, mut reported, mut parked): (BTreeMap<UsageBucket, Stored>, _, _) = (BTreeMap::new(), 0, 0);
+    let settled = app.now() - LAG;
     let visit = |event: &UsageEvent| {
-        *buckets.entry(event.bucket()).or_default() += event.sums();
+        let bucket = stored.entry(event.bucket()).or_default();
+        bucket.all += event.sums();
+        bucket.settled += if event.at < settled { event.sums() } else { UsageSums::default() };
         reported += i64::from(event.reported_at.is_some());
         parked += i64::from(event.reported_at.is_none() && event.parked.is_some());
     };
-    for_each(app, account, (command.since, command.until), visit).await?;
+    for_each(app, account, (command.since, command.until), command.bound, visit).await?;
     let polar = asking.count(account, command).await;
-    let counted = store::rollup::usage(&app.table, account, command.since, command.until).await?;
-    let stored: UsageSums = buckets.values().copied().sum();
-    let rollup = counted.iter().map(|counted| counted.sums).sum();
-    let counted: BTreeMap<UsageBucket, UsageSums> =
-        counted.iter().map(|counted| (counted.bucket, counted.sums)).collect();
-    let off = differences(&buckets, &counted);
-    let mut repaired = 0;
+    let off = differences(&stored, &counted);
+    let mut given_up = 0;
     if command.repair {
-        for day in off.iter().map(|bucket| bucket.day).collect::<BTreeSet<_>>() {
-            repaired += repair(app, account, day).await?;
+        let mut by_day: BTreeMap<Day, BTreeSet<UsageBucket>> = BTreeMap::new();
+        for bucket in off.keys() {
+            by_day.entry(bucket.day).or_default().insert(*bucket);
+        }
+        for (day, off) in by_day {
+            given_up += repair(app, command, account, day, off).await?;
         }
     }
+    let repaired = if command.repair { off.len() - given_up } else { 0 };
+    let rollup = counted.values().map(|counted| counted.sums).sum();
+    let (beyond, off) = (off.values().copied().sum(), off.len());
+    let stored: UsageSums = stored.values().map(|stored| stored.all).sum();
     let unreported = stored.messages - reported - parked;
-    Ok(Drift { account, stored, reported, unreported, parked, rollup, polar, off: off.len(), repaired })
+    Ok(Drift { stored, reported, unreported, parked, rollup, beyond, polar, off, repaired, given_up })
 }
 
-/// The buckets that are not counted as they are stored.
+/// What is counted in these days.
+async fn counted(
+    app: &App,
+    account: Id<BillingAccount>,
+    (since, until): (Day, Day),
+) -> Result<BTreeMap<UsageBucket, Counted>> {
+    let counted = store::rollup::usage(&app.table, account, since, until).await?;
+    Ok(counted.into_iter().map(|counted| (counted.bucket, counted)).collect())
+}
+
+/// The buckets that are not counted as they are stored, each with what is counted too much. Whatever happened in the
+/// last moments may be counted or not.
 fn differences(
-    stored: &BTreeMap<UsageBucket, UsageSums>,
-    counted: &BTreeMap<UsageBucket, UsageSums>,
-) -> Vec<UsageBucket> {
+    stored: &BTreeMap<UsageBucket, Stored>,
+    counted: &BTreeMap<UsageBucket, Counted>,
+) -> BTreeMap<UsageBucket, UsageSums> {
     let all: BTreeSet<_> = stored.keys().chain(counted.keys()).copied().collect();
-    let differs = |bucket: &UsageBucket| {
-        let [stored, counted] = [stored, counted].map(|sums| sums.get(bucket).copied().unwrap_or_default());
-        stored != counted
+    let beyond = |bucket: UsageBucket| {
+        let Stored { all, settled } = stored.get(&bucket).copied().unwrap_or_default();
+        let counted = counted.get(&bucket).map(|counted| counted.sums).unwrap_or_default();
+        (bucket, counted - counted.between(settled, all))
     };
-    all.into_iter().filter(differs).collect()
+    all.into_iter().map(beyond).filter(|(_, beyond)| *beyond != UsageSums::default()).collect()
 }
 
-/// Shows every usage event of an account in these days.
+/// Shows every usage event of an account in these days, `bound` of them at most.
 async fn for_each(
     app: &App,
     account: Id<BillingAccount>,
     (since, until): (Day, Day),
+    bound: usize,
     mut visit: impl FnMut(&UsageEvent),
 ) -> Result<()> {
     let (mut month, mut read) = (since.first_of_month(), 0);
@@ -224,7 +271,7 @@ async fn for_each(
             let page = page.await?;
             page.items.iter().filter(|event| (first..=last).contains(&event.bucket().day)).for_each(&mut visit);
             read += page.items.len();
-            if read > MAX_EVENTS {
+            if read > bound {
                 let message = format!("account {} has too much usage in that time; ask for fewer days", account.int());
                 return Err(Error::field("since", "too_much", message));
             }
@@ -238,36 +285,81 @@ async fn for_each(
     Ok(())
 }
 
-/// Sets the counters of a day to what is stored. The projector may count at the same time: the events that a counter is
-/// set from are first taken away from it, and what it counted since the counter was read makes this start over.
-async fn repair(app: &App, account: Id<BillingAccount>, day: Day) -> Result<usize> {
-    let mut repaired = 0;
+/// The usage events of a bucket: when each was, and what it adds.
+type Events = BTreeMap<Uuid, (Time, UsageSums)>;
+
+/// Sets counters of a day to what is stored, and says how many were given up. Each step may be the last one, and the
+/// projector may count all the while: whatever was done until then is right.
+async fn repair(
+    app: &App,
+    command: &Command,
+    account: Id<BillingAccount>,
+    day: Day,
+    mut off: BTreeSet<UsageBucket>,
+) -> Result<usize> {
     for _ in 0..TRIES {
-        let counted = store::rollup::usage(&app.table, account, day, day).await?;
-        let mut stored: BTreeMap<UsageBucket, (UsageSums, Vec<Uuid>)> = BTreeMap::new();
-        for_each(app, account, (day, day), |event| {
-            let (sums, events) = stored.entry(event.bucket()).or_default();
-            *sums += event.sums();
-            events.push(event.id);
-        })
-        .await?;
-        let mut missed = false;
-        for bucket in
-            stored.keys().copied().chain(counted.iter().map(|counted| counted.bucket)).collect::<BTreeSet<_>>()
-        {
-            let (sums, events) = stored.remove(&bucket).unwrap_or_default();
-            let read = counted.iter().find(|counted| counted.bucket == bucket);
-            if read.map(|read| read.sums).unwrap_or_default() == sums {
-                continue;
+        // In this order: what a counter counted when it was read is then among the events.
+        let counted = counted(app, account, (day, day)).await?;
+        let mut stored: BTreeMap<UsageBucket, Events> = BTreeMap::new();
+        let visit = |event: &UsageEvent| {
+            stored.entry(event.bucket()).or_default().insert(event.id, (event.at, event.sums()));
+        };
+        for_each(app, account, (day, day), command.bound, visit).await?;
+        let marked = marked(app, account, day, &stored).await?;
+        let mut missed = BTreeSet::new();
+        for bucket in off {
+            let events = stored.remove(&bucket).unwrap_or_default();
+            if !settle(app, account, &bucket, counted.get(&bucket), events, marked.as_ref()).await? {
+                missed.insert(bucket);
             }
-            store::rollup::take_over(&app.table, account, &bucket, &events, app.now()).await?;
-            let is_set = store::rollup::set_usage(&app.table, account, &bucket, read, sums).await?;
-            repaired += usize::from(is_set);
-            missed |= !is_set;
         }
-        if !missed {
+        off = missed;
+        if off.is_empty() {
             break;
         }
     }
-    Ok(repaired)
+    Ok(off.len())
+}
+
+/// The events of a day that are marked as counted; `None` for a day so long ago that markers have expired, when nobody
+/// counts in it any more.
+async fn marked(
+    app: &App,
+    account: Id<BillingAccount>,
+    day: Day,
+    stored: &BTreeMap<UsageBucket, Events>,
+) -> Result<Option<HashSet<Uuid>>> {
+    if day < Day::of(app.now()).plus(-MARKED_DAYS) {
+        return Ok(None);
+    }
+    let ids = || stored.values().flat_map(BTreeMap::keys).copied();
+    let (Some(first), Some(last)) = (ids().min(), ids().max()) else { return Ok(Some(HashSet::new())) };
+    store::rollup::counted_usage(&app.table, account, (first, last)).await.map(Some)
+}
+
+/// Sets a counter right, unless it must be looked at again. First the events that are overdue are counted, just as the
+/// projector does it: marker and amount together, so whoever comes second counts nothing. When none is overdue, the
+/// counter is set to what the marked ones amount to, if nothing was counted in it since it was read; the others will be.
+async fn settle(
+    app: &App,
+    account: Id<BillingAccount>,
+    bucket: &UsageBucket,
+    read: Option<&Counted>,
+    events: Events,
+    marked: Option<&HashSet<Uuid>>,
+) -> Result<bool> {
+    let is_marked = |(event, _): &(Uuid, _)| marked.is_none_or(|marked| marked.contains(event));
+    let (marked, unmarked): (Vec<_>, Vec<_>) = events.into_iter().partition(is_marked);
+    let settled = app.now() - LAG;
+    let overdue = unmarked.into_iter().filter(|(_, (at, _))| *at < settled);
+    let overdue: BTreeMap<Uuid, UsageSums> = overdue.map(|(event, (_, sums))| (event, sums)).collect();
+    if !overdue.is_empty() {
+        store::rollup::count_usage(&app.table, account, bucket, overdue, app.now()).await?;
+        return Ok(false);
+    }
+    let sums: UsageSums = marked.into_iter().map(|(_, (_, sums))| sums).sum();
+    if read.map(|read| read.sums).unwrap_or_default() == sums {
+        return Ok(true);
+    }
+    store::rollup::set_usage(&app.table, account, bucket, read, sums).await
 }

@@ -1,6 +1,6 @@
 //! The bill: one event for each stored reply, append-only, in integer micro-dollars; and how it gets to Polar.
 
-use std::ops::{Add, AddAssign};
+use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -140,6 +140,16 @@ impl UsageSums {
         }
     }
 
+    /// The nearest sums that lie between two others, each by itself.
+    #[must_use]
+    pub fn between(self, low: Self, high: Self) -> Self {
+        Self {
+            messages: self.messages.max(low.messages).min(high.messages),
+            included: self.included.max(low.included).min(high.included),
+            cost: self.cost.max(low.cost).min(high.cost),
+        }
+    }
+
     /// Messages beyond the included ones.
     #[must_use]
     pub const fn billable(self) -> i64 {
@@ -154,6 +164,17 @@ impl Add for UsageSums {
             messages: self.messages + other.messages,
             included: self.included + other.included,
             cost: self.cost + other.cost,
+        }
+    }
+}
+
+impl Sub for UsageSums {
+    type Output = Self;
+    fn sub(self, other: Self) -> Self {
+        Self {
+            messages: self.messages - other.messages,
+            included: self.included - other.included,
+            cost: self.cost - other.cost,
         }
     }
 }

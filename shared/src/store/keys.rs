@@ -523,6 +523,18 @@ pub fn rollup_marker(rollup: &Key, event: Uuid) -> Key {
     Key::new(rollup.pk.clone(), format!("EV#{event}#{}", rollup.sk))
 }
 
+/// The sort keys of the markers of usage with these ids: they lie between these two.
+#[must_use]
+pub fn usage_markers(first: Uuid, last: Uuid) -> (String, String) {
+    (format!("EV#{first}#"), format!("EV#{last}#~"))
+}
+
+/// Reads the sort key of [`rollup_marker`]: which event was counted.
+#[must_use]
+pub fn read_usage_marker(sk: &str) -> Option<Uuid> {
+    sk.strip_prefix("EV#")?.split('#').next()?.parse().ok()
+}
+
 /// Where the timers of a shard lie.
 #[must_use]
 pub fn timers(shard: u8) -> String {
@@ -570,5 +582,9 @@ mod tests {
         let (from, to) = usage_rollups(bucket.day, bucket.day);
         assert!(from < key.sk && key.sk < to);
         assert_eq!(read_usage_rollup("AGENT#00000000002"), None);
+        let marker = rollup_marker(&key, Uuid::from_u128(7));
+        let (from, to) = usage_markers(Uuid::from_u128(7), Uuid::from_u128(7));
+        assert!(from < marker.sk && marker.sk < to);
+        assert_eq!(read_usage_marker(&marker.sk), Some(Uuid::from_u128(7)));
     }
 }

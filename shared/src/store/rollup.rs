@@ -1,7 +1,7 @@
 //! Counters for display, kept by the projector. Each event counts once per rollup: a marker goes with it in the same
 //! transaction, so batches may be repeated, reordered and cut anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::keys;
 use crate::domain::usage::{UsageBucket, UsageSums};
 use crate::domain::{Agent, BillingAccount, Workspace};
-use crate::kernel::{Code, Day, Error, Id, Result, Time};
+use crate::kernel::{Code, Cursor, Day, Error, Id, Result, Time};
 use crate::table::{Index, Item, Key, Query, Refusal, Row, Table, Unit, Update, decode_versioned};
 
 /// As long as the events themselves, which can be replayed.
@@ -150,27 +150,45 @@ fn counted(item: Item) -> Result<Counted> {
     Ok(Counted { bucket, sums: found.body, v: found.v })
 }
 
-/// Marks events as counted in a bucket of an account's usage, whether they are or not: the projector leaves them alone
-/// from then on. For whoever then sets the bucket to what they amount to, see [`set_usage`].
+/// How many markers are read at a time.
+const PAGE: usize = 1_000;
+
+/// Which usage of an account is counted, of the ids from one to another, both included.
 ///
 /// # Errors
-/// When the table cannot be written.
-pub async fn take_over(
+/// When the table cannot be read.
+pub async fn counted_usage(
+    table: &Table,
+    account: Id<BillingAccount>,
+    (first, last): (Uuid, Uuid),
+) -> Result<HashSet<Uuid>> {
+    let (from, to) = keys::usage_markers(first, last);
+    let query = Query::between(Index::Main, keys::account_rollups(account), from, to);
+    let (mut found, mut after) = (HashSet::new(), None);
+    loop {
+        let rows = table.query(&query.clone().after(after.as_ref()), PAGE).await?;
+        let sort_keys = rows.items.iter().filter_map(|item| item.get("sk")?.as_s().ok());
+        found.extend(sort_keys.filter_map(|sk| keys::read_usage_marker(sk)));
+        after = rows.more_after.map(|position| Cursor { position });
+        if after.is_none() {
+            return Ok(found);
+        }
+    }
+}
+
+/// Counts usage in its bucket, each unless it was counted there before.
+///
+/// # Errors
+/// As [`count`].
+pub async fn count_usage(
     table: &Table,
     account: Id<BillingAccount>,
     bucket: &UsageBucket,
-    events: &[Uuid],
+    events: BTreeMap<Uuid, UsageSums>,
     now: Time,
 ) -> Result<()> {
-    let rollup = keys::usage_rollup(account, bucket);
-    for some in events.chunks(TOGETHER) {
-        let mut unit = Unit::new();
-        for event in some {
-            unit.put(marker(&rollup, *event, now)?);
-        }
-        table.commit(unit).await?;
-    }
-    Ok(())
+    let events = events.into_iter().map(|(event, sums)| (event, amounts(sums))).collect();
+    count(table, &keys::usage_rollup(account, bucket), events, now).await
 }
 
 /// Sets a bucket to what it should be, unless it was counted in since it was read (as `read`; `None` when it was not
