@@ -4,7 +4,7 @@ use axum::extract::State;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::app::reconcile::{Command, Drift, MAX_EVENTS};
-use shared::app::{App, reconcile, usage};
+use shared::app::{App, Draft, reconcile, usage};
 use shared::domain::usage::{KeySource, UsageEvent, UsageSums};
 use shared::domain::{Agent, BillingAccount, Conversation, Message, Workspace};
 use shared::http::{Call, Done, Json, MaybeJson, NoContent, Path, Query};
@@ -18,7 +18,7 @@ shared::ops! {
     ///
     /// What is claimed by a report that is under way is left to it, and nothing is sent while Polar fails or asks to
     /// wait, unless `force` is set; Polar counts an event once however often it is sent.
-    POST "/api/admin/billing/report-usage" => report_usage, [User] Superadmin "" Staff Any Known Unaudited Own;
+    POST "/api/admin/billing/report-usage" => report_usage, [User] Superadmin "" Staff Any Known Audited Own;
     /// Usage that Polar refuses, newest first, each with the reason.
     GET "/api/admin/billing/parked-usage" => list_parked_usage, [User] Superadmin "" Staff Any Known Unaudited Safe;
     /// Put parked usage back: it is sent again with the next report.
@@ -34,7 +34,7 @@ shared::ops! {
     /// For one account or a page of all of them, over at most 31 days of the last two years; this month unless it is
     /// said. An account with more than 100,000 messages in that time is left out with an `error`: ask for it alone, over
     /// fewer days. Counters that are off are set right from what is stored when `repair` is set.
-    POST "/api/admin/billing/reconcile" => reconcile_usage, [User] Superadmin "" Staff Any Known Unaudited Own;
+    POST "/api/admin/billing/reconcile" => reconcile_usage, [User] Superadmin "" Staff Any Known Audited Own;
 }
 
 /// How to report.
@@ -58,14 +58,21 @@ struct ReportUsageOut {
     paused_until: Option<Time>,
 }
 
+impl From<usage::Claimed> for ReportUsageOut {
+    fn from(claimed: usage::Claimed) -> Self {
+        let usage::Claimed { configured, batches, events, paused_until } = claimed;
+        Self { configured, batches, events, paused_until }
+    }
+}
+
 async fn report_usage(
     State(app): State<App>,
-    _: Call,
+    call: Call,
     MaybeJson(body): MaybeJson<ReportUsageIn>,
-) -> Result<Json<ReportUsageOut>> {
-    let usage::Claimed { configured, batches, events, paused_until } =
-        usage::batch(&app, body.unwrap_or_default().force).await?;
-    Ok(Json(ReportUsageOut { configured, batches, events, paused_until }))
+) -> Result<Done<ReportUsageOut>> {
+    let force = body.unwrap_or_default().force;
+    let claim = async || usage::batch(&app, force).await.map(Draft::done);
+    call.run(&app, claim, ReportUsageOut::from).await
 }
 
 /// A usage event that Polar refuses.
@@ -280,10 +287,10 @@ impl ReconcileOut {
 
 async fn reconcile_usage(
     State(app): State<App>,
-    _: Call,
+    call: Call,
     MaybeJson(body): MaybeJson<ReconcileIn>,
-) -> Result<Json<ReconcileOut>> {
+) -> Result<Done<ReconcileOut>> {
     let command = body.unwrap_or_default().read(app.now())?;
-    let report = reconcile::run(&app, &command).await?;
-    Ok(Json(ReconcileOut::of(&command, report)))
+    let run = async || reconcile::run(&app, &command).await.map(Draft::done);
+    call.run(&app, run, |report| ReconcileOut::of(&command, report)).await
 }

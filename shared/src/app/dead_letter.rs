@@ -3,7 +3,6 @@
 use super::{App, Draft};
 use crate::kernel::Result;
 use crate::ports::queue::{DeadLetter, MAX_DEAD, QueueName};
-use crate::table::Unit;
 
 /// Dead letters of one queue, or of all.
 ///
@@ -23,7 +22,7 @@ pub async fn list(app: &App, queue: Option<QueueName>) -> Result<Vec<(QueueName,
 /// # Errors
 /// `not_found`, or when the queue cannot be reached.
 pub async fn replay(app: &App, queue: QueueName, id: Option<&str>) -> Result<Draft<usize>> {
-    Ok(Draft::new(Unit::new(), app.queue.replay(queue, id).await?))
+    Ok(Draft::done(app.queue.replay(queue, id).await?))
 }
 
 /// Throws a dead letter away, at once as [`replay`] does.
@@ -31,5 +30,5 @@ pub async fn replay(app: &App, queue: QueueName, id: Option<&str>) -> Result<Dra
 /// # Errors
 /// `not_found`, or when the queue cannot be reached.
 pub async fn discard(app: &App, queue: QueueName, id: &str) -> Result<Draft<()>> {
-    Ok(Draft::new(Unit::new(), app.queue.discard(queue, id).await?))
+    Ok(Draft::done(app.queue.discard(queue, id).await?))
 }

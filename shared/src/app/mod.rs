@@ -113,6 +113,12 @@ impl<T> Draft<T> {
     pub const fn new(unit: Unit, value: T) -> Self {
         Self { unit, value, then: Vec::new() }
     }
+
+    /// A draft of what is done already: its writes are only about who did it.
+    #[must_use]
+    pub fn done(value: T) -> Self {
+        Self::new(Unit::new(), value)
+    }
 }
 
 impl App {

@@ -369,3 +369,14 @@ async fn an_account_with_too_much_usage_is_left_out_and_the_others_are_compared(
     assert!(of(&large).await.unwrap_err().message().contains("too much usage"));
     assert_eq!(of(&small).await.unwrap().stored.messages, 2);
 }
+
+#[tokio::test]
+async fn who_repairs_counters_or_reports_usage_leaves_a_trace() {
+    let test = TestApp::new().await;
+    let root = test.superadmin().await;
+    compare(&root, json!({"repair": true})).await;
+    root.post("/api/admin/billing/report-usage", json!({"force": true})).await.expect(200);
+    let dump = test.db_dump().await;
+    let actions: Vec<_> = dump.of("audit").map(|entry| entry["action"].as_str().unwrap().to_owned()).collect();
+    assert!(["reconcile_usage", "report_usage"].iter().all(|action| actions.iter().any(|done| done == action)));
+}
