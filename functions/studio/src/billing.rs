@@ -18,12 +18,12 @@ shared::ops! {
     /// Every plan, with what a message and a seat cost.
     GET "/api/billing/plans" => list_plans, [] Anyone "" PublicRead Any Known Unaudited Safe;
     /// How your account stands: plan, usage, limits.
-    GET "/api/billing/account" => find_account, [User Developer] Editor "billing:read" General Any Known Unaudited Safe;
+    GET "/api/billing/account" => find_account, [User Developer] Admin "billing:read" General Any Known Unaudited Safe;
     /// What your account used, by day, agent and key source.
     ///
     /// Counted a moment after each reply, in whole micro-dollars, over all workspaces that the account pays for. Days
     /// are UTC's. As CSV with `format=csv` or `Accept: text/csv`: the rows, without the totals.
-    GET "/api/billing/usage" => list_usage, [User Developer] Editor "billing:read" General Any Known Unaudited Safe;
+    GET "/api/billing/usage" => list_usage, [User Developer] Admin "billing:read" General Any Known Unaudited Safe;
 }
 
 /// The catalogue.

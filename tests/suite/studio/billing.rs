@@ -142,3 +142,17 @@ async fn a_free_account_with_a_card_may_go_on_metered() {
     assert_eq!((&now["plan"], &now["messages_limit"], &now["agents_limit"]), (&json!("payg"), &json!(0), &json!(2)));
     assert_eq!(now["estimated_overage_cents"], 1.0, "a managed message costs a cent");
 }
+
+#[tokio::test]
+async fn what_an_account_costs_is_for_admins_owners_and_keys_and_not_for_who_edits_agents() {
+    let test = TestApp::new().await;
+    let owner = test.paying_owner().await;
+    let (admin, key) = (test.db_member(&owner, Role::Admin).await, owner.key().await);
+    let editor = test.db_member(&owner, Role::Editor).await;
+    for path in ["/api/billing/account", "/api/billing/usage"] {
+        for persona in [&owner.session, &admin, &key] {
+            persona.get(path).await.expect(200);
+        }
+        assert_eq!(editor.get(path).await.code(403), "forbidden", "{path}");
+    }
+}
