@@ -22,7 +22,8 @@ shared::ops! {
     /// What your account used, by day, agent and key source.
     ///
     /// Counted a moment after each reply, in whole micro-dollars, over all workspaces that the account pays for. Days
-    /// are UTC's. As CSV with `format=csv` or `Accept: text/csv`: the rows, without the totals.
+    /// are UTC's. As CSV with `format=csv` or `Accept: text/csv`: the rows, without the totals. At most 7,500 rows: more
+    /// are refused.
     GET "/api/billing/usage" => list_usage, [User Developer] Admin "billing:read" General Any Known Unaudited Safe;
 }
 

@@ -76,6 +76,10 @@ const MAX_DAYS: u32 = 366;
 /// How many days are shown when the caller does not say.
 const USUAL_DAYS: i32 = 30;
 
+/// How many rows are shown at most: with the longest names, as JSON and as CSV, they fit into the 6 MB that a function
+/// may answer, in which every quotation mark and backslash of the answer counts twice.
+const MAX_ROWS: usize = 7_500;
+
 /// What to show of an account's usage.
 #[derive(Debug, Clone, Copy)]
 pub struct UsageQuery {
@@ -124,7 +128,7 @@ pub struct Usage {
 /// What the caller's account used, as far as it is counted: all its workspaces, since one account pays for them.
 ///
 /// # Errors
-/// `validation_error` for days that are the wrong way round or too far apart.
+/// `validation_error` for days that are the wrong way round or too far apart, or hold too much usage to be shown.
 pub async fn usage(app: &App, caller: &Caller, query: &UsageQuery) -> Result<Usage> {
     let (since, until) = days(app, query)?;
     let counted = store::rollup::usage(&app.table, caller.billing_account_id, since, until).await?;
@@ -136,6 +140,10 @@ pub async fn usage(app: &App, caller: &Caller, query: &UsageQuery) -> Result<Usa
         let agent = query.by_agent.then_some((bucket.agent, bucket.workspace));
         let key_source = query.by_key_source.then_some(bucket.key_source);
         *sums.entry((day, agent, key_source)).or_default() += counted.sums;
+    }
+    if sums.len() > MAX_ROWS {
+        let message = "there is too much usage in that time; ask for fewer days, or with a shorter group_by";
+        return Err(Error::field("since", "too_much", message));
     }
     let names = if query.by_agent { names(app, caller.workspace_id).await? } else { HashMap::new() };
     let name = |(agent, workspace)| if workspace == caller.workspace_id { names.get(&agent).cloned() } else { None };

@@ -7,7 +7,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use shared::app::projector::project;
 use shared::domain::Event;
-use shared::kernel::{Id, Rng};
+use shared::domain::usage::{KeySource, UsageBucket, UsageSums};
+use shared::kernel::{Day, Id, Rng};
+use shared::store;
+use shared::table::{Row, Unit};
 use tests::{Owner, TestApp};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -245,4 +248,54 @@ async fn usage_comes_as_a_file_for_spreadsheets_in_which_no_name_is_a_formula() 
     let asked = async |accept: &str| owner.session.call("GET", path, &[("accept", accept)], None).await;
     assert_eq!(asked("text/csv").await.text, file.text);
     assert!(asked("application/json, text/csv;q=0.5").await.json()["rows"].is_array());
+}
+
+#[tokio::test]
+async fn more_usage_than_an_answer_can_hold_is_refused_and_the_most_that_is_shown_fits() {
+    let test = TestApp::new().await;
+    let owner = test.paying_owner().await;
+    // The longest name whose characters cost the most in an answer that is a text within JSON.
+    let name = "\"".repeat(120);
+    let agent = owner.agent_with(json!({"name": name})).await;
+    test.db_drafts(&owner, agent.id, 24).await;
+    let agents = owner.session.get("/api/agents?limit=100").await.expect(200);
+    let agents: Vec<u64> =
+        agents["items"].as_array().unwrap().iter().map(|agent| agent["id"].as_u64().unwrap()).collect();
+    let (account, workspace) = (test.db_account(&owner).await.id, test.db_workspace(&owner).await.id);
+    let (last, mut buckets) = (Day::of(test.app.now()), Vec::new());
+    for day in (0..150).map(|back| last.plus(-back)) {
+        for agent in &agents {
+            for key_source in [KeySource::Managed, KeySource::Byok] {
+                buckets.push(UsageBucket { day, workspace, agent: Id::from_int(*agent).unwrap(), key_source });
+            }
+        }
+    }
+    assert_eq!(buckets.len(), 7_500);
+    let sums = UsageSums { messages: 1_000_000_000, included: 100_000_000, cost: 9_000_000_000_000 };
+    for some in buckets.chunks(100) {
+        let mut unit = Unit::new();
+        for bucket in some {
+            unit.put(Row::new(store::keys::usage_rollup(account, bucket), "rollup", &sums).unwrap());
+        }
+        test.app.commit(unit).await.unwrap();
+    }
+    let asked = async |query: &str| owner.session.get(&format!("/api/billing/usage?{query}")).await;
+    let first = last.plus(-149);
+    for format in ["json", "csv"] {
+        let all = asked(&format!("since={first}&until={last}&format={format}")).await;
+        assert_eq!(all.status, 200, "{}", all.text);
+        // As a function gives it: a text within JSON, beside a few headers.
+        let bytes = serde_json::to_string(&all.text).unwrap().len();
+        assert!(bytes < 6_200_000, "{format}: {bytes}");
+    }
+    let mut unit = Unit::new();
+    let one_more = UsageBucket { day: first.plus(-1), ..buckets[0] };
+    unit.put(Row::new(store::keys::usage_rollup(account, &one_more), "rollup", &sums).unwrap());
+    test.app.commit(unit).await.unwrap();
+    let since = first.plus(-1);
+    for format in ["json", "csv"] {
+        let refused = asked(&format!("since={since}&until={last}&format={format}")).await;
+        assert_eq!(refused.expect(422)["field"], "since");
+    }
+    asked(&format!("since={since}&until={last}&group_by=day,agent")).await.expect(200);
 }
