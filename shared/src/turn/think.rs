@@ -71,6 +71,8 @@ pub(super) struct Thinking<'a> {
     /// The message that the turn's tool calls are keyed by.
     anchor: Id<Message>,
     request: Request,
+    /// Why the model cannot be asked at all.
+    broken: Option<Error>,
     calls: u32,
     so_far: Thought,
 }
@@ -83,8 +85,10 @@ impl<'a> Thinking<'a> {
             description: tool.tool.description().into(),
             parameters: tool.tool.parameters(),
         });
+        let mut target = target(app, scene);
+        let broken = add_own_key(app, scene, &mut target).await.err();
         let request = Request {
-            target: target(app, scene).await?,
+            target,
             system: prompt::system(&scene.snapshot, app.now()),
             messages: prompt::messages(&turn.transcript),
             tools: tools.collect(),
@@ -99,6 +103,7 @@ impl<'a> Thinking<'a> {
             audience,
             anchor: anchor.ok_or_else(|| Error::internal("a turn without a message"))?,
             request,
+            broken,
             calls: 0,
             so_far: Thought::default(),
         })
@@ -113,7 +118,7 @@ impl<'a> Thinking<'a> {
         self.request.messages.extend(messages.iter().map(prompt::said));
     }
 
-    /// Thinks for at most `budget`. When the model fails or the time is up, the fallback text is the answer: the visitor
+    /// Thinks for at most `budget`. When the model fails, cannot even be asked, or the time is up, the fallback text is the answer: the visitor
     /// is told something, and nothing is billed.
     pub(super) async fn think(&mut self, budget: Duration) -> Ended {
         let watch = Watch::of(self);
@@ -151,6 +156,9 @@ impl<'a> Thinking<'a> {
     }
 
     async fn rounds(&mut self) -> Result<Thought> {
+        if let Some(error) = &self.broken {
+            return Err(error.clone());
+        }
         for _ in 0..MAX_TOOL_ROUNDS {
             let completion = self.app.llm.complete(&self.request, self.audience).await?;
             self.so_far.tokens_in += completion.usage.tokens_in;
@@ -255,23 +263,25 @@ fn result(call: &ToolCall, outcome: &tools::Told) -> llm::Message {
     }
 }
 
-/// Which model answers: the agent's, with the customer's key when there is one, else the installation's.
-async fn target(app: &App, scene: &Scene) -> Result<Target> {
+/// Which model answers, with the installation's key.
+fn target(app: &App, scene: &Scene) -> Target {
     let snapshot = &scene.snapshot;
-    let api_key = match &snapshot.ai_key {
-        Some(sealed) => {
-            let place = Agent::secret_place(snapshot.workspace_id, snapshot.agent_id, SecretField::AiKey);
-            Some(app.keys().await?.seal.open_text(&place, sealed)?)
-        }
-        None => None,
-    };
-    // A customer's address is called with the customer's key only: ours must never leave for it.
-    let base_url = snapshot.ai_base_url.as_deref().filter(|_| api_key.is_some());
-    let base_url = base_url.map(|url| app.egress.check_url(url)).transpose()?;
-    Ok(Target {
+    Target {
         provider: snapshot.provider.clone().unwrap_or_else(|| app.config.default_provider.clone()),
         model: snapshot.model.clone().unwrap_or_else(|| app.config.default_model.clone()),
-        api_key,
-        base_url,
-    })
+        api_key: None,
+        base_url: None,
+    }
+}
+
+/// Adds the customer's key and address. An error is about the owner's set-up, and nothing that a visitor should read:
+/// the key was sealed with one that is gone, or the address may not be called any more.
+async fn add_own_key(app: &App, scene: &Scene, target: &mut Target) -> Result<()> {
+    let snapshot = &scene.snapshot;
+    let Some(sealed) = &snapshot.ai_key else { return Ok(()) };
+    let place = Agent::secret_place(snapshot.workspace_id, snapshot.agent_id, SecretField::AiKey);
+    target.api_key = Some(app.keys().await?.seal.open_text(&place, sealed)?);
+    // A customer's address is called with the customer's key only: ours must never leave for it.
+    target.base_url = snapshot.ai_base_url.as_deref().map(|url| app.egress.check_url(url)).transpose()?;
+    Ok(())
 }

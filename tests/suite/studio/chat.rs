@@ -1,8 +1,11 @@
 //! The public chat as its visitors and the owner see it.
 
 use serde_json::{Value, json};
-use shared::kernel::Code;
-use tests::{ScriptedModel, TestApp};
+use shared::domain::agent::Snapshot;
+use shared::kernel::{Code, Id};
+use shared::store;
+use shared::table::Unit;
+use tests::{Agent, Owner, ScriptedModel, TestApp};
 
 #[tokio::test]
 async fn a_visitor_asks_and_the_agent_answers_from_its_instructions() {
@@ -151,6 +154,42 @@ async fn a_failing_model_is_answered_with_the_fallback_text_and_nothing_is_bille
     model.says("Here I am.");
     assert_eq!(visitor.says("And now?").await["reply"], "Here I am.");
     assert_eq!(test.db_usage(&owner).await.len(), 1);
+}
+
+/// Breaks the set-up of a published agent with a customer's key, as a changed installation does.
+async fn db_break(test: &TestApp, owner: &Owner, agent: &Agent, broken: fn(&mut Snapshot)) {
+    let (workspace, id) = (test.db_workspace(owner).await.id, Id::from_int(agent.id).unwrap());
+    let snapshot = store::agent::snapshot(&test.app.table, workspace, id).await.unwrap().unwrap();
+    let mut snapshot = snapshot.as_ref().clone();
+    broken(&mut snapshot);
+    let mut unit = Unit::new();
+    store::agent::put_snapshot(&mut unit, &snapshot).unwrap();
+    test.app.commit(unit).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_set_up_that_broke_is_answered_with_the_fallback_text_and_the_visitor_is_not_told_why() {
+    let model = ScriptedModel::new();
+    let test = TestApp::with_model(model.clone()).await;
+    let owner = test.owner().await;
+    let body = json!({
+        "name": "Soporte", "publish": true, "fallback_message": "Back in a minute.",
+        "config": {"ai": {"api_key": "sk-own", "base_url": "https://models.example.com/v1"}},
+    });
+    let agent = owner.agent_with(body).await;
+    let mut visitor = test.visitor(&agent);
+    let breaks: [fn(&mut Snapshot); 2] = [
+        |snapshot| snapshot.ai_base_url = Some("https://10.0.0.1/v1".into()),
+        |snapshot| snapshot.ai_key = serde_json::from_value(json!("k0.AAAA")).unwrap(),
+    ];
+    for broken in breaks {
+        db_break(&test, &owner, &agent, broken).await;
+        model.says("This must not be asked for with our key.");
+        assert_eq!(visitor.says("Hello").await["reply"], "Back in a minute.");
+    }
+    assert!(test.db_usage(&owner).await.is_empty());
+    let account = owner.session.get("/api/billing/account").await.expect(200);
+    assert_eq!(account["free_messages_remaining"], 50, "the allowance was given back");
 }
 
 #[tokio::test]
