@@ -13,13 +13,16 @@ use crate::wire::ListOut;
 shared::ops! {
     /// List messages that were given up, each with its reason.
     ///
-    /// Up to 100 of a queue, the oldest first where the queue knows: on AWS it is a sample of a larger number.
+    /// The oldest first where the queue knows: on AWS it is a sample of a larger number.
     GET "/api/admin/dead-letters" => list_dead_letters, [User] Superadmin "" Staff Any Known Unaudited Safe;
     /// Send messages that were given up again: one, or up to 100 of a queue.
     ///
-    /// Do it when their cause is gone, until it says 0. Work that was done already is not done twice.
+    /// Do it when their cause is gone, until it says 0. Work that was done already is not done twice. One letter is looked
+    /// for among up to 1,000; 404 says that the queue did not show it among them.
     POST "/api/admin/dead-letters/replay" => replay_dead_letters, [User] Superadmin "" Staff Any Known Audited Own;
     /// Throw a message away that was given up.
+    ///
+    /// It is looked for among up to 1,000; 404 says that the queue did not show it among them.
     DELETE "/api/admin/dead-letters/{queue}/{id}" => discard_dead_letter, [User] Superadmin "" Staff Any Known Audited Own;
 }
 
@@ -29,6 +32,9 @@ struct QueueQuery {
     /// `deliver` or `usage-report`; all of them when absent.
     #[serde(default)]
     queue: Option<String>,
+    /// 1 to 200 of each queue; 50 when absent.
+    #[serde(default)]
+    limit: Option<usize>,
 }
 
 /// A message that was given up.
@@ -36,8 +42,10 @@ struct QueueQuery {
 struct DeadLetterOut {
     id: String,
     queue: &'static str,
-    /// The message, as it was sent.
+    /// The message, as it was sent, but only its first 2,000 characters.
     body: String,
+    /// Whether there is more of it.
+    truncated: bool,
     /// Why its last try failed.
     reason: String,
     /// How often it was tried.
@@ -48,10 +56,16 @@ struct DeadLetterOut {
     died_at: Option<Time>,
 }
 
+/// The most characters of a message in a list: what a function may answer is limited.
+const MAX_BODY: usize = 2_000;
+
 impl From<(QueueName, DeadLetter)> for DeadLetterOut {
     fn from((queue, letter): (QueueName, DeadLetter)) -> Self {
         let DeadLetter { id, body, death: Death { reason, tries, sent_at, died_at } } = letter;
-        Self { id, queue: queue.as_str(), body, reason, tries, sent_at, died_at }
+        let whole = body.len();
+        let body: String = body.chars().take(MAX_BODY).collect();
+        let truncated = body.len() < whole;
+        Self { id, queue: queue.as_str(), body, truncated, reason, tries, sent_at, died_at }
     }
 }
 
@@ -82,7 +96,7 @@ async fn list_dead_letters(
     Query(query): Query<QueueQuery>,
 ) -> Result<Json<ListOut<DeadLetterOut>>> {
     let queue = query.queue.as_deref().map(named).transpose()?;
-    let letters = dead_letter::list(&app, queue).await?;
+    let letters = dead_letter::list(&app, queue, query.limit).await?;
     Ok(Json(ListOut::whole(letters.into_iter().map(DeadLetterOut::from).collect())))
 }
 

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use shared::kernel::{Clock, Code, Error, Ids, Result, Rng, Time};
-use shared::ports::queue::{DeadLetter, Death, MAX_DEAD, MAX_DELAY, Outgoing, Queue, QueueName, WORKER_ENDED};
+use shared::ports::queue::{
+    DeadLetter, Death, MAX_DEAD, MAX_DELAY, MAX_LISTED, Outgoing, Queue, QueueName, WORKER_ENDED,
+};
 use shared::store::keys::moment;
 use shared::table::{Cond, Index, Key, Query, Refusal, Row, Table, Unit, Update, decode};
 use tokio::sync::Notify;
@@ -334,7 +336,7 @@ impl Queue for LocalQueue {
     async fn dead_letters(&self, queue: QueueName, limit: usize) -> Result<Vec<DeadLetter>> {
         self.here(queue)?;
         let query = Query::partition(Index::Gsi1, dead_partition(queue));
-        let items = self.table.query(&query, limit.min(MAX_DEAD)).await?.items;
+        let items = self.table.query(&query, limit.min(MAX_LISTED)).await?.items;
         items.into_iter().map(|item| decode::<Record>(item).map(Record::into_letter)).collect()
     }
 

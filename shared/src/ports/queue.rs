@@ -28,8 +28,11 @@ pub const MAX_BYTES: usize = 1 << 20;
 /// The most messages of one batch.
 const MAX_BATCH: usize = 10;
 
-/// The most dead letters that one call lists or replays.
+/// The most dead letters that one call replays.
 pub const MAX_DEAD: usize = 100;
+
+/// The most dead letters that one call lists.
+pub const MAX_LISTED: usize = 200;
 
 /// Why the queue itself gave a message up: nobody was left to say more.
 pub const WORKER_ENDED: &str = "The worker ended before the message was done (crash, time-out or stop), each time.";
@@ -158,7 +161,7 @@ pub trait Queue: Send + Sync + 'static {
     /// `not_configured` when the queue is not known here; `unavailable` when it was not taken.
     async fn bury(&self, queue: QueueName, body: &str, death: Death) -> Result<()>;
 
-    /// Dead letters of a queue, up to `limit` and [`MAX_DEAD`], the oldest first where the queue knows.
+    /// Dead letters of a queue, up to `limit` and [`MAX_LISTED`], the oldest first where the queue knows.
     ///
     /// # Errors
     /// `not_configured` or `unavailable`.
@@ -167,13 +170,13 @@ pub trait Queue: Send + Sync + 'static {
     /// Sends a dead letter again as a new message, or up to [`MAX_DEAD`] of them, and says how many.
     ///
     /// # Errors
-    /// `not_found` when there is no such letter; `not_configured` or `unavailable`.
+    /// `not_found` when there is no such letter, or the queue does not show it; `not_configured` or `unavailable`.
     async fn replay(&self, queue: QueueName, id: Option<&str>) -> Result<usize>;
 
     /// Ends a dead letter for good.
     ///
     /// # Errors
-    /// `not_found` when there is no such letter; `not_configured` or `unavailable`.
+    /// `not_found` when there is no such letter, or the queue does not show it; `not_configured` or `unavailable`.
     async fn discard(&self, queue: QueueName, id: &str) -> Result<()>;
 }
 

@@ -75,7 +75,7 @@ async fn the_operator_lists_replays_and_discards_what_workers_gave_up() {
     let list = root.get(&format!("{LETTERS}?queue=deliver")).await.expect(200);
     let (now, first) = (json!(test.app.now()), &list["items"][0]);
     let expected = json!({
-        "id": first["id"], "queue": "deliver", "body": "first", "reason": "The table cannot be reached.", "tries": 5,
+        "id": first["id"], "queue": "deliver", "body": "first", "truncated": false, "reason": "The table cannot be reached.", "tries": 5,
         "sent_at": now, "died_at": now,
     });
     assert_eq!((first, list["items"].as_array().unwrap().len()), (&expected, 3));
@@ -105,4 +105,25 @@ async fn a_queue_that_there_is_not_has_no_dead_letters() {
     assert_eq!(root.post(&format!("{LETTERS}/replay"), json!({"queue": "mail"})).await.expect(422)["field"], "queue");
     assert_eq!(root.delete(&format!("{LETTERS}/mail/1")).await.code(404), "not_found");
     assert_eq!(test.owner().await.session.get(LETTERS).await.code(403), "forbidden");
+}
+
+#[tokio::test]
+async fn a_list_of_long_dead_letters_is_cut_to_what_a_function_may_answer() {
+    let test = TestApp::new().await;
+    let root = test.superadmin().await;
+    let long = "\u{1F600}\"".repeat(4_000);
+    for _ in 0..230 {
+        test.bury(&long, "No mail.").await;
+    }
+    let list = async |query: &str| root.get(&format!("{LETTERS}?{query}")).await;
+    let usual = list("").await.expect(200);
+    assert_eq!((&usual["total"], &usual["items"][0]["truncated"]), (&json!(50), &json!(true)));
+    assert_eq!(usual["items"][0]["body"].as_str().unwrap().chars().count(), 2_000);
+    let most = list("limit=200").await;
+    assert_eq!(most.json()["total"], 200);
+    // As a function gives it: a text within JSON.
+    assert!(serde_json::to_string(&most.text).unwrap().len() < 6_000_000);
+    for limit in ["0", "201", "x"] {
+        assert_eq!(list(&format!("limit={limit}")).await.expect(422)["field"], "limit", "{limit}");
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{DeadLetter, Death, MAX_DEAD, Outgoing, Queue, QueueName, check};
+use super::{DeadLetter, Death, MAX_DEAD, MAX_LISTED, Outgoing, Queue, QueueName, check};
 use crate::kernel::{Error, Result};
 
 /// Collects messages, for tests. It refuses what SQS would refuse.
@@ -60,7 +60,7 @@ impl Queue for MemoryQueue {
 
     async fn dead_letters(&self, queue: QueueName, limit: usize) -> Result<Vec<DeadLetter>> {
         let mut held = self.held();
-        Ok(held.entry(queue).or_default().dead.iter().take(limit.min(MAX_DEAD)).cloned().collect())
+        Ok(held.entry(queue).or_default().dead.iter().take(limit.min(MAX_LISTED)).cloned().collect())
     }
 
     async fn replay(&self, queue: QueueName, id: Option<&str>) -> Result<usize> {

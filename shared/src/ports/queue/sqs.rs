@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
@@ -16,14 +16,17 @@ use aws_sdk_sqs::types::{
     SendMessageBatchRequestEntry,
 };
 
-use super::{DeadLetter, Death, MAX_DEAD, Outgoing, Queue, QueueName, WORKER_ENDED, batches, check};
+use super::{DeadLetter, Death, MAX_DEAD, MAX_LISTED, Outgoing, Queue, QueueName, WORKER_ENDED, batches, check};
 use crate::kernel::{Code, Error, Result, Time};
 
 /// How often the refused messages of a batch are sent again.
 const RETRIES: u32 = 3;
 /// The most messages that SQS gives at once.
 const PAGE: i32 = 10;
-/// How long a listed dead letter is hidden, should nobody show it again.
+/// How many dead letters are looked at to find one, and for how long at most.
+const MAX_SEARCHED: usize = 1_000;
+const SEARCH: Duration = Duration::from_secs(12);
+/// How long a listed dead letter is hidden, should nobody show it again: longer than a search takes.
 const HIDDEN_SECONDS: i32 = 20;
 /// How long SQS looks for messages. With no wait at all it asks only some of its servers.
 const LOOK_SECONDS: i32 = 1;
@@ -162,18 +165,19 @@ fn letter(queue: QueueName, message: &Message) -> DeadLetter {
 }
 
 impl SqsQueue {
-    /// Receives dead letters, each once, until `enough` says so, none is left, or there are [`MAX_DEAD`].
-    async fn look(&self, queue: QueueName, enough: impl Fn(&[Message]) -> bool) -> Result<Vec<Message>> {
+    /// Receives up to `most` dead letters, each once, until `enough` says so of the newly received, or none is left.
+    async fn look(&self, queue: QueueName, most: usize, enough: impl Fn(&[Message]) -> bool) -> Result<Vec<Message>> {
         let (url, mut found, mut known) = (self.dead(queue)?, Vec::<Message>::new(), HashSet::new());
-        while found.len() < MAX_DEAD && !enough(&found) {
-            let room = i32::try_from(MAX_DEAD - found.len()).unwrap_or(PAGE).min(PAGE);
+        let mut seen = 0;
+        while found.len() < most && !enough(&found[seen..]) {
+            seen = found.len();
+            let room = i32::try_from(most - found.len()).unwrap_or(PAGE).min(PAGE);
             let request = self.client().receive_message().queue_url(url).max_number_of_messages(room);
             let request = request.visibility_timeout(HIDDEN_SECONDS).wait_time_seconds(LOOK_SECONDS);
             let request = request.message_attribute_names("All").message_system_attribute_names(System::SentTimestamp);
             let page = Box::pin(request.send()).await.map_err(unavailable)?.messages.unwrap_or_default();
-            let before = found.len();
             found.extend(page.into_iter().filter(|message| known.insert(message.message_id.clone())));
-            if found.len() == before {
+            if found.len() == seen {
                 break;
             }
         }
@@ -199,11 +203,20 @@ impl SqsQueue {
     /// The dead letter of that id, received, and everything else shown again.
     async fn find(&self, queue: QueueName, id: &str) -> Result<Message> {
         let is_it = |message: &Message| message.message_id() == Some(id);
-        let mut found = self.look(queue, |found| found.iter().any(is_it)).await?;
+        let began = Instant::now();
+        let enough = |new: &[Message]| new.iter().any(is_it) || began.elapsed() > SEARCH;
+        let mut found = self.look(queue, MAX_SEARCHED, enough).await?;
         let at = found.iter().position(is_it);
         let message = at.map(|at| found.remove(at));
         self.show(queue, &found).await?;
-        message.ok_or_else(Error::not_found)
+        message.ok_or_else(|| {
+            let looked = found.len();
+            let text = format!(
+                "It is not among the {looked} dead letters that the queue showed. It may still be there: \
+                                a queue shows a sample, so try again, or replay without an id."
+            );
+            Error::with_message(Code::NotFound, text)
+        })
     }
 
     async fn end(&self, queue: QueueName, message: &Message) -> Result<()> {
@@ -248,7 +261,7 @@ impl Queue for SqsQueue {
     }
 
     async fn dead_letters(&self, queue: QueueName, limit: usize) -> Result<Vec<DeadLetter>> {
-        let mut found = self.look(queue, |found| found.len() >= limit).await?;
+        let mut found = self.look(queue, limit.min(MAX_LISTED), |_| false).await?;
         self.show(queue, &found).await?;
         found.truncate(limit);
         Ok(found.iter().map(|message| letter(queue, message)).collect())
@@ -257,7 +270,7 @@ impl Queue for SqsQueue {
     async fn replay(&self, queue: QueueName, id: Option<&str>) -> Result<usize> {
         let messages = match id {
             Some(id) => vec![self.find(queue, id).await?],
-            None => self.look(queue, |_| false).await?,
+            None => self.look(queue, MAX_DEAD, |_| false).await?,
         };
         for message in &messages {
             // Sent before it is ended: a crash in between doubles it, and work bears a repeat.

@@ -318,9 +318,9 @@ async fn a_letter_that_no_worker_buried_says_that_its_worker_ended() {
 }
 
 #[tokio::test]
-async fn no_call_looks_at_more_than_a_hundred_letters() {
+async fn no_call_lists_more_than_two_hundred_letters_or_replays_more_than_a_hundred() {
     let (shelf, memory) = (Arc::new(Shelf::default()), MemoryQueue::default());
-    for number in 0..130 {
+    for number in 0..230 {
         shelf.add(&number.to_string(), "text", json!({}));
         memory.bury(QueueName::Deliver, "text", death("why")).await.unwrap();
     }
@@ -328,8 +328,23 @@ async fn no_call_looks_at_more_than_a_hundred_letters() {
     let sqs = queue_at(&server.uri());
     let queues: [&dyn Queue; 2] = [&memory, &sqs];
     for queue in queues {
-        assert_eq!(queue.dead_letters(QueueName::Deliver, 1000).await.unwrap().len(), MAX_DEAD);
+        assert_eq!(queue.dead_letters(QueueName::Deliver, 1000).await.unwrap().len(), MAX_LISTED);
         assert_eq!(queue.replay(QueueName::Deliver, None).await.unwrap(), MAX_DEAD);
-        assert_eq!(queue.dead_letters(QueueName::Deliver, 1000).await.unwrap().len(), 30);
+        assert_eq!(queue.dead_letters(QueueName::Deliver, 1000).await.unwrap().len(), 130);
     }
+}
+
+#[tokio::test]
+async fn one_letter_is_found_far_down_and_else_it_is_said_how_many_were_looked_at() {
+    let shelf = Arc::new(Shelf::default());
+    for number in 0..1_100 {
+        shelf.add(&number.to_string(), "text", json!({}));
+    }
+    let server = shelf.start().await;
+    let sqs = queue_at(&server.uri());
+    assert_eq!(sqs.replay(QueueName::Deliver, Some("300")).await.unwrap(), 1);
+    let error = sqs.discard(QueueName::Deliver, "1099").await.unwrap_err();
+    assert_eq!(error.code(), Code::NotFound);
+    assert!(error.message().contains("dead letters that the queue showed"), "{error}");
+    assert_eq!(shelf.left().len(), 1_099);
 }
