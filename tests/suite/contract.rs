@@ -163,8 +163,17 @@ fn the_document_tells_what_each_row_answers() {
         let told = |status: &str| responses.get(status).is_some();
         assert!(told("429"), "{}: every row is rated", op.id);
         assert_eq!(told("401"), !op.credentials.is_empty(), "{}", op.id);
-        assert_eq!(told("404"), op.path.contains('{'), "{}", op.id);
+        assert_eq!(told("404"), op.path.contains('{') || op.also.contains(&404), "{}", op.id);
+        let operation = &document["paths"][op.path][op.method.to_ascii_lowercase()];
+        let has_query = operation["parameters"].as_array().unwrap().iter().any(|it| it["in"] == "query");
+        assert!(told("422") || (operation.get("requestBody").is_none() && !has_query), "{}", op.id);
     }
+    let responses = |path: &str, method: &str| document["paths"][path][method]["responses"].clone();
+    let usage = responses("/api/billing/usage", "get");
+    assert!(usage["422"].is_object() && usage["200"]["content"]["application/json"].is_object());
+    assert_eq!(usage["200"]["content"]["text/csv"]["schema"]["type"], "string");
+    let chat = responses("/api/public/agents/{slug}/chat", "post");
+    assert!(chat["402"].is_object() && chat["409"].is_object());
 }
 
 #[test]

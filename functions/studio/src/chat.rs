@@ -19,8 +19,9 @@ shared::ops! {
     /// Send a message and get the reply.
     ///
     /// The reply is stored before it is answered. Give `conversation_id` of the first answer to go on. The same
-    /// `client_message_id` (or `Idempotency-Key`) gets the stored outcome, whatever happened meanwhile.
-    POST "/api/public/agents/{slug}/chat" => chat, [] Anyone "" PublicChat Any Known Unaudited Own;
+    /// `client_message_id` (or `Idempotency-Key`) gets the stored outcome, whatever happened meanwhile. 402: the owner's
+    /// allowance is used up. 409: the agent is still answering an earlier message; the new one is stored.
+    POST "/api/public/agents/{slug}/chat" => chat, [] Anyone "" PublicChat Any Known Unaudited Own also [402 409];
     /// Stop the reply that is being written.
     ///
     /// What was written by then is the reply; nothing is when there is nothing yet. It takes about a second.

@@ -22,7 +22,7 @@ shared::ops! {
     /// and metered also when the client leaves. After a broken connection send the same body again, with the same
     /// `client_message_id`, and `Last-Event-ID`: the rest follows, and nothing is charged twice. Before the message is
     /// stored, errors are answers as everywhere; after that, frames.
-    POST "/api/public/agents/{slug}/chat/stream" => stream_chat, [] Anyone "" PublicChat Any Known Unaudited Own;
+    POST "/api/public/agents/{slug}/chat/stream" => stream_chat, [] Anyone "" PublicChat Any Known Unaudited Own also [402];
 }
 
 /// The `data` of a frame; `event` tells which one it is.

@@ -19,7 +19,7 @@ shared::ops! {
     ///
     /// Do it when their cause is gone, until it says 0. Work that was done already is not done twice. One letter is looked
     /// for among up to 1,000; 404 says that the queue did not show it among them.
-    POST "/api/admin/dead-letters/replay" => replay_dead_letters, [User] Superadmin "" Staff Any Known Audited Own;
+    POST "/api/admin/dead-letters/replay" => replay_dead_letters, [User] Superadmin "" Staff Any Known Audited Own also [404];
     /// Throw a message away that was given up.
     ///
     /// It is looked for among up to 1,000; 404 says that the queue did not show it among them.

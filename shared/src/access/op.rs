@@ -28,6 +28,8 @@ pub struct Op {
     pub audit: Audit,
     /// What an `Idempotency-Key` does.
     pub idempotency: Idempotency,
+    /// Statuses that it answers besides those that follow from the other columns; only the document reads it.
+    pub also: &'static [u16],
     /// The doc comment of the row.
     pub doc: &'static str,
 }

@@ -65,6 +65,7 @@ mod tests {
         visibility: Visibility::Known,
         audit: Audit::Unaudited,
         idempotency: Idempotency::Keyed,
+        also: &[],
         doc: "",
     };
 

@@ -83,6 +83,7 @@ impl<T: Serialize> IntoResponse for JsonOrCsv<T> {
 impl<T: Serialize + JsonSchema> DocOut for JsonOrCsv<T> {
     fn document(doc: &mut OpDoc<'_>) {
         Json::<T>::document(doc);
+        doc.other_form = Some("text/csv");
     }
 }
 

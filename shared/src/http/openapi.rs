@@ -116,6 +116,18 @@ fn parameters(op: &Op, doc: &RowDoc) -> Vec<Value> {
     parameters
 }
 
+/// What a status means that a row names itself.
+const fn also(status: u16) -> &'static str {
+    match status {
+        402 => "The allowance is used up, or the spend cap is reached; what was sent was kept.",
+        404 => "Not there, or not yours.",
+        409 => {
+            "It does not go together with what is there, or somebody is at it; Retry-After may say when to try again."
+        }
+        _ => "See the description.",
+    }
+}
+
 fn responses(op: &Op, doc: &RowDoc) -> Value {
     let mut responses = Map::new();
     if let Some((status, schema, content_type)) = &doc.ok {
@@ -124,6 +136,9 @@ fn responses(op: &Op, doc: &RowDoc) -> Value {
             success["content"] = json!({*content_type: {"schema": schema}});
         } else if *status == 200 {
             success["content"] = json!({*content_type: {}});
+        }
+        if let Some(other) = doc.other_form {
+            success["content"][other] = json!({"schema": {"type": "string"}});
         }
         responses.insert(status.to_string(), success);
     }
@@ -134,6 +149,8 @@ fn responses(op: &Op, doc: &RowDoc) -> Value {
     if doc.body.is_some() {
         responses.insert("400".into(), error("The body is not valid JSON."));
         responses.insert("413".into(), error("The body is too large."));
+    }
+    if doc.body.is_some() || doc.query.is_some() || op.idempotency == Idempotency::Keyed {
         responses.insert("422".into(), error("The request breaks a rule; each wrong field is named."));
     }
     if !op.credentials.is_empty() {
@@ -143,7 +160,10 @@ fn responses(op: &Op, doc: &RowDoc) -> Value {
         }
     }
     if op.path.contains('{') {
-        responses.insert("404".into(), error("Not there, or not yours."));
+        responses.insert("404".into(), error(also(404)));
+    }
+    for status in op.also {
+        responses.insert(status.to_string(), error(also(*status)));
     }
     responses.insert("429".into(), error("Too many requests; Retry-After says when to come back."));
     responses.sort_keys();

@@ -65,6 +65,8 @@ pub struct RowDoc {
     pub headers: Vec<(&'static str, &'static str)>,
     /// Status, schema and content type of success.
     pub ok: Option<(u16, Option<Schema>, &'static str)>,
+    /// In which other content type success may come.
+    pub other_form: Option<&'static str>,
 }
 
 /// A [`RowDoc`] in the making.
@@ -81,6 +83,8 @@ pub struct OpDoc<'a> {
     pub headers: Vec<(&'static str, &'static str)>,
     /// See [`RowDoc`].
     pub ok: Option<(u16, Option<Schema>, &'static str)>,
+    /// See [`RowDoc`].
+    pub other_form: Option<&'static str>,
 }
 
 /// An argument of a handler, as the document sees it.
@@ -147,10 +151,13 @@ macro_rules! documented {
             $($argument: DocIn,)*
         {
             fn document(generator: &mut SchemaGenerator) -> RowDoc {
-                let mut doc = OpDoc { generator, path: Vec::new(), query: None, body: None, headers: Vec::new(), ok: None };
+                let (query, body, ok, other_form) = (None, None, None, None);
+                let (path, headers) = (Vec::new(), Vec::new());
+                let mut doc = OpDoc { generator, path, query, body, headers, ok, other_form };
                 $(<$argument as DocIn>::document(&mut doc);)*
                 R::document(&mut doc);
-                RowDoc { path: doc.path, query: doc.query, body: doc.body, headers: doc.headers, ok: doc.ok }
+                let OpDoc { path, query, body, headers, ok, other_form, .. } = doc;
+                RowDoc { path, query, body, headers, ok, other_form }
             }
         }
     };
@@ -203,13 +210,14 @@ where
 /// ```
 ///
 /// The columns are credentials, role floor, scope, rate class, plan gate, visibility, audit and idempotency; each must be
-/// given. The macro makes `rows()` for tests and the document, and `router()` for serving.
+/// given. `also [402 409]` behind them tells the document what else a row answers. The macro makes `rows()` for tests and the document, and `router()` for serving.
 #[macro_export]
 macro_rules! ops {
     ($(
         $(#[doc = $doc:literal])+
         $method:ident $path:literal => $handler:ident,
-            [$($credential:ident)*] $floor:ident $scope:literal $rate:ident $plan:ident $visibility:ident $audit:ident $idempotency:ident;
+            [$($credential:ident)*] $floor:ident $scope:literal $rate:ident $plan:ident $visibility:ident $audit:ident $idempotency:ident
+            $(also [$($also:literal)*])?;
     )*) => {
         mod table {
             $(
@@ -226,6 +234,7 @@ macro_rules! ops {
                     visibility: $crate::access::Visibility::$visibility,
                     audit: $crate::access::Audit::$audit,
                     idempotency: $crate::access::Idempotency::$idempotency,
+                    also: &[$($($also),*)?],
                     doc: concat!($($doc, "\n"),+),
                 };
             )*

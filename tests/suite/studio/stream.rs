@@ -161,7 +161,7 @@ async fn a_page_that_leaves_does_not_stop_the_turn() {
 async fn tools_are_told_of_and_what_was_said_before_them_is_taken_back() {
     let model = ScriptedModel::new();
     let (test, owner, _) = with(model.clone()).await;
-    let agent = owner.agent_with(json!({"name": "Ventas", "tools": ["capture_lead"]})).await;
+    let agent = owner.agent_with(json!({"name": "Ventas", "tools": ["capture_lead"], "publish": true})).await;
     model.calls("capture_lead", json!({"email": "visitor@example.com"}));
     model.says("Thank you, somebody will write to you.");
     let frames = Connection::open(&test, &agent, &message(1), None).await.rest().await;
