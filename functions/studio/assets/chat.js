@@ -8,6 +8,8 @@ const SEND_ATTEMPTS = 8;
 // A longer wait than this is said to the visitor instead of being sat out.
 const LONGEST_WAIT_SECONDS = 60;
 const NEAR_LIMIT = 7500;
+// How often a broken connection is taken up again while an answer is written.
+const RECONNECTS = 5;
 
 const byId = (id) => document.getElementById(id);
 const [root, log, scroller, input, status, suggestions] = [
@@ -106,6 +108,122 @@ async function call(path, body, signal) {
     if (response.ok) throw error;
   }
   return { status: response.status, ok: response.ok, data, retryAfter: retryAfter(response.headers) };
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Answers that are shown while they are written
+
+// Whether this installation streams here at all. One that does not still answers in one piece.
+let streams = true;
+
+// As `call("/chat")`, but `onFrame` gets what is told on the way. A connection that breaks is taken up again where it broke:
+// the server tells the rest, or that what was shown is not the answer.
+async function follow(body, onFrame, signal) {
+  let last = null;
+  for (let tries = 0; ; tries += 1) {
+    try {
+      const headers = { "content-type": "application/json", ...(last && { "last-event-id": last }) };
+      const options = { method: "POST", headers, body: JSON.stringify(body), signal, credentials: "omit", cache: "no-store" };
+      const response = await fetch(`${api}/chat/stream`, options);
+      if (!response.headers.get("content-type")?.startsWith("text/event-stream")) return await refusal(response);
+      for await (const frame of frames(response.body)) {
+        last = frame.id;
+        const end = onFrame(frame);
+        if (end) return end;
+      }
+    } catch (error) {
+      if (!last || signal.aborted || tries >= RECONNECTS) throw error;
+    }
+    if (tries >= RECONNECTS) throw new Error("the answer broke off");
+    await seconds(tries + 1);
+  }
+}
+
+async function refusal(response) {
+  const data = (await response.json().catch(() => null)) ?? {};
+  if (response.ok || data.code === "route_not_found" || [403, 405].includes(response.status)) {
+    streams = false;
+    return null;
+  }
+  return { status: response.status, ok: false, data, retryAfter: retryAfter(response.headers) };
+}
+
+async function* frames(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    text += value;
+    for (let end = text.indexOf("\n\n"); end >= 0; end = text.indexOf("\n\n")) {
+      const lines = text.slice(0, end).split("\n");
+      text = text.slice(end + 2);
+      const field = (name) => lines.find((line) => line.startsWith(`${name}: `))?.slice(name.length + 2);
+      const data = field("data");
+      if (data !== undefined) yield { name: field("event"), id: field("id"), data: JSON.parse(data) };
+    }
+  }
+}
+
+// Draws what is told of an answer; gives what to do once it has ended, as `call` would have given it.
+function drafter(message) {
+  let draft = null;
+  let text = "";
+  let drawing = 0;
+  const drop = () => {
+    cancelAnimationFrame(drawing);
+    draft?.remove();
+    [draft, text] = [null, ""];
+    byId("typing").hidden = !session.sending || session.takeover;
+  };
+  const redraw = () => {
+    const stay = atBottom();
+    draft.querySelector(".bubble").replaceChildren(markdown(text));
+    if (stay) show(draft);
+  };
+  const onFrame = ({ name, data }) => {
+    if (name === "start") {
+      remember(data.conversation_id);
+      message.reached = true;
+      byId("stop").hidden = false;
+      byId("send").hidden = true;
+    } else if (name === "token") {
+      text += data.text;
+      byId("typing").hidden = true;
+      if (!draft) {
+        draft = draw("agent", "");
+        draft.setAttribute("aria-busy", "true"); // read out once, when it is complete
+      }
+      cancelAnimationFrame(drawing);
+      drawing = requestAnimationFrame(redraw);
+    } else if (name === "discard") {
+      drop();
+      if (data.final) return { status: 200, ok: true, data: { human_takeover: data.reason === "human_takeover" } };
+    } else if (name === "done") {
+      cancelAnimationFrame(drawing);
+      if (draft && data.message_id) {
+        text = data.reply;
+        redraw();
+        draft.removeAttribute("aria-busy");
+        session.drawn.add(data.message_id);
+      }
+      return { status: 200, ok: true, data };
+    } else if (name === "error") {
+      drop();
+      const status = data.code === "conversation_busy" ? 409 : 500;
+      return { status, ok: false, data, retryAfter: null };
+    }
+    return null;
+  };
+  return { onFrame, drop };
+}
+
+function stop() {
+  if (!session.handle) return;
+  byId("stop").disabled = true;
+  call(`/conversations/${encodeURIComponent(session.handle)}/stop`, {}).catch(() => {
+    byId("stop").disabled = false;
+  });
 }
 
 // Retry-After is a number of seconds or a date.
@@ -347,6 +465,9 @@ function setSending(on) {
   session.sending = on;
   byId("typing").hidden = !on || session.takeover;
   byId("send").disabled = on;
+  byId("send").hidden = false;
+  byId("stop").hidden = true;
+  byId("stop").disabled = false;
   for (const button of log.querySelectorAll(".fate button")) button.disabled = on;
   if (on) show();
 }
@@ -400,11 +521,15 @@ async function attempt(message, mine) {
     let answer;
     mine.abort = new AbortController();
     const late = setTimeout(() => mine.abort.abort(), SEND_TIMEOUT_SECONDS * 1000);
+    const drafts = drafter(message);
     try {
       const body = { message: message.text, visitor_id: visitorId(), client_message_id: message.id };
       if (mine.handle) body.conversation_id = mine.handle;
-      answer = await call("/chat", body, mine.abort.signal);
+      const onFrame = (frame) => (mine === session ? drafts.onFrame(frame) : { status: 0, ok: false, data: {} });
+      answer = streams ? await follow(body, onFrame, mine.abort.signal) : null;
+      answer ??= await call("/chat", body, mine.abort.signal);
     } catch {
+      if (mine === session) drafts.drop();
       return "Not sent";
     } finally {
       clearTimeout(late);
@@ -647,6 +772,11 @@ byId("composer").addEventListener("submit", async (event) => {
 
 // A press on Send must not take the focus: on a phone the keyboard would close and open again.
 byId("send").addEventListener("pointerdown", (event) => event.preventDefault());
+
+byId("stop").addEventListener("click", () => {
+  stop();
+  focusInput();
+});
 
 byId("latest").addEventListener("click", () => {
   scroller.scrollTop = scroller.scrollHeight;
