@@ -35,7 +35,7 @@ pub struct Accepted {
 /// What happened in the caller's workspace, newest first; 30 days are kept.
 ///
 /// # Errors
-/// When the table cannot be read.
+/// `validation_error` when `since` lies behind `until`, or the table cannot be read.
 pub async fn log(
     app: &App,
     caller: &Caller,
@@ -43,6 +43,9 @@ pub async fn log(
     after: Option<&Cursor>,
     limit: Limit,
 ) -> Result<Page<Event>> {
+    let mut checks = Checks::new();
+    checks.period(since, until);
+    checks.finish()?;
     let now = app.now();
     let times = (since.unwrap_or(now - store::outbox::KEPT), until.unwrap_or(now));
     store::outbox::page_of_workspace(&app.table, caller.workspace_id, times, after, limit).await

@@ -271,7 +271,7 @@ pub async fn test(app: &App, caller: &Caller, webhook: Id<Webhook>) -> Result<At
 /// A page of an endpoint's deliveries, newest first.
 ///
 /// # Errors
-/// `not_found`.
+/// `not_found`, `validation_error` when `since` lies behind `until`.
 pub async fn deliveries(
     app: &App,
     caller: &Caller,
@@ -280,6 +280,9 @@ pub async fn deliveries(
     after: Option<&Cursor>,
     limit: Limit,
 ) -> Result<Page<Delivery>> {
+    let mut checks = Checks::new();
+    checks.period(filter.since, filter.until);
+    checks.finish()?;
     store::webhook::get(&app.table, caller.workspace_id, webhook).await?;
     store::delivery::page(&app.table, caller.workspace_id, webhook, filter, after, limit).await
 }

@@ -1,6 +1,6 @@
 //! Rules for texts that callers send, checked in one pass so that a caller learns of every wrong field at once.
 
-use crate::kernel::{Error, Field, Result};
+use crate::kernel::{Error, Field, Result, Time};
 
 /// How many wrong fields an answer names.
 const MAX_FIELDS: usize = 20;
@@ -75,6 +75,12 @@ impl Checks {
         let valid = (8..=18).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
         self.ensure(valid, name, "invalid_phone", &format!("{name} must be a phone number of 8 to 18 digits"));
         digits
+    }
+
+    /// A time from `since` to `until`, where both are said.
+    pub fn period(&mut self, since: Option<Time>, until: Option<Time>) {
+        let holds = since.zip(until).is_none_or(|(since, until)| since <= until);
+        self.ensure(holds, "since", "out_of_range", "since may not lie behind until");
     }
 
     /// The end of the checks.

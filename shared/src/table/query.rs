@@ -55,7 +55,7 @@ impl Query {
         Self::between(index, pk, prefix, format!("{prefix}{LAST}"))
     }
 
-    /// The items whose sort key lies between the two, both included.
+    /// The items whose sort key lies between the two, both included; none when `from` lies behind `to`.
     #[must_use]
     pub fn between(index: Index, pk: impl Into<String>, from: impl Into<String>, to: impl Into<String>) -> Self {
         Self { index, pk: pk.into(), from: from.into(), to: to.into(), newest_first: false, after: None }
@@ -71,7 +71,9 @@ impl Query {
     /// Goes on behind a position (a sort key, not included).
     #[must_use]
     pub fn after(mut self, position: Option<&Cursor>) -> Self {
-        if let Some(cursor) = position {
+        if let Some(cursor) = position
+            && !self.is_empty()
+        {
             // A position outside the run (a forged cursor) must not widen it, nor turn it around.
             let position = cursor.position.as_str().clamp(self.from.as_str(), self.to.as_str()).to_owned();
             let bound = if self.newest_first { &mut self.to } else { &mut self.from };
@@ -79,6 +81,11 @@ impl Query {
             self.after = Some(position);
         }
         self
+    }
+
+    /// Whether no sort key can lie in the run. The table refuses to be asked for it.
+    fn is_empty(&self) -> bool {
+        self.from > self.to
     }
 }
 
@@ -118,6 +125,9 @@ impl Table {
         let (_, _, sk_name) = query.index.names();
         let mut found = Vec::new();
         let mut start = None;
+        if query.is_empty() {
+            return Ok(found);
+        }
         loop {
             // One more to see whether there are more, and one for the position itself, which is skipped.
             let wanted = limit + 2 - found.len().min(limit);

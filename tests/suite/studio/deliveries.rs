@@ -8,8 +8,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use shared::app::deliver::{self, Task};
-use shared::kernel::Rng;
+use shared::kernel::{Cursor, Rng};
 use shared::ports::queue::QueueName;
+use shared::table::{Index, Query};
 use tests::{Owner, TestApp};
 use tokio::sync::Semaphore;
 use wiremock::matchers::any;
@@ -317,4 +318,49 @@ async fn the_events_of_the_last_days_are_listed_to_their_owner() {
     };
     assert_eq!(names(&page), ["agent.published", "agent.created"]);
     assert_eq!((names(&rest), &rest["items"][0]["id"]), (vec!["custom.first".to_owned()], &json!(first)));
+}
+
+#[tokio::test]
+async fn a_time_that_ends_before_it_begins_is_refused_and_one_that_is_still_to_come_is_empty() {
+    let (test, server) = (TestApp::new().await, receiver(200).await);
+    let owner = test.owner().await;
+    let (webhook, _) = owner.webhook(&server.uri(), Value::Null).await;
+    let workers = test.workers();
+    for name in ["first", "second"] {
+        publish(&owner, name).await;
+    }
+    workers.run().await;
+    for list in ["/api/developers/events".to_owned(), format!("/api/developers/webhooks/{webhook}/deliveries")] {
+        let page = owner.session.get(&format!("{list}?limit=1")).await.expect(200);
+        let cursor = page["next_cursor"].as_str().unwrap();
+        for more in [String::new(), format!("&cursor={cursor}"), "&limit=1".into()] {
+            let turned = format!("{list}?since=2040-03-05T10:00:00Z&until=2040-03-05T08:00:00Z{more}");
+            let refused = owner.session.get(&turned).await.expect(422);
+            assert_eq!(
+                (&refused["code"], &refused["field"]),
+                (&json!("validation_error"), &json!("since")),
+                "{turned}"
+            );
+            for time in ["since=2040-03-06T09:00:00Z", "until=2039-01-01T00:00:00Z"] {
+                let page = owner.session.get(&format!("{list}?{time}{more}")).await.expect(200);
+                assert_eq!((&page["items"], &page["next_cursor"]), (&json!([]), &Value::Null), "{list} {time}{more}");
+            }
+        }
+        let moment = format!("{list}?since={0}&until={0}", test.now_text());
+        assert_eq!(owner.session.get(&moment).await.expect(200)["items"].as_array().unwrap().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_run_of_keys_that_ends_before_it_begins_holds_nothing() {
+    let test = TestApp::new().await;
+    let cursor = Cursor { position: "m".into() };
+    for index in [Index::Main, Index::Gsi1, Index::Gsi2] {
+        for query in [Query::between(index, "p", "z", "a"), Query::between(index, "p", "z", "a").newest_first()] {
+            for query in [query.clone(), query.after(Some(&cursor))] {
+                let rows = test.app.table.query(&query, 10).await.unwrap();
+                assert_eq!((rows.items.len(), rows.more_after), (0, None));
+            }
+        }
+    }
 }
