@@ -16,6 +16,7 @@ use crate::domain::workspace::WorkspaceStatus;
 use crate::domain::{BillingAccount, Membership, Role, Session, User, Workspace};
 use crate::kernel::secret::sha256_hex;
 use crate::kernel::{Code, Error, Result, Secret};
+use crate::ports::mail;
 use crate::store;
 use crate::table::Unit;
 
@@ -59,6 +60,9 @@ pub struct LoggedIn {
 pub async fn register(app: &App, command: &Register) -> Result<Draft<LoggedIn>> {
     let mut checks = Checks::new();
     let email = checks.email("email", &command.email);
+    // What looks like an address may still be one that mail cannot be sent to.
+    let reachable = !is_email(&email) || mail::is_address(&email);
+    checks.ensure(reachable, "email", "invalid_email", "email must be an e-mail address");
     check_password(&mut checks, &command.password);
     let name = checks.optional("name", command.name.as_deref(), 255);
     checks.finish()?;

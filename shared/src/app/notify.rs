@@ -6,8 +6,8 @@ use super::{App, payload};
 use crate::domain::tool::Builtin;
 use crate::domain::{Conversation, Event, Webhook};
 use crate::events::catalog::kind;
-use crate::kernel::{Code, Error, Result};
-use crate::ports::mail::Mail;
+use crate::kernel::{Code, Result};
+use crate::ports::mail::{self, Mail};
 use crate::store;
 
 /// Whether the owner gets mail about an event: a visitor asked for a person or for an appointment, a webhook fails.
@@ -22,24 +22,40 @@ pub fn is_wanted(event: &Event) -> bool {
     }
 }
 
-/// Sends the owner's mail about an event. Sent at least once: after a crash in between it may come twice.
+/// Sends the owner's mail about an event, unless it went out before. After a crash in between it may come twice. An
+/// address that no server takes is its owner's mistake, and no fault of ours.
 ///
 /// # Errors
-/// When the mail is not taken; the queue gives the task again.
+/// When the mail is not taken for another reason; the queue gives the task again.
 pub async fn mail_owner(app: &App, event: &Event) -> Result<()> {
     let Some(workspace) = found(store::workspace::get(&app.table, event.workspace_id).await)? else { return Ok(()) };
     let Some(owner) = store::user::get(&app.table, workspace.body.owner_user_id).await? else { return Ok(()) };
+    if store::mail::was_sent(&app.table, event.workspace_id, event.id).await? {
+        return Ok(());
+    }
     let told = match event.kind.as_str() {
         kind::WEBHOOK_FAILING | kind::WEBHOOK_DISABLED => about_webhook(app, event).await?,
         _ => about_visitor(app, event).await?,
     };
     let Some((subject, text)) = told else { return Ok(()) };
     let subject = subject.replace(char::is_control, " ");
-    app.mailer.send(&Mail { to: owner.email, subject, text }).await.map_err(|error| match error.code() {
-        // An address that no server takes will not get better; anything else is tried again.
-        Code::ValidationError => Error::internal(format!("the owner's address is not valid: {error}")),
-        _ => error,
-    })
+    match app.mailer.send(&Mail { to: owner.email, subject, text }).await {
+        Ok(()) => note(app, event).await,
+        Err(error) if mail::is_refusal(&error) => {
+            let (owner, event) = (owner.id.text(), event.id);
+            // The error names no address.
+            tracing::warn!(%event, owner, %error, "an owner is not told: their address takes no mail");
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// Notes that the mail went out. To fail here would send it once more, which is worse than not to know.
+async fn note(app: &App, event: &Event) {
+    if let Err(error) = store::mail::sent(&app.table, event, app.now()).await {
+        tracing::warn!(event = %event.id, %error, "it is not noted that a mail went out");
+    }
 }
 
 /// What is gone meanwhile needs no mail.

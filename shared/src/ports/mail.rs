@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use lettre::message::header::ContentType;
 use lettre::message::{Mailbox, Message};
-use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::{self, authentication::Credentials};
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
 
 use super::secrets::private_directory;
@@ -19,6 +19,12 @@ use crate::kernel::{Clock, Code, Error, Result, Secret, Time};
 
 /// The port on which TLS starts at once; on every other one STARTTLS is demanded.
 const IMPLICIT_TLS_PORT: u16 = 465;
+
+/// The field of an error that is about the address.
+const TO: &str = "to";
+
+/// Answers of a server that are about our log-in and not about the mail, although they are for good.
+const LOG_IN: [u16; 4] = [530, 534, 535, 538];
 
 /// How long one mail may take, from the connection to the server's last word.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -40,8 +46,22 @@ pub trait Mailer: Send + Sync + 'static {
     /// Hands a mail over. Success means that the server took it, not that it arrived.
     ///
     /// # Errors
-    /// `validation_error` on `to` or `subject`; `upstream_error` when the server does not take it.
+    /// `validation_error` on `subject`, or on `to` when that is no address or the server refuses it for good, see
+    /// [`is_refusal`]; `upstream_error` when the server does not take the mail for another reason.
     async fn send(&self, mail: &Mail) -> Result<()>;
+}
+
+/// Whether a mail failed for its address, so that to send it again would change nothing. Such an error never quotes the
+/// address.
+#[must_use]
+pub fn is_refusal(error: &Error) -> bool {
+    error.invalid_fields().iter().any(|field| field.name == TO)
+}
+
+/// Whether mail can be sent to this text, without a name beside the address.
+#[must_use]
+pub fn is_address(text: &str) -> bool {
+    recipient(text).is_ok_and(|mailbox| mailbox.name.is_none())
 }
 
 /// How to reach the SMTP server.
@@ -98,12 +118,29 @@ impl SmtpMailer {
 impl Mailer for SmtpMailer {
     async fn send(&self, mail: &Mail) -> Result<()> {
         let message = compose(&self.from, self.clock.now(), mail)?;
-        let failed = |why: &dyn std::fmt::Display| Error::new(Code::UpstreamError).caused_by(format!("mail: {why}"));
         match tokio::time::timeout(TIMEOUT, self.transport()?.send(message)).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(failed(&error)),
+            Ok(Err(error)) => Err(failure(&error, mail.to.is_ascii())),
             Err(_) => Err(failed(&"the server took too long")),
         }
+    }
+}
+
+fn failed(why: &dyn std::fmt::Display) -> Error {
+    Error::new(Code::UpstreamError).caused_by(format!("mail: {why}"))
+}
+
+/// What a server's refusal means. Only its number is told, since its words may quote the address.
+fn failure(error: &smtp::Error, is_ascii: bool) -> Error {
+    match error.status() {
+        Some(code) if error.is_permanent() && !LOG_IN.contains(&u16::from(code)) => {
+            Error::field(TO, "refused", format!("The mail server refuses the address for good ({code})."))
+        }
+        // Other letters than ASCII are more than some servers can.
+        None if error.is_client() && !is_ascii => {
+            Error::field(TO, "refused", "The mail server does not know such addresses.")
+        }
+        _ => failed(error),
     }
 }
 
@@ -180,18 +217,18 @@ fn sender(from: &str) -> Result<Mailbox> {
     })
 }
 
+fn recipient(to: &str) -> Result<Mailbox> {
+    let bad = || Error::field(TO, "invalid", "That is not an e-mail address.");
+    if to.chars().any(char::is_control) { Err(bad()) } else { to.parse().map_err(|_| bad()) }
+}
+
 /// The message as it goes over the wire. The builder encodes what it puts into headers, so a line break could not add
 /// one; it is refused all the same, because nobody means it.
 fn compose(from: &Mailbox, now: Time, mail: &Mail) -> Result<Message> {
-    let invalid = |field, message| Error::field(field, "invalid", message);
     if mail.subject.chars().any(char::is_control) {
-        return Err(invalid("subject", "The subject must be one line."));
+        return Err(Error::field("subject", "invalid", "The subject must be one line."));
     }
-    let bad_to = || invalid("to", "That is not an e-mail address.");
-    if mail.to.chars().any(char::is_control) {
-        return Err(bad_to());
-    }
-    let to: Mailbox = mail.to.parse().map_err(|_| bad_to())?;
+    let to = recipient(&mail.to)?;
     let sent = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(now.millis()).unwrap_or(0));
     Message::builder()
         .date(sent)
@@ -292,6 +329,61 @@ mod tests {
             }
         }
         said
+    }
+
+    /// Plays an SMTP server that gives these answers to the recipient and to the log-in.
+    async fn strict_server(listener: tokio::net::TcpListener, recipient: &'static str, log_in: &'static str) {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (reader, mut writer) = stream.into_split();
+        let mut lines = BufReader::new(reader).lines();
+        writer.write_all(b"220 strict\r\n").await.unwrap();
+        while let Ok(Some(line)) = lines.next_line().await {
+            let answer = match line.get(..4) {
+                Some("EHLO") => "250-strict\r\n250 AUTH PLAIN\r\n",
+                Some("AUTH") => log_in,
+                Some("RCPT") => recipient,
+                _ => "250 ok\r\n",
+            };
+            if writer.write_all(answer.as_bytes()).await.is_err() {
+                break;
+            }
+        }
+    }
+
+    async fn refused(to: &str, recipient: &'static str, log_in: &'static str) -> Error {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(strict_server(listener, recipient, log_in));
+        let transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous("127.0.0.1").port(port);
+        let transport = transport.credentials(Credentials::new("user".into(), "hunter2".into())).build();
+        let from = sender("hello@example.com").unwrap();
+        let message = compose(&from, Time::from_millis(0), &mail(to, "hi")).unwrap();
+        failure(&transport.send(message).await.unwrap_err(), to.is_ascii())
+    }
+
+    #[tokio::test]
+    async fn an_address_that_a_server_refuses_for_good_is_told_from_a_fault() {
+        let (gone, busy) = ("550 5.1.1 <ana@example.com> unknown\r\n", "450 4.2.1 <ana@example.com> busy\r\n");
+        let (welcome, stranger) = ("235 welcome\r\n", "535 wrong password\r\n");
+        let error = refused("ana@example.com", gone, welcome).await;
+        assert!(is_refusal(&error) && error.to_string().contains("550"), "{error}");
+        assert!(!format!("{error} {error:?}").contains("ana"), "{error:?}");
+        assert!(is_refusal(&refused("añá@example.com", gone, welcome).await), "the server knows no such letters");
+        for error in [refused("a@example.com", busy, welcome).await, refused("a@example.com", gone, stranger).await] {
+            assert_eq!((error.code(), is_refusal(&error)), (Code::UpstreamError, false), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_one_that_mail_can_be_sent_to() {
+        for good in ["a@example.com", "first.last+tag@sub.example.com", "ü@exämple.de"] {
+            assert!(is_address(good), "{good}");
+        }
+        for bad in
+            ["a..b@example.com", ".a@example.com", "a.@example.com", "Ana <a@example.com>", "a@example.com\n", ""]
+        {
+            assert!(!is_address(bad), "{bad}");
+        }
     }
 
     #[tokio::test]

@@ -32,6 +32,7 @@
 //! | webhook endpoint | `W` | `WH#<id>` | | | relay, lists |
 //! | how an endpoint fares | `W#WHH` | `<endpoint>` | | | every attempt; lists |
 //! | delivery | `W#WH#<endpoint>` | `DL#<event>` | `W#DL` / delivery id | pending: `DUE#WH#<0-15>` / due, id; failed: `W#WH#<endpoint>#F` / `DL#<event>` | lists; one by id; due scan; failed ones; 30 d |
+//! | mail that went out | `W#ML` | `<event>` | | | each event mailed once; 35 d |
 //! | billing account | `B` | `ACC` | `ACCOUNTS` / id | | every turn; reconciliation |
 //! | allowance | `B` | `USE#<period>` | | | every turn: a plain conditional counter |
 //! | published agents | `B` | `CNT#agents` | | | publish |
@@ -384,6 +385,12 @@ pub fn delivery_ids(workspace: Id<Workspace>) -> String {
 #[must_use]
 pub fn due_deliveries(shard: u8) -> String {
     format!("DUE#WH#{shard}")
+}
+
+/// That the mail about an event went out.
+#[must_use]
+pub fn mailed(workspace: Id<Workspace>, event: Uuid) -> Key {
+    Key::new(format!("{}#ML", w(workspace)), event.to_string())
 }
 
 /// A billing account.

@@ -11,6 +11,7 @@ pub mod delivery;
 pub mod idempotency;
 pub mod keys;
 pub mod lead;
+pub mod mail;
 pub mod outbox;
 pub mod rate;
 pub mod rollup;

@@ -10,6 +10,7 @@ mod deliveries;
 mod developers;
 mod endpoints;
 mod inbox;
+mod mail;
 mod publishing;
 mod reconcile;
 mod refusals;

@@ -1,0 +1,34 @@
+//! Which mails went out, so that no event is told of twice.
+
+use std::time::Duration;
+
+use serde::de::IgnoredAny;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::keys;
+use crate::domain::{Event, Workspace};
+use crate::kernel::{Id, Result, Time};
+use crate::table::{Row, Table, Unit};
+
+/// Longer than the events themselves, which can be relayed again.
+const KEPT: Duration = Duration::from_secs(35 * 24 * 3600);
+
+/// Whether the mail about an event went out.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn was_sent(table: &Table, workspace: Id<Workspace>, event: Uuid) -> Result<bool> {
+    Ok(table.get::<IgnoredAny>(&keys::mailed(workspace, event)).await?.is_some())
+}
+
+/// Notes that the mail about an event went out.
+///
+/// # Errors
+/// When the table cannot be written.
+pub async fn sent(table: &Table, event: &Event, now: Time) -> Result<()> {
+    let row = Row::new(keys::mailed(event.workspace_id, event.id), "mailed", &json!({"at": now}))?;
+    let mut unit = Unit::new();
+    unit.put(row.ttl(now + KEPT));
+    table.commit(unit).await.map_err(Into::into)
+}
