@@ -10,7 +10,7 @@ use shared::app::auth::ensure_superadmin;
 use shared::domain::message::{Author, Message};
 use shared::domain::usage::{KeySource, UsageEvent};
 use shared::domain::user::{StaffRole, UserStatus};
-use shared::domain::webhook::{Delivery, DeliveryStatus};
+use shared::domain::webhook::{Delivery, DeliveryStatus, Replay, ReplayStatus};
 use shared::domain::{Agent, Conversation, Event, Membership, Role, Session, User, Workspace};
 use shared::http::gate::BoxFuture;
 use shared::kernel::secret::hmac_sha256;
@@ -239,6 +239,7 @@ impl TestApp {
             claimed_until: 0,
             claim: None,
             reason: None,
+            replay: None,
             attempts: Vec::new(),
             next_at: None,
             deferrals: 0,
@@ -249,6 +250,33 @@ impl TestApp {
         store::delivery::create(&mut unit, &delivery).expect("serialises");
         self.app.commit(unit).await.expect("the delivery is written");
         delivery.id
+    }
+
+    /// A replay to a webhook that was done.
+    ///
+    /// # Panics
+    /// When the table refuses it.
+    pub async fn db_replay(&self, owner: &Owner, webhook: u64) {
+        let (workspace, now) = (self.db_workspace(owner).await, self.app.now());
+        let replay = Replay {
+            id: self.app.ids().uuid(),
+            workspace_id: workspace.id,
+            webhook_id: Id::from_int(webhook).expect("an id"),
+            event_ids: Vec::new(),
+            since: Some(now),
+            until: Some(now),
+            include_delivered: false,
+            after: String::new(),
+            before: None,
+            queued: 0,
+            status: ReplayStatus::Done,
+            started_at: now,
+            moved_at: now,
+            ended_at: Some(now),
+        };
+        let mut unit = Unit::new();
+        store::replay::begin(&mut unit, &replay, None).expect("serialises");
+        self.app.commit(unit).await.expect("the replay is written");
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) struct Things {
     /// A conversation with the published agent, and what its visitor holds.
     pub(crate) conversation: u64,
     pub(crate) handle: String,
+    /// A webhook to which a replay was done.
     pub(crate) webhook: u64,
     /// A developer key that nobody uses.
     pub(crate) key: u64,
@@ -111,6 +112,8 @@ const REQUESTS: &[(&str, Make)] = &[
     ("replay_events", |its| {
         at(format!("/api/developers/webhooks/{}/replay", its.webhook)).body(json!({"since": "2040-03-05T09:00:00Z"}))
     }),
+    ("find_replay", |its| at(format!("/api/developers/webhooks/{}/replay", its.webhook))),
+    ("stop_replay", |its| at(format!("/api/developers/webhooks/{}/replay", its.webhook)).gives(204)),
     ("list_events", |_| at("/api/developers/events")),
     ("retry_delivery", |its| at(format!("/api/developers/webhooks/deliveries/{}/retry", its.delivery))),
     ("publish_event", |its| {
@@ -252,6 +255,7 @@ async fn one_of_everything(test: &TestApp, owner: &Owner) -> (Agent, Things) {
     test.bury("{}", "The table cannot be reached.").await;
     // Nobody listens there, so that a test event fails at once and without a network.
     let (webhook, _) = owner.webhook("http://127.0.0.1:9/in", Value::Null).await;
+    test.db_replay(owner, webhook).await;
     let key = owner.session.post("/api/developers/api-keys", json!({"name": "spare"})).await.expect(201);
     let things = Things {
         agent: agent.id,

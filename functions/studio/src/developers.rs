@@ -16,8 +16,8 @@ use shared::kernel::{Int, Page, Result, Time};
 use uuid::Uuid;
 
 use crate::webhooks::{
-    create_webhook, delete_webhook, find_delivery, find_webhook, list_deliveries, list_webhooks, replay_events,
-    retry_delivery, rotate_webhook, test_webhook, update_webhook,
+    create_webhook, delete_webhook, find_delivery, find_replay, find_webhook, list_deliveries, list_webhooks,
+    replay_events, retry_delivery, rotate_webhook, stop_replay, test_webhook, update_webhook,
 };
 use crate::wire::{ListOut, PageQuery};
 
@@ -57,9 +57,15 @@ shared::ops! {
     GET "/api/developers/webhooks/{id}/deliveries" => list_deliveries, [User Developer] Viewer "webhooks:manage" General Any Known Unaudited Safe;
     /// Deliver events again: by their ids, or all of a time up to 30 days back.
     ///
-    /// Of a time, what the webhook has not taken yet, or all of it with `include_delivered`; that goes on behind the
-    /// scenes. Event ids and bodies stay what they were.
-    POST "/api/developers/webhooks/{id}/replay" => replay_events, [User Developer] Editor "webhooks:manage" General Any Known Unaudited Own;
+    /// Of a time, what the webhook has not taken yet, or all of it with `include_delivered`. It goes on behind the scenes,
+    /// one replay to a webhook at a time. Event ids and bodies stay what they were.
+    POST "/api/developers/webhooks/{id}/replay" => replay_events, [User Developer] Editor "webhooks:manage" General Any Known Audited Keyed;
+    /// The last replay to a webhook, and how far it has come.
+    GET "/api/developers/webhooks/{id}/replay" => find_replay, [User Developer] Viewer "webhooks:manage" General Any Known Unaudited Safe;
+    /// Stop the replay to a webhook, if one runs.
+    ///
+    /// What it has queued by then is delivered all the same.
+    DELETE "/api/developers/webhooks/{id}/replay" => stop_replay, [User Developer] Editor "webhooks:manage" General Any Known Audited Keyed;
     /// One delivery: its body, and every attempt with what was answered.
     GET "/api/developers/webhooks/deliveries/{id}" => find_delivery, [User Developer] Viewer "webhooks:manage" General Any Known Unaudited Safe;
     /// Deliver a failed delivery again: the same bytes, all attempts anew.

@@ -7,11 +7,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::app::App;
-use shared::app::deliver::replay::{self, Begun, Replay};
+use shared::app::deliver::replay::{self, Begin};
 use shared::app::deliver::send::Attempted;
 use shared::app::webhook;
 use shared::domain::Webhook;
-use shared::domain::webhook::{Attempt, Delivery, DeliveryStatus, Health, OVERLAP};
+use shared::domain::webhook::{Attempt, Delivery, DeliveryStatus, Health, OVERLAP, Replay, ReplayStatus};
 use shared::http::{Call, Created, Done, Json, MaybeJson, NoContent, Path, Query};
 use shared::kernel::{Int, Patch, Result, Time};
 use shared::store::delivery::Filter;
@@ -339,20 +339,36 @@ pub(crate) struct ReplayEventsIn {
     include_delivered: bool,
 }
 
-/// What was begun.
+/// Events that are delivered to a webhook again.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ReplayEventsOut {
-    /// How many of the named events were queued; null for a time, which is worked off behind the scenes.
-    queued: Option<usize>,
+    id: Uuid,
+    webhook_id: Int<Webhook>,
+    status: ReplayStatus,
+    /// The events that were named; empty for a time.
+    event_ids: Vec<Uuid>,
     since: Option<Time>,
     until: Option<Time>,
+    include_delivered: bool,
+    /// How many deliveries were queued so far.
+    queued: u64,
+    started_at: Time,
+    ended_at: Option<Time>,
 }
 
-impl From<Begun> for ReplayEventsOut {
-    fn from(begun: Begun) -> Self {
-        match begun {
-            Begun::Events(queued) => Self { queued: Some(queued), since: None, until: None },
-            Begun::Range(range) => Self { queued: None, since: Some(range.since), until: Some(range.until) },
+impl From<Replay> for ReplayEventsOut {
+    fn from(replay: Replay) -> Self {
+        Self {
+            id: replay.id,
+            webhook_id: replay.webhook_id.into(),
+            status: replay.status,
+            event_ids: replay.event_ids,
+            since: replay.since,
+            until: replay.until,
+            include_delivered: replay.include_delivered,
+            queued: replay.queued,
+            started_at: replay.started_at,
+            ended_at: replay.ended_at,
         }
     }
 }
@@ -362,8 +378,20 @@ pub(crate) async fn replay_events(
     call: Call,
     Path(id): Path<Int<Webhook>>,
     Json(body): Json<ReplayEventsIn>,
-) -> Result<Json<ReplayEventsOut>> {
+) -> Result<Done<ReplayEventsOut>> {
     let ReplayEventsIn { event_ids, since, until, include_delivered } = body;
-    let command = Replay { event_ids, since, until, include_delivered };
-    Ok(Json(replay::begin(&app, &call.caller, id.0, &command).await?.into()))
+    let command = Begin { event_ids, since, until, include_delivered };
+    call.run(&app, || replay::begin(&app, &call.caller, id.0, &command), ReplayEventsOut::from).await
+}
+
+pub(crate) async fn find_replay(
+    State(app): State<App>,
+    call: Call,
+    Path(id): Path<Int<Webhook>>,
+) -> Result<Json<ReplayEventsOut>> {
+    Ok(Json(replay::last(&app, &call.caller, id.0).await?.into()))
+}
+
+pub(crate) async fn stop_replay(State(app): State<App>, call: Call, Path(id): Path<Int<Webhook>>) -> Result<NoContent> {
+    call.run(&app, || replay::stop(&app, &call.caller, id.0), |()| ()).await
 }

@@ -1,5 +1,5 @@
 //! What time alone makes happen: silent conversations are closed, deliveries whose wait is over are queued, messages that
-//! died with their turns are given back.
+//! died with their turns are given back, replays whose message was lost go on.
 
 use futures_util::stream::{self, StreamExt as _};
 
@@ -126,6 +126,14 @@ async fn ring(app: &App, timer: Timer) -> Result<Ticked> {
             ticked.given_back = allowance::sweep(app, account_id).await?;
             let mut unit = Unit::new();
             store::timer::claim(&mut unit, &timer);
+            finish(app, unit, false).await?;
+        }
+        Task::WatchReplay { workspace_id, webhook_id, replay_id } => {
+            let mut unit = Unit::new();
+            store::timer::claim(&mut unit, &timer);
+            if let Some(next) = deliver::replay::watch(app, workspace_id, webhook_id, replay_id).await? {
+                store::timer::set(&mut unit, &next)?;
+            }
             finish(app, unit, false).await?;
         }
     }

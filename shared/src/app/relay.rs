@@ -34,6 +34,7 @@ pub async fn fan_out(app: &App, events: &[Event]) -> Result<()> {
         tasks.extend(wanting.map(|webhook| Task::Deliver {
             webhook_id: webhook.id,
             event: event.clone(),
+            replay: None,
             deferred: 0,
         }));
     }

@@ -309,7 +309,7 @@ pub async fn retry(app: &App, caller: &Caller, delivery: Uuid) -> Result<Draft<D
         return Err(Error::new(Code::DeliveryNotFailed));
     }
     let mut unit = Unit::new();
-    let delivery = restart(&mut unit, found, app.now())?;
+    let delivery = restart(&mut unit, found, None, app.now())?;
     let task = Outgoing::now(Task::attempt(&delivery).to_json()?);
     Ok(Draft { unit, value: delivery, then: vec![(QueueName::Deliver, task)] })
 }

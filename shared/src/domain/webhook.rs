@@ -39,6 +39,8 @@ pub const LAST_NOTICE: Duration = Duration::from_secs(12 * 3_600);
 pub const OVERLAP: Duration = Duration::from_secs(24 * 3_600);
 /// The longest such time.
 pub const MAX_OVERLAP: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// A replay that has not moved on for so long holds back no other.
+pub const REPLAY_STALE: Duration = Duration::from_secs(24 * 3_600);
 /// How many secrets before the present one sign too; the oldest go first.
 pub const MAX_PREVIOUS: usize = 4;
 /// How many attempts of a delivery are kept; the oldest go first.
@@ -171,6 +173,9 @@ pub struct Delivery {
     /// Why it was given up, unless its attempts say it.
     #[serde(default)]
     pub reason: Option<String>,
+    /// The last [`Replay`] that it is of: each takes a delivery up once.
+    #[serde(default)]
+    pub replay: Option<Uuid>,
     /// When it was first tried.
     pub created_at: Time,
     /// The last change.
@@ -208,6 +213,70 @@ pub struct Attempt {
     /// The first 2 KB of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
+}
+
+/// Events that are delivered to an endpoint again, and how far that has come. Each endpoint has its last one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replay {
+    /// Identity.
+    pub id: Uuid,
+    /// Whose.
+    pub workspace_id: Id<Workspace>,
+    /// To which endpoint.
+    pub webhook_id: Id<Webhook>,
+    /// These events, or everything of a time.
+    #[serde(default)]
+    pub event_ids: Vec<Uuid>,
+    /// From when on.
+    #[serde(default)]
+    pub since: Option<Time>,
+    /// Until when.
+    #[serde(default)]
+    pub until: Option<Time>,
+    /// Whether also what the endpoint has taken already.
+    pub include_delivered: bool,
+    /// Behind which position it goes on; empty at the start.
+    pub after: String,
+    /// The position before that one.
+    #[serde(default)]
+    pub before: Option<String>,
+    /// How many deliveries were queued.
+    pub queued: u64,
+    /// How it stands.
+    pub status: ReplayStatus,
+    /// When it began.
+    pub started_at: Time,
+    /// When it last moved on.
+    pub moved_at: Time,
+    /// When it ended.
+    #[serde(default)]
+    pub ended_at: Option<Time>,
+}
+
+/// How a replay stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplayStatus {
+    /// It goes on behind the scenes.
+    Running,
+    /// All of it was queued.
+    Done,
+    /// It was stopped, its webhook was switched off meanwhile, or it could not go on for a day.
+    Stopped,
+}
+
+impl Replay {
+    /// Whether it is under way.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.status == ReplayStatus::Running
+    }
+
+    /// Whether it holds back another one.
+    #[must_use]
+    pub fn is_in_the_way(&self, now: Time) -> bool {
+        self.is_running() && now.since(self.moved_at) < REPLAY_STALE
+    }
 }
 
 impl Delivery {

@@ -56,6 +56,7 @@ codes! {
     ConversationClosed       "conversation.closed"        Conflict         "The conversation is closed.";
     DeliveryNotFailed        "delivery.not_failed"        Conflict         "Only a failed delivery can be retried.";
     WebhookDisabled          "webhook.disabled"           Conflict         "The webhook is switched off. Switch it on first: PATCH it with {\"is_active\": true}.";
+    ReplayRunning            "replay.running"             Conflict         "A replay to this webhook is running. Wait until it is done, or stop it first: DELETE …/replay.";
     WebhookLimitReached      "webhook.limit_reached"      Conflict         "A workspace can have 20 webhooks. Delete one first.";
     KeyLimitReached          "api_key.limit_reached"      Conflict         "A workspace can have 50 keys. Revoke one first.";
     ToolLimitReached         "tool.limit_reached"         Conflict         "An agent can have 20 tools.";

@@ -10,7 +10,8 @@ use crate::domain::{Delivery, Webhook, Workspace};
 use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Result, Time};
 use crate::table::{Index, Query, Row, Table, Unit, Versioned, decode, decode_versioned, readable};
 
-const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Longer than the events themselves, so that one which is relayed or replayed at the last moment meets its delivery.
+const KEPT: Duration = Duration::from_secs(35 * 24 * 3600);
 /// How many deliveries one page of a filtered list looks at; the page after goes on behind them.
 const LOOKED_AT: usize = 2_000;
 /// How many it reads at once.

@@ -31,7 +31,8 @@
 //! | lead guard | `C#T` | `LEADG#<contact>` | | | one lead per contact and conversation |
 //! | webhook endpoint | `W` | `WH#<id>` | | | relay, lists |
 //! | how an endpoint fares | `W#WHH` | `<endpoint>` | | | every attempt; lists |
-//! | delivery | `W#WH#<endpoint>` | `DL#<event>` | `W#DL` / delivery id | pending: `DUE#WH#<0-15>` / due, id; failed: `W#WH#<endpoint>#F` / `DL#<event>` | lists; one by id; due scan; failed ones; 30 d |
+//! | last replay to an endpoint | `W` | `REPLAY#<endpoint>` | | | each step of it |
+//! | delivery | `W#WH#<endpoint>` | `DL#<event>` | `W#DL` / delivery id | pending: `DUE#WH#<0-15>` / due, id; failed: `W#WH#<endpoint>#F` / `DL#<event>` | lists; one by id; due scan; failed ones; 35 d |
 //! | mail that went out | `W#ML` | `<event>` | | | each event mailed once; 35 d |
 //! | billing account | `B` | `ACC` | `ACCOUNTS` / id | | every turn; reconciliation |
 //! | allowance | `B` | `USE#<period>` | | | every turn: a plain conditional counter |
@@ -352,6 +353,12 @@ pub fn webhook(workspace: Id<Workspace>, webhook: Id<Webhook>) -> Key {
 #[must_use]
 pub fn webhook_health(workspace: Id<Workspace>, webhook: Id<Webhook>) -> Key {
     Key::new(format!("{}#WHH", w(workspace)), webhook.key())
+}
+
+/// The last replay to a webhook endpoint.
+#[must_use]
+pub fn replay(workspace: Id<Workspace>, webhook: Id<Webhook>) -> Key {
+    Key::new(w(workspace), format!("REPLAY#{}", webhook.key()))
 }
 
 /// Where an endpoint's deliveries lie.

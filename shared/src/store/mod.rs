@@ -14,6 +14,7 @@ pub mod lead;
 pub mod mail;
 pub mod outbox;
 pub mod rate;
+pub mod replay;
 pub mod rollup;
 pub mod session;
 pub mod timer;

@@ -1,9 +1,11 @@
 //! Things to do at a time, for the clock.
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::keys;
-use crate::domain::{BillingAccount, Conversation, Workspace};
+use crate::domain::webhook::Replay;
+use crate::domain::{BillingAccount, Conversation, Webhook, Workspace};
 use crate::kernel::{Code, Cursor, Error, Id, Result, Time};
 use crate::table::{Cond, Index, Query, Row, Table, Unit, decode, readable};
 
@@ -34,6 +36,15 @@ pub enum Task {
         /// Whose.
         account_id: Id<BillingAccount>,
     },
+    /// Look whether a replay goes on.
+    WatchReplay {
+        /// Whose.
+        workspace_id: Id<Workspace>,
+        /// To which endpoint.
+        webhook_id: Id<Webhook>,
+        /// Which.
+        replay_id: Uuid,
+    },
 }
 
 impl Timer {
@@ -50,12 +61,24 @@ impl Timer {
         Self { due, shard: keys::shard_of_id(account_id), task: Task::SweepHolds { account_id } }
     }
 
+    /// Looks whether a replay goes on at `due`.
+    #[must_use]
+    pub fn watch_replay(replay: &Replay, due: Time) -> Self {
+        let Replay { workspace_id, webhook_id, id: replay_id, .. } = *replay;
+        Self {
+            due,
+            shard: keys::shard_of_id(webhook_id),
+            task: Task::WatchReplay { workspace_id, webhook_id, replay_id },
+        }
+    }
+
     fn key(&self) -> crate::table::Key {
         let name = match &self.task {
             Task::CloseSilent { workspace_id, conversation_id } => {
                 format!("close#{}#{}", workspace_id.key(), conversation_id.key())
             }
             Task::SweepHolds { account_id } => format!("holds#{}", account_id.key()),
+            Task::WatchReplay { replay_id, .. } => format!("replay#{replay_id}"),
         };
         keys::timer(self.shard, self.due, &name)
     }

@@ -33,7 +33,13 @@ pub fn replace(unit: &mut Unit, webhook: &Webhook, v: u64) -> Result<()> {
 pub fn delete(unit: &mut Unit, workspace: Id<Workspace>, webhook: Id<Webhook>) {
     unit.delete_if(keys::webhook(workspace, webhook), Cond::existing(), Error::new(Code::NotFound));
     unit.delete(keys::webhook_health(workspace, webhook));
+    unit.delete(keys::replay(workspace, webhook));
     unit.upsert(Update::new(keys::webhook_count(workspace)).add("n", -1));
+}
+
+/// Demands that an endpoint is there and switched on.
+pub fn check_active(unit: &mut Unit, workspace: Id<Workspace>, webhook: Id<Webhook>) {
+    unit.check(keys::webhook(workspace, webhook), Cond::eq("is_active", true), Error::new(Code::WebhookDisabled));
 }
 
 /// One endpoint.

@@ -254,20 +254,25 @@ async fn what_an_endpoint_missed_while_it_was_off_is_replayed_in_order_once_it_i
     assert_eq!(owner.session.post(&format!("{path}/replay"), since.clone()).await.code(409), "webhook_disabled");
     assert_eq!(received(&server).await.len(), 1);
     owner.session.patch(&path, json!({"is_active": true})).await.expect(200);
-    owner.session.post(&format!("{path}/replay"), since.clone()).await.expect(200);
+    let begun = owner.session.post(&format!("{path}/replay"), since.clone()).await.expect(200);
+    assert_eq!((&begun["status"], &begun["queued"]), (&json!("running"), &json!(0)));
     for _ in 0..3 {
         workers.after(Duration::from_secs(2)).await;
     }
+    let done = owner.session.get(&format!("{path}/replay")).await.expect(200);
+    assert_eq!((&done["id"], &done["status"], &done["queued"]), (&begun["id"], &json!("done"), &json!(30)));
     let ids: Vec<String> = received(&server).await.iter().map(|request| header(request, "webhook-id")).collect();
     assert_eq!(ids[0], before);
     assert_eq!(ids[1..], missed);
     // Again, nothing is missing; what was taken comes only when it is asked for, with the same bytes.
     owner.session.post(&format!("{path}/replay"), since).await.expect(200);
     workers.after(Duration::from_secs(5)).await;
+    workers.after(Duration::from_secs(5)).await;
     assert_eq!(received(&server).await.len(), 31);
-    let named = json!({"event_ids": [before, missed[3]]});
-    assert_eq!(owner.session.post(&format!("{path}/replay"), named).await.expect(200)["queued"], 2);
+    let named = json!({"event_ids": [before, missed[3], missed[3]]});
+    owner.session.post(&format!("{path}/replay"), named).await.expect(200);
     workers.run().await;
+    assert_eq!(owner.session.get(&format!("{path}/replay")).await.expect(200)["queued"], 2);
     let requests = received(&server).await;
     let bodies: HashMap<String, &Request> =
         requests[..31].iter().map(|request| (header(request, "webhook-id"), request)).collect();
@@ -299,8 +304,12 @@ async fn a_replay_reaches_thirty_days_back_and_names_either_events_or_a_time() {
     for body in refused {
         assert_eq!(session.post(&path, body.clone()).await.status, 422, "{body}");
     }
-    let foreign = session.post(&path, json!({"event_ids": [theirs]})).await.expect(200);
-    assert_eq!(foreign["queued"], 0, "another's event is not found");
+    assert_eq!(session.get(&path).await.code(404), "not_found", "there was none yet");
+    assert_eq!(session.delete(&path).await.code(404), "not_found");
+    session.post(&path, json!({"event_ids": [theirs]})).await.expect(200);
+    test.workers().run().await;
+    let foreign = session.get(&path).await.expect(200);
+    assert_eq!((&foreign["status"], &foreign["queued"]), (&json!("done"), &json!(0)), "another's event is not found");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use shared::app::deliver::{self, Task};
 use shared::domain::Event;
 use shared::kernel::{Id, Rng};
+use shared::ports::queue::QueueName;
 use shared::store;
 use shared::table::fault::{Faults, Rates};
 use tests::{Owner, PASSWORD, ScriptedModel, TestApp};
@@ -31,7 +32,7 @@ async fn an_owner_gets_one_mail_of_an_event_however_often_it_is_relayed() {
     let workers = test.workers();
     workers.run().await;
     for _ in 0..2 {
-        deliver::run(&test.app, &Task::Mail { event: event.clone() }).await.unwrap();
+        deliver::run(&test.app, QueueName::Deliver, &Task::Mail { event: event.clone() }).await.unwrap();
         // Another process, to which every event is new.
         test.workers().run().await;
     }
@@ -46,7 +47,7 @@ async fn a_mail_that_went_out_is_done_although_that_cannot_be_noted() {
     let app = test.process_with(Rng::seeded(8), &faults, Arc::clone(&test.queue) as _);
     // Every write is refused, and no read.
     faults.set(Rates { conflict: 1_000, ..Rates::default() });
-    deliver::run(&app, &Task::Mail { event }).await.unwrap();
+    deliver::run(&app, QueueName::Deliver, &Task::Mail { event }).await.unwrap();
     assert_eq!((test.db_dump().await.of("mailed").count(), test.mail.sent().len()), (0, 1));
 }
 
@@ -57,12 +58,12 @@ async fn an_address_that_takes_no_mail_is_its_owners_mistake_and_no_dead_letter(
     let mut user = store::user::get(&test.app.table, user).await.unwrap().unwrap();
     let good = std::mem::replace(&mut user.email, "a..b@example.com".into());
     store::user::overwrite(&test.app.table, &user).await.unwrap();
-    deliver::run(&test.app, &Task::Mail { event: event.clone() }).await.unwrap();
+    deliver::run(&test.app, QueueName::Deliver, &Task::Mail { event: event.clone() }).await.unwrap();
     assert_eq!(test.mail.sent(), []);
     // It did not go out, so it may still.
     user.email = good;
     store::user::overwrite(&test.app.table, &user).await.unwrap();
-    deliver::run(&test.app, &Task::Mail { event }).await.unwrap();
+    deliver::run(&test.app, QueueName::Deliver, &Task::Mail { event }).await.unwrap();
     assert_eq!(test.mail.sent().len(), 1);
 }
 

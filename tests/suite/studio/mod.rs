@@ -14,6 +14,7 @@ mod mail;
 mod publishing;
 mod reconcile;
 mod refusals;
+mod replays;
 mod rollups;
 mod site;
 mod stats;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::lane::{Left, Place};
 use super::send::{Attempted, Parcel, send};
 use super::{Task, notices};
@@ -20,6 +22,15 @@ const POSTPONED: Duration = Duration::from_secs(60);
 /// How often that time doubles: up to about two hours, so that a long backlog of a slow endpoint costs little.
 const DOUBLINGS: u32 = 7;
 
+/// An event that an endpoint may not have been told of.
+#[derive(Clone, Copy)]
+pub(super) struct News<'a> {
+    /// The event.
+    pub(super) event: &'a Event,
+    /// The replay that tells of it, if it is one.
+    pub(super) replay: Option<Uuid>,
+}
+
 /// Whether this attempt of a delivery is still to be made.
 pub(super) fn is_wanted(delivery: &Delivery, number: u32, now: Time) -> bool {
     delivery.status == DeliveryStatus::Pending && delivery.attempt + 1 == number && !delivery.is_running(now)
@@ -27,21 +38,21 @@ pub(super) fn is_wanted(delivery: &Delivery, number: u32, now: Time) -> bool {
 
 /// Creates the delivery with its first attempt claimed and its payload frozen, and makes the attempt. When it is known
 /// already that message is a repeat; only one that waits for its first attempt gets it now.
-pub(super) async fn first(app: &App, webhook: &Webhook, event: &Event, place: &Place) -> Result<Left> {
-    let Some(mut delivery) = new(app, webhook, event).await? else { return Ok(Left::Unused) };
+pub(super) async fn first(app: &App, webhook: &Webhook, news: News<'_>, place: &Place) -> Result<Left> {
+    let Some(mut delivery) = new(app, webhook, news).await? else { return Ok(Left::Unused) };
     delivery.begin_attempt(place.slot.claim, app.now(), place.until);
     if create(app, &delivery).await? {
         return make(app, webhook, Versioned { body: delivery, v: 1 }, place).await;
     }
-    match store::delivery::get(&app.table, event.workspace_id, webhook.id, event.id).await? {
+    match store::delivery::get(&app.table, webhook.workspace_id, webhook.id, news.event.id).await? {
         Some(found) if found.body.attempt == 0 => next(app, webhook, found, place).await,
         _ => Ok(Left::Unused),
     }
 }
 
 /// Keeps the delivery of an event that found no place, so that the clock finds it.
-pub(super) async fn postpone(app: &App, webhook: &Webhook, event: &Event, wait: Duration) -> Result<()> {
-    let Some(mut delivery) = new(app, webhook, event).await? else { return Ok(()) };
+pub(super) async fn postpone(app: &App, webhook: &Webhook, news: News<'_>, wait: Duration) -> Result<()> {
+    let Some(mut delivery) = new(app, webhook, news).await? else { return Ok(()) };
     defer(app, &mut delivery, wait);
     create(app, &delivery).await.map(drop)
 }
@@ -65,7 +76,7 @@ fn defer(app: &App, delivery: &mut Delivery, wait: Duration) {
     delivery.next_at = Some(app.now() + wait + if wait.is_zero() { spread } else { spread.min(POSTPONED * 10) });
 }
 
-async fn new(app: &App, webhook: &Webhook, event: &Event) -> Result<Option<Delivery>> {
+async fn new(app: &App, webhook: &Webhook, News { event, replay }: News<'_>) -> Result<Option<Delivery>> {
     let Some(name) = studio::name(event) else { return Ok(None) };
     let now = app.now();
     Ok(Some(Delivery {
@@ -85,6 +96,7 @@ async fn new(app: &App, webhook: &Webhook, event: &Event) -> Result<Option<Deliv
         next_at: None,
         deferrals: 0,
         reason: None,
+        replay,
         created_at: now,
         updated_at: now,
     }))
@@ -187,15 +199,16 @@ fn wait(app: &App, delivery: &Delivery, attempted: &Attempted) -> Option<Duratio
     Some(spread.max(Duration::from_secs(attempted.retry_after.unwrap_or(0))))
 }
 
-/// Starts a delivery anew, by hand or by a replay: the same bytes, all tries again. Gives it as it is then.
+/// Starts a delivery anew, by hand or by a `replay`: the same bytes, all tries again. Gives it as it is then.
 ///
 /// # Errors
 /// When it does not serialise.
-pub fn restart(unit: &mut Unit, found: Versioned<Delivery>, now: Time) -> Result<Delivery> {
+pub fn restart(unit: &mut Unit, found: Versioned<Delivery>, replay: Option<Uuid>, now: Time) -> Result<Delivery> {
     let Versioned { body: mut delivery, v } = found;
     // Due now: should the message that goes after it be lost, the clock finds the delivery.
     delivery.end_attempt(DeliveryStatus::Pending, Some(now), now);
     (delivery.tries, delivery.lost, delivery.reason) = (0, 0, None);
+    delivery.replay = replay.or(delivery.replay);
     store::delivery::replace(unit, &delivery, v)?;
     Ok(delivery)
 }

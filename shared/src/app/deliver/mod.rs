@@ -22,6 +22,7 @@ use crate::kernel::{Code, Error, Id, Result};
 use crate::ports::queue::{Outgoing, QueueName};
 use crate::store;
 use crate::table::Versioned;
+use attempt::News;
 use lane::Lane;
 
 /// A message of the deliver queue.
@@ -34,6 +35,9 @@ pub enum Task {
         webhook_id: Id<Webhook>,
         /// What happened.
         event: Event,
+        /// The replay that tells of it, if it is one.
+        #[serde(default)]
+        replay: Option<Uuid>,
         /// How often it found no place.
         #[serde(default)]
         deferred: u32,
@@ -52,8 +56,8 @@ pub enum Task {
         #[serde(default)]
         deferred: u32,
     },
-    /// Deliver again what happened in some time.
-    Replay(replay::Range),
+    /// Go on with a replay.
+    Replay(replay::Step),
     /// Mail the owner.
     Mail {
         /// What happened.
@@ -104,14 +108,15 @@ impl Task {
 pub async fn run(app: &App, queue: QueueName, task: &Task) -> Result<()> {
     match task {
         Task::Mail { event } => notify::mail_owner(app, event).await,
-        Task::Replay(range) => replay::step(app, range).await,
-        Task::Deliver { webhook_id, event, .. } => {
+        Task::Replay(step) => replay::step(app, step).await,
+        Task::Deliver { webhook_id, event, replay, .. } => {
+            let news = News { event, replay: *replay };
             let Some(webhook) = endpoint(app, event.workspace_id, *webhook_id).await? else { return Ok(()) };
             match Lane::enter(app, queue, &webhook).await? {
-                Lane::Open(place) => place.with(attempt::first(app, &webhook, event, &place)).await,
+                Lane::Open(place) => place.with(attempt::first(app, &webhook, news, &place)).await,
                 Lane::Slow => forward(app, task).await,
                 Lane::Closed { wait } => {
-                    let keep = attempt::postpone(app, &webhook, event, wait);
+                    let keep = attempt::postpone(app, &webhook, news, wait);
                     defer(app, queue, task, wait, keep).await
                 }
             }
