@@ -62,6 +62,15 @@ impl<'a> Workers<'a> {
         }
     }
 
+    /// Works the queues off until nothing is left that is due. What is new in the outbox is not looked at, as if no
+    /// reader of the stream worked.
+    ///
+    /// # Panics
+    /// When a worker fails.
+    pub async fn run_queues(&self) {
+        while self.work_off().await > 0 {}
+    }
+
     /// Works off what is due in the queues, and says how much that was.
     async fn work_off(&self) -> usize {
         let now = self.test.clock.now();

@@ -147,6 +147,10 @@ const REQUESTS: &[(&str, Make)] = &[
     ("retry_all_parked_usage", |_| at("/api/admin/billing/parked-usage/retry")),
     ("reconcile_usage", |_| at("/api/admin/billing/reconcile").body(json!({"repair": true}))),
     ("report_usage", |_| at("/api/admin/billing/report-usage").body(json!({"force": true}))),
+    ("replay_outbox", |_| {
+        let body = json!({"since": "2040-03-05T09:00:00Z", "until": "2040-03-05T10:00:00Z"});
+        at("/api/admin/outbox/replay").body(body)
+    }),
     ("list_dead_letters", |_| at("/api/admin/dead-letters?queue=deliver")),
     ("replay_dead_letters", |_| at("/api/admin/dead-letters/replay").body(json!({"queue": "usage-report"}))),
     ("discard_dead_letter", |_| at("/api/admin/dead-letters/deliver/1").gives(204)),

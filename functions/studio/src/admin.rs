@@ -4,7 +4,7 @@ use axum::extract::State;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::app::reconcile::{Command, Drift, MAX_EVENTS};
-use shared::app::{App, Draft, reconcile, usage};
+use shared::app::{App, Draft, outbox, reconcile, usage};
 use shared::domain::usage::{KeySource, UsageEvent, UsageSums};
 use shared::domain::{Agent, BillingAccount, Conversation, Message, Workspace};
 use shared::http::{Call, Done, Json, MaybeJson, NoContent, Path, Query};
@@ -35,6 +35,11 @@ shared::ops! {
     /// said. An account with more than 100,000 messages in that time is left out with an `error`: ask for it alone, over
     /// fewer days. Counters that are off are set right from what is stored when `repair` is set.
     POST "/api/admin/billing/reconcile" => reconcile_usage, [User] Superadmin "" Staff Any Known Audited Own;
+    /// Relay and count the events of a time again, up to 30 days back.
+    ///
+    /// For events that the readers of the stream gave up. It goes on behind the scenes; what was delivered, mailed or
+    /// counted before is not again.
+    POST "/api/admin/outbox/replay" => replay_outbox, [User] Superadmin "" Staff Any Known Audited Own;
 }
 
 /// How to report.
@@ -293,4 +298,29 @@ async fn reconcile_usage(
     let command = body.unwrap_or_default().read(app.now())?;
     let run = async || reconcile::run(&app, &command).await.map(Draft::done);
     call.run(&app, run, |report| ReconcileOut::of(&command, report)).await
+}
+
+/// A time.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct ReplayOutboxIn {
+    /// From then on, up to 30 days back.
+    since: Time,
+    /// Until then.
+    until: Time,
+}
+
+/// The time whose events are relayed and counted again.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ReplayOutboxOut {
+    since: Time,
+    until: Time,
+}
+
+async fn replay_outbox(
+    State(app): State<App>,
+    call: Call,
+    Json(body): Json<ReplayOutboxIn>,
+) -> Result<Done<ReplayOutboxOut>> {
+    let command = || outbox::replay(&app, body.since, body.until);
+    call.run(&app, command, |(since, until)| ReplayOutboxOut { since, until }).await
 }

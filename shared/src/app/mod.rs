@@ -17,6 +17,7 @@ pub mod event;
 pub mod lead;
 pub mod log;
 pub mod notify;
+pub mod outbox;
 pub mod password;
 pub mod payload;
 pub mod projector;

@@ -1,12 +1,15 @@
 //! The relay: takes batches of events and fans them out. Table reads and queue sends, nothing else; so it can be
 //! repeated at will. A delivery's id is made of endpoint and event, so a repeat meets the first one and stops.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+
+use uuid::Uuid;
 
 use super::App;
 use super::deliver::Task;
 use super::notify;
-use crate::domain::{Event, Webhook, Workspace};
+use crate::domain::{Delivery, Event, Webhook, Workspace};
 use crate::events::studio;
 use crate::kernel::{Id, Result};
 use crate::ports::queue::{Outgoing, QueueName};
@@ -17,6 +20,37 @@ use crate::store;
 /// # Errors
 /// When the table or the queue cannot be reached; the whole batch is then given again.
 pub async fn fan_out(app: &App, events: &[Event]) -> Result<()> {
+    let tasks = asked_for(app, events, |_, _| true).await?;
+    send(app, &tasks).await
+}
+
+/// As [`fan_out`], for events that may have been relayed long ago: an endpoint is not told of what happened before it
+/// was made, nor of what it has a delivery of already.
+///
+/// # Errors
+/// As [`fan_out`].
+pub async fn fan_out_again(app: &App, events: &[Event]) -> Result<()> {
+    let mut tasks = asked_for(app, events, |webhook, event| webhook.created_at <= event.at).await?;
+    let mut pairs: HashMap<(Id<Workspace>, Id<Webhook>), Vec<Uuid>> = HashMap::new();
+    for task in &tasks {
+        if let Task::Deliver { webhook_id, event, .. } = task {
+            pairs.entry((event.workspace_id, *webhook_id)).or_default().push(event.id);
+        }
+    }
+    let mut known = HashSet::new();
+    for ((workspace, webhook), events) in pairs {
+        let found = store::delivery::of_events(&app.table, workspace, webhook, &events).await?;
+        known.extend(found.into_iter().map(|found| found.body.id));
+    }
+    tasks.retain(|task| match task {
+        Task::Deliver { webhook_id, event, .. } => !known.contains(&Delivery::id_for(*webhook_id, event.id)),
+        _ => true,
+    });
+    send(app, &tasks).await
+}
+
+/// What events ask for, of the endpoints that `may_know`.
+async fn asked_for(app: &App, events: &[Event], may_know: impl Fn(&Webhook, &Event) -> bool) -> Result<Vec<Task>> {
     let mut endpoints: HashMap<Id<Workspace>, Vec<Webhook>> = HashMap::new();
     let mut tasks = Vec::new();
     for event in events {
@@ -25,12 +59,10 @@ pub async fn fan_out(app: &App, events: &[Event]) -> Result<()> {
         }
         let Some(name) = studio::name(event) else { continue };
         let webhooks = match endpoints.entry(event.workspace_id) {
-            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::hash_map::Entry::Vacant(new) => {
-                new.insert(store::webhook::all(&app.table, event.workspace_id).await?)
-            }
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(store::webhook::all(&app.table, event.workspace_id).await?),
         };
-        let wanting = webhooks.iter().filter(|webhook| webhook.wants(&name));
+        let wanting = webhooks.iter().filter(|webhook| webhook.wants(&name) && may_know(webhook, event));
         tasks.extend(wanting.map(|webhook| Task::Deliver {
             webhook_id: webhook.id,
             event: event.clone(),
@@ -38,6 +70,10 @@ pub async fn fan_out(app: &App, events: &[Event]) -> Result<()> {
             deferred: 0,
         }));
     }
+    Ok(tasks)
+}
+
+async fn send(app: &App, tasks: &[Task]) -> Result<()> {
     let messages = tasks.iter().map(|task| task.to_json().map(Outgoing::now)).collect::<Result<Vec<_>>>()?;
     if messages.is_empty() { Ok(()) } else { app.queue.send(QueueName::Deliver, messages).await }
 }

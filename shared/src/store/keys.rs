@@ -44,7 +44,7 @@
 //! | outbox event | `OUT#<yyyymmdd>#<0-15>` | `<id>` | `W#EV` / id | | relay, projector; the workspace's log, replays; 30 d |
 //! | rollup of an agent | `W#RU` | `AGENT#<a>` | | | lists |
 //! | rollup of usage | `B#RU` | `DAY#<yyyy-mm-dd>#<w>#<a>#<key source>` | | | account, usage by day |
-//! | rollup marker | same as the rollup | `EV#<event>#<rollup>` | | | each event once per rollup; 30 d |
+//! | rollup marker | same as the rollup | `EV#<event>#<rollup>` | | | each event once per rollup; 35 d |
 //! | timer | `TMR#<0-15>` | `<due>#<id>` | | | clock |
 //! | audit entry | `W#AU#<yyyymm>` | `<id>` | | | audit log; 400 d |
 //! | idempotency record | `IDEM#<subject>#<sha256>` | `I` | | | repeats; 48 h |

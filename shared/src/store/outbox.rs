@@ -16,7 +16,7 @@ pub const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The entity type of an event item; the stream's filter in template.yaml names it too.
 pub const ENTITY: &str = "event";
 
-/// How many events one read takes.
+/// How many events one read takes, unless it is said.
 const CHUNK: usize = 500;
 
 /// Adds an event.
@@ -38,6 +38,7 @@ pub struct Walk {
     until: Time,
     from: String,
     after: Option<Cursor>,
+    chunk: usize,
     ended: bool,
 }
 
@@ -48,7 +49,23 @@ impl Walk {
     #[must_use]
     pub fn new(shard: u8, from: Time, until: Time) -> Self {
         let day = Time::from_millis(from.millis().div_euclid(DAY_MILLIS) * DAY_MILLIS);
-        Self { shard, day, until, from: keys::uuid_at(from), after: None, ended: false }
+        Self { shard, day, until, from: keys::uuid_at(from), after: None, chunk: CHUNK, ended: false }
+    }
+
+    /// Goes on behind an event, which must have happened at the moment that the walk starts from.
+    #[must_use]
+    pub fn behind(mut self, event: Option<Uuid>) -> Self {
+        if let Some(event) = event {
+            self.from = format!("{event}~");
+        }
+        self
+    }
+
+    /// Takes up to so many events with one read.
+    #[must_use]
+    pub const fn at_a_time(mut self, events: usize) -> Self {
+        self.chunk = events;
+        self
     }
 
     /// The next events; `None` at the end.
@@ -59,7 +76,7 @@ impl Walk {
         while !self.ended {
             let until = format!("{}~", keys::uuid_at(self.until));
             let query = Query::between(Index::Main, keys::outbox(self.day, self.shard), &self.from, until);
-            let rows = table.query(&query.after(self.after.as_ref()), CHUNK).await?;
+            let rows = table.query(&query.after(self.after.as_ref()), self.chunk).await?;
             match rows.more_after {
                 Some(position) => self.after = Some(Cursor { position }),
                 None => {

@@ -14,8 +14,8 @@ use crate::domain::{Agent, BillingAccount, Workspace};
 use crate::kernel::{Code, Cursor, Day, Error, Id, Result, Time};
 use crate::table::{Index, Item, Key, Query, Refusal, Row, Table, Unit, Update, decode_versioned};
 
-/// As long as the events themselves, which can be replayed.
-const MARKERS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Longer than the events themselves, so that one which is relayed again at the last moment is not counted again.
+const MARKERS_KEPT: Duration = Duration::from_secs(35 * 24 * 3600);
 
 /// How many events are counted in one transaction: few enough that one which meets another writer is soon repeated.
 const TOGETHER: usize = 25;

@@ -11,6 +11,7 @@ mod developers;
 mod endpoints;
 mod inbox;
 mod mail;
+mod outbox;
 mod publishing;
 mod reconcile;
 mod refusals;

@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{App, notify};
+use super::{App, notify, outbox};
 use crate::domain::{Delivery, Event, Webhook, Workspace};
 use crate::kernel::{Code, Error, Id, Result};
 use crate::ports::queue::{Outgoing, QueueName};
@@ -58,6 +58,8 @@ pub enum Task {
     },
     /// Go on with a replay.
     Replay(replay::Step),
+    /// Relay and count events again that no reader of the stream may have seen.
+    Relay(outbox::Stretch),
     /// Mail the owner.
     Mail {
         /// What happened.
@@ -95,7 +97,7 @@ impl Task {
                 *deferred += 1;
                 *deferred
             }
-            Self::Replay(_) | Self::Mail { .. } => 0,
+            Self::Replay(_) | Self::Relay(_) | Self::Mail { .. } => 0,
         };
         (task, deferred)
     }
@@ -109,6 +111,7 @@ pub async fn run(app: &App, queue: QueueName, task: &Task) -> Result<()> {
     match task {
         Task::Mail { event } => notify::mail_owner(app, event).await,
         Task::Replay(step) => replay::step(app, step).await,
+        Task::Relay(stretch) => outbox::step(app, stretch).await,
         Task::Deliver { webhook_id, event, replay, .. } => {
             let news = News { event, replay: *replay };
             let Some(webhook) = endpoint(app, event.workspace_id, *webhook_id).await? else { return Ok(()) };
