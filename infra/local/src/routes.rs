@@ -193,14 +193,18 @@ mod tests {
         for function in Template::of_this_build().unwrap().functions {
             let text = std::fs::read_to_string(format!("{directory}/{}.json", function.binary)).unwrap();
             let event: serde_json::Value = serde_json::from_str(&text).unwrap();
-            if !matches!(function.sources.first(), Some(Source::Http { .. })) {
-                continue;
-            }
-            let http = &event["requestContext"]["http"];
-            let (binary, path) =
-                routes.find(http["method"].as_str().unwrap(), event["rawPath"].as_str().unwrap()).unwrap();
+            let Some(Source::Http { streams, .. }) = function.sources.first() else { continue };
+            // A REST API writes its events otherwise than an HTTP API.
+            let (method, path) = match streams {
+                true => (&event["httpMethod"], &event["path"]),
+                false => (&event["requestContext"]["http"]["method"], &event["rawPath"]),
+            };
+            let (binary, route) = routes.find(method.as_str().unwrap(), path.as_str().unwrap()).unwrap();
             assert_eq!(*binary, function.binary);
-            assert_eq!(event["routeKey"], format!("ANY {path}"));
+            match streams {
+                true => assert_eq!(event["resource"], route),
+                false => assert_eq!(event["routeKey"], format!("ANY {route}")),
+            }
         }
     }
 }

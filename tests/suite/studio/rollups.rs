@@ -283,7 +283,7 @@ async fn more_usage_than_an_answer_can_hold_is_refused_and_the_most_that_is_show
     let first = last.plus(-149);
     for format in ["json", "csv"] {
         let all = asked(&format!("since={first}&until={last}&format={format}")).await;
-        assert_eq!(all.status, 200, "{}", all.text);
+        assert_eq!(all.status, 200);
         // As a function gives it: a text within JSON, beside a few headers.
         let bytes = serde_json::to_string(&all.text).unwrap().len();
         assert!(bytes < 6_200_000, "{format}: {bytes}");
@@ -295,7 +295,8 @@ async fn more_usage_than_an_answer_can_hold_is_refused_and_the_most_that_is_show
     let since = first.plus(-1);
     for format in ["json", "csv"] {
         let refused = asked(&format!("since={since}&until={last}&format={format}")).await;
-        assert_eq!(refused.expect(422)["field"], "since");
+        assert_eq!((refused.status.as_u16(), refused.text.len() < 500), (422, true), "{format}");
+        assert_eq!(refused.json()["field"], "since");
     }
     asked(&format!("since={since}&until={last}&group_by=day,agent")).await.expect(200);
 }
