@@ -125,6 +125,11 @@ const REQUESTS: &[(&str, Make)] = &[
         let body = json!({"message": "When do you open?", "conversation_id": its.handle});
         at(format!("/api/public/agents/{}/chat", its.slug)).body(body)
     }),
+    ("stream_chat", |its| {
+        let body = json!({"message": "When do you open?", "conversation_id": its.handle});
+        at(format!("/api/public/agents/{}/chat/stream", its.slug)).body(body)
+    }),
+    ("stop_chat", |its| at(format!("/api/public/agents/{}/conversations/{}/stop", its.slug, its.handle))),
     ("create_public_lead", |its| {
         let body = json!({"name": "Lea Lead", "email": "lea@example.com", "conversation_id": its.handle});
         at(format!("/api/public/agents/{}/leads", its.slug)).body(body).gives(201)

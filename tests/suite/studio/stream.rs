@@ -160,7 +160,8 @@ async fn a_page_that_leaves_does_not_stop_the_turn() {
 #[tokio::test]
 async fn tools_are_told_of_and_what_was_said_before_them_is_taken_back() {
     let model = ScriptedModel::new();
-    let (test, owner, _) = with(model.clone()).await;
+    let test = TestApp::with_model(model.clone()).await;
+    let owner = test.owner().await;
     let agent = owner.agent_with(json!({"name": "Ventas", "tools": ["capture_lead"], "publish": true})).await;
     model.calls("capture_lead", json!({"email": "visitor@example.com"}));
     model.says("Thank you, somebody will write to you.");
