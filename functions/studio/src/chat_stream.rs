@@ -78,6 +78,8 @@ pub(crate) enum Reason {
     NewerMessage,
     /// The model failed.
     Failed,
+    /// The model was about to tell its instructions.
+    Withheld,
     /// The stored reply begins otherwise.
     OtherReply,
     /// A person answers now.
@@ -112,6 +114,7 @@ impl From<Discarded> for Reason {
             Discarded::Tools => Self::Tools,
             Discarded::NewerMessage => Self::NewerMessage,
             Discarded::Failed => Self::Failed,
+            Discarded::Withheld => Self::Withheld,
             Discarded::OtherReply => Self::OtherReply,
             Discarded::HumanTakeover => Self::HumanTakeover,
             Discarded::Stopped => Self::Stopped,

@@ -73,6 +73,8 @@ pub enum Discarded {
     NewerMessage,
     /// The model failed.
     Failed,
+    /// The model was about to tell its instructions.
+    Withheld,
     /// The listener has the beginning of another reply.
     OtherReply,
     /// A person has taken over.

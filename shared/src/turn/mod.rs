@@ -18,6 +18,7 @@ mod accept;
 mod allowance;
 pub mod audience;
 mod commit;
+mod guard;
 mod load;
 mod prompt;
 mod think;

@@ -8,12 +8,14 @@ use uuid::Uuid;
 
 use super::accept::OwnTurn;
 use super::audience::{Audience, Discarded, ToolStatus};
+use super::guard::{self, Guard};
 use super::load::Scene;
 use super::{prompt, tools};
 use crate::app::App;
 use crate::domain::agent::SecretField;
 use crate::domain::message::{Message, ToolUse};
 use crate::domain::text::shorten;
+use crate::domain::tool::Builtin;
 use crate::domain::{Agent, Conversation, Workspace};
 use crate::kernel::{Error, Id, Result};
 use crate::ports::llm::{self, Request, Target, ToolCall};
@@ -71,6 +73,7 @@ pub(super) struct Thinking<'a> {
     /// The message that the turn's tool calls are keyed by.
     anchor: Id<Message>,
     request: Request,
+    guard: Guard,
     /// Why the model cannot be asked at all.
     broken: Option<Error>,
     calls: u32,
@@ -103,6 +106,7 @@ impl<'a> Thinking<'a> {
             audience,
             anchor: anchor.ok_or_else(|| Error::internal("a turn without a message"))?,
             request,
+            guard: Guard::new(&scene.snapshot.prompt),
             broken,
             calls: 0,
             so_far: Thought::default(),
@@ -160,7 +164,8 @@ impl<'a> Thinking<'a> {
             return Err(error.clone());
         }
         for _ in 0..MAX_TOOL_ROUNDS {
-            let completion = self.app.llm.complete(&self.request, self.audience).await?;
+            let tokens = guard::Watched::new(&self.guard, self.audience);
+            let completion = self.app.llm.complete(&self.request, &tokens).await?;
             self.so_far.tokens_in += completion.usage.tokens_in;
             self.so_far.tokens_out += completion.usage.tokens_out;
             if completion.tool_calls.is_empty() {
@@ -168,7 +173,7 @@ impl<'a> Thinking<'a> {
                 if content.is_empty() {
                     return Err(Error::internal("the model answered nothing"));
                 }
-                let content = shorten(content, MAX_CONTENT);
+                let content = self.guarded(shorten(content, MAX_CONTENT));
                 self.request
                     .messages
                     .push(llm::Message::Assistant { content: content.clone(), tool_calls: Vec::new() });
@@ -189,6 +194,15 @@ impl<'a> Thinking<'a> {
             }
         }
         Err(Error::internal("the model does not stop calling tools"))
+    }
+
+    /// A reply as it may be told.
+    fn guarded(&self, content: String) -> String {
+        if self.guard.is_leak(&content) {
+            tracing::warn!(agent = %self.scene.snapshot.agent_id.text(), "a reply held the agent's instructions");
+            return guard::WITHHELD.to_owned();
+        }
+        guard::without_images(&content)
     }
 
     async fn call(&mut self, call: &ToolCall) -> Result<llm::Message> {
@@ -255,10 +269,13 @@ impl<'a> Watch<'a> {
 }
 
 fn result(call: &ToolCall, outcome: &tools::Told) -> llm::Message {
+    // What a web service answers was written by others.
+    let text = outcome.result.to_string();
+    let is_ours = call.name != Builtin::HttpRequest.name();
     llm::Message::ToolResult {
         call_id: call.id.clone(),
         name: call.name.clone(),
-        content: outcome.result.to_string(),
+        content: if is_ours { text } else { prompt::fenced(&call.name, &text) },
         is_error: !outcome.ok,
     }
 }

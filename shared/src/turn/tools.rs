@@ -175,10 +175,12 @@ async fn http_request(app: &App, tool: &SnapshotTool, place: Place<'_>, given: H
     let url = app.egress.check_url(&given.url)?;
     let host = url.host_str().unwrap_or_default();
     let allowed = tool.config.get("allowed_hosts").and_then(Value::as_array);
+    // A host means its usual port; another one has to be written beside it.
+    let address = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     let is_allowed = allowed
-        .is_some_and(|hosts| hosts.iter().filter_map(Value::as_str).any(|known| known.eq_ignore_ascii_case(host)));
+        .is_some_and(|hosts| hosts.iter().filter_map(Value::as_str).any(|known| known.eq_ignore_ascii_case(&address)));
     if !is_allowed {
-        return Ok((Unit::new(), refused(&format!("Calls to {host} are not allowed."))));
+        return Ok((Unit::new(), refused(&format!("Calls to {address} are not allowed."))));
     }
     let method = match given.method.to_ascii_uppercase().as_str() {
         "GET" => Method::GET,

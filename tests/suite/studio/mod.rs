@@ -10,6 +10,7 @@ mod deliveries;
 mod developers;
 mod endpoints;
 mod inbox;
+mod injection;
 mod mail;
 mod outbox;
 mod publishing;
