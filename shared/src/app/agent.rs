@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{App, Draft};
+use super::{App, Draft, ai_key};
 use crate::access::Caller;
 use crate::domain::Workspace;
 use crate::domain::agent::{
@@ -77,7 +77,7 @@ const MAX_SECRET: usize = 4_096;
 /// Makes an agent.
 ///
 /// # Errors
-/// `validation_error`, `agent_limit_reached` when it is to be published and the plan's number is reached, or when there
+/// `validation_error`, also for a model key that its provider refuses; `agent_limit_reached` when it is to be published and the plan's number is reached, or when there
 /// are too many drafts.
 pub async fn create(app: &App, caller: &Caller, command: &Create) -> Result<Draft<Detail>> {
     let workspace = store::workspace::get(&app.table, caller.workspace_id).await?;
@@ -88,6 +88,7 @@ pub async fn create(app: &App, caller: &Caller, command: &Create) -> Result<Draf
     let mut definition = Definition::default();
     apply(app, &mut checks, &mut agent, &mut definition, &command.changes);
     checks.finish()?;
+    ai_key::check(app, &agent, &command.changes.ai_api_key).await?;
     ensure_room(app, caller).await?;
     for tool in tools {
         if definition.tool(tool).is_none() {
@@ -322,12 +323,13 @@ impl Editing {
 /// Changes an agent; what is live follows at once.
 ///
 /// # Errors
-/// `not_found`, `validation_error`.
+/// `not_found`, `validation_error`, also for a model key that its provider refuses.
 pub async fn change(app: &App, caller: &Caller, agent: Id<Agent>, changes: &Changes) -> Result<Draft<Detail>> {
     let mut editing = edit(app, caller, agent).await?;
     let mut checks = Checks::new();
     apply(app, &mut checks, &mut editing.agent.body, &mut editing.definition, changes);
     checks.finish()?;
+    ai_key::check(app, &editing.agent.body, &changes.ai_api_key).await?;
     let mut unit = Unit::new();
     // A key is for the server that it was given for: a new address without the key again loses it.
     let mut changes = changes.clone();

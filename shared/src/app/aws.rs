@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 use super::{App, Config, Parts};
 use crate::kernel::{Clock, Code, Error, Result, Rng, SystemClock};
 use crate::ports::egress::{Egress, EgressConfig, managed_client};
-use crate::ports::llm::{Completion, Llm, Models, ModelsConfig, Request, Tokens};
+use crate::ports::llm::{Completion, Llm, Models, ModelsConfig, Probe, Request, Target, Tokens};
 use crate::ports::mail::{Mail, Mailer, SmtpConfig, SmtpMailer};
 use crate::ports::objects::Objects;
 use crate::ports::polar::Polar;
@@ -91,10 +91,18 @@ impl Llm for LazyModels {
     async fn complete(&self, request: &Request, tokens: &dyn Tokens) -> Result<Completion> {
         self.models.get_or_try_init(|| self.build()).await?.complete(request, tokens).await
     }
+
+    async fn probe(&self, target: &Target) -> Probe {
+        match self.models.get_or_try_init(|| self.build()).await {
+            Ok(models) => models.probe(target).await,
+            Err(_) => Probe::Unknown,
+        }
+    }
 }
 
+/// A variable of the environment; an empty one is not set.
 fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+    std::env::var(name).ok().filter(|value| !value.trim().is_empty())
 }
 
 fn required(name: &str) -> Result<String> {
@@ -129,6 +137,10 @@ impl LazyMailer {
 #[async_trait]
 impl Mailer for LazyMailer {
     async fn send(&self, mail: &Mail) -> Result<()> {
+        if variable("SMTP_HOST").is_none() {
+            tracing::warn!("a mail is not sent, since SMTP_HOST is not set");
+            return Ok(());
+        }
         self.smtp.get_or_try_init(|| self.build()).await?.send(mail).await
     }
 }

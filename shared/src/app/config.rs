@@ -22,6 +22,8 @@ pub struct Config {
     pub default_model: String,
     /// `OPENAI_BASE_URL`.
     pub openai_base_url: Url,
+    /// `CHATIA_FALLBACK_PROVIDER` and `CHATIA_FALLBACK_MODEL`: who is asked when the installation's own model fails.
+    pub fallback_model: Option<(String, String)>,
     /// `ANTHROPIC_BASE_URL`.
     pub anthropic_base_url: Url,
     /// `ANTHROPIC_VERSION`.
@@ -58,6 +60,7 @@ impl Config {
             default_provider: text("CHATIA_PROVIDER", "offline"),
             default_model: text("CHATIA_MODEL", "offline-1"),
             openai_base_url: url("OPENAI_BASE_URL", "https://api.openai.com/v1")?,
+            fallback_model: given("CHATIA_FALLBACK_PROVIDER").zip(given("CHATIA_FALLBACK_MODEL")),
             anthropic_base_url: url("ANTHROPIC_BASE_URL", "https://api.anthropic.com")?,
             anthropic_version: text("ANTHROPIC_VERSION", "2026-10-21"),
             polar_base_url: given("POLAR_BASE_URL").map(|text| parse_url("POLAR_BASE_URL", &text)).transpose()?,

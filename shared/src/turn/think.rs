@@ -17,7 +17,7 @@ use crate::domain::message::{Message, ToolUse};
 use crate::domain::text::shorten;
 use crate::domain::tool::Builtin;
 use crate::domain::{Agent, Conversation, Workspace};
-use crate::kernel::{Error, Id, Result};
+use crate::kernel::{Error, Id, Kind, Result};
 use crate::ports::llm::{self, Request, Target, ToolCall};
 use crate::store;
 
@@ -165,7 +165,13 @@ impl<'a> Thinking<'a> {
         }
         for _ in 0..MAX_TOOL_ROUNDS {
             let tokens = guard::Watched::new(&self.guard, self.audience);
-            let completion = self.app.llm.complete(&self.request, &tokens).await?;
+            let completion = match self.app.llm.complete(&self.request, &tokens).await {
+                Err(error) if error.kind() == Kind::Upstream && self.turns_to_another(&error) => {
+                    let tokens = guard::Watched::new(&self.guard, self.audience);
+                    self.app.llm.complete(&self.request, &tokens).await?
+                }
+                completion => completion?,
+            };
             self.so_far.tokens_in += completion.usage.tokens_in;
             self.so_far.tokens_out += completion.usage.tokens_out;
             if completion.tool_calls.is_empty() {
@@ -194,6 +200,20 @@ impl<'a> Thinking<'a> {
             }
         }
         Err(Error::internal("the model does not stop calling tools"))
+    }
+
+    /// After a failure of the installation's own model: says whether there is another one to ask, once. A customer's key
+    /// is the customer's choice, and so is its model.
+    fn turns_to_another(&mut self, error: &Error) -> bool {
+        let target = &mut self.request.target;
+        let Some((provider, model)) = self.app.config.fallback_model.clone() else { return false };
+        if target.api_key.is_some() || (&target.provider, &target.model) == (&provider, &model) {
+            return false;
+        }
+        tracing::warn!(failed = target.model, asked = model, %error, "another model is asked");
+        (target.provider, target.model) = (provider, model);
+        self.audience.discard(Discarded::Failed);
+        true
     }
 
     /// A reply as it may be told.

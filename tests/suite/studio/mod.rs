@@ -12,6 +12,7 @@ mod endpoints;
 mod inbox;
 mod injection;
 mod mail;
+mod models;
 mod outbox;
 mod publishing;
 mod reconcile;

@@ -14,7 +14,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::sse::{Event, Parser};
-use super::{Completion, Route, Tokens};
+use super::{Completion, NoTokens, Probe, Refusal, Route, Tokens};
 use crate::kernel::{Code, Error, Result, Secret};
 use crate::ports::egress::{self, SendError};
 
@@ -65,6 +65,7 @@ pub(super) trait Answer: Send {
 pub(super) struct Failure {
     error: Error,
     retry: Retry,
+    refusal: Option<Refusal>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,12 +80,12 @@ enum Retry {
 impl Failure {
     /// Final.
     pub(super) fn end(cause: impl std::fmt::Display) -> Self {
-        Self { error: upstream(cause), retry: Retry::Never }
+        Self { error: upstream(cause), retry: Retry::Never, refusal: None }
     }
 
     /// Worth another try.
     pub(super) fn passing(cause: impl std::fmt::Display) -> Self {
-        Self { error: upstream(cause), retry: Retry::Usual }
+        Self { error: upstream(cause), retry: Retry::Usual, refusal: None }
     }
 
     /// From the `error` object of an event, after HTTP 200.
@@ -94,7 +95,8 @@ impl Failure {
             PASSING.contains(&code.as_str()) || code.parse().is_ok_and(|status| is_passing(status_of(status)))
         });
         let retry = if passing && !is_spent(&codes) { Retry::Usual } else { Retry::Never };
-        Self { error: upstream(format_args!("the stream failed: {}", shown(&codes))), retry }
+        let refusal = is_spent(&codes).then_some(Refusal::Spent);
+        Self { error: upstream(format_args!("the stream failed: {}", shown(&codes))), retry, refusal }
     }
 
     /// From the answer to a request that was refused.
@@ -113,14 +115,21 @@ impl Failure {
         };
         let request = text(headers, "x-request-id").or_else(|| text(headers, "request-id")).unwrap_or("no request id");
         let cause = format!("status {}: {}, {}", status.as_u16(), shown(&codes), plain(request));
-        Self { error: upstream(cause), retry }
+        let refusal = match status.as_u16() {
+            _ if is_spent(&codes) => Some(Refusal::Spent),
+            401 | 403 => Some(Refusal::Key),
+            402 => Some(Refusal::Spent),
+            404 => Some(Refusal::Model),
+            _ => None,
+        };
+        Self { error: upstream(cause), retry, refusal }
     }
 
     /// From a request that got no answer, or an answer that broke off.
     fn broken(error: &reqwest::Error, what: &str) -> Self {
         // The guard refuses while it dials, inside the transport.
         if let refused @ SendError::Refused(_) = egress::reason(error) {
-            return Self { error: refused.into(), retry: Retry::Never };
+            return Self { error: refused.into(), retry: Retry::Never, refusal: Some(Refusal::Model) };
         }
         // A time-out after the connection stood has used up the caller's patience already.
         let passing = error.is_connect() || !(error.is_timeout() || error.is_builder() || error.is_redirect());
@@ -177,6 +186,15 @@ impl Call {
             tries += 1;
             tracing::info!(cause = failure.error.cause(), tries, "the model provider is asked again");
             tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;
+        }
+    }
+
+    /// Sends it once, and says what that tells of the key.
+    pub(super) async fn probe<A: Answer>(&self, answer: A) -> Probe {
+        match self.attempt(answer, &NoTokens).await {
+            Ok(_) => Probe::Works,
+            Err(Failure { refusal: Some(refusal), .. }) => Probe::Refused(refusal),
+            Err(_) => Probe::Unknown,
         }
     }
 

@@ -43,6 +43,33 @@ pub trait Llm: Send + Sync {
     /// `not_configured` when there is no key to ask with, `egress.refused` when the customer's base URL may not be
     /// called, `upstream_error` for everything that the provider did; its cause names status and code, no prompt.
     async fn complete(&self, request: &Request, tokens: &dyn Tokens) -> Result<Completion>;
+
+    /// Asks the model for one token, once, to see whether it can be asked with this key at all.
+    async fn probe(&self, _: &Target) -> Probe {
+        Probe::Unknown
+    }
+}
+
+/// What a [`Llm::probe`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// It answers.
+    Works,
+    /// It does not, and will not until something changes.
+    Refused(Refusal),
+    /// Nobody can tell: it does not answer, is busy, or wants to be asked otherwise.
+    Unknown,
+}
+
+/// Why a provider will not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The key is none, or may not do this.
+    Key,
+    /// There is no such model, or no such server.
+    Model,
+    /// The account has no credit, or its limit is reached.
+    Spent,
 }
 
 /// Where a model's text goes while it is being written.
@@ -256,7 +283,32 @@ impl Llm for Models {
             call.run(|| openai::Answer::new(request), tokens, self.backoff).await
         }
     }
+
+    async fn probe(&self, target: &Target) -> Probe {
+        let request = Request {
+            target: target.clone(),
+            system: String::new(),
+            messages: vec![Message::User { content: "Hi".into() }],
+            tools: Vec::new(),
+            max_tokens: 1,
+            temperature: None,
+        };
+        let Ok(route) = self.route(target) else { return Probe::Unknown };
+        let probe = async {
+            if target.provider == "anthropic" {
+                let call = anthropic::call(&route, &request, &self.config.anthropic_version).ok()?;
+                Some(call.probe(anthropic::Answer::new(&request)).await)
+            } else {
+                Some(openai::call(&route, &request).ok()?.probe(openai::Answer::new(&request)).await)
+            }
+        };
+        let probe = tokio::time::timeout(PROBE, probe).await;
+        probe.ok().flatten().unwrap_or(Probe::Unknown)
+    }
 }
+
+/// How long a probe may take.
+const PROBE: Duration = Duration::from_secs(8);
 
 /// Where a call goes.
 struct Route<'a> {

@@ -1,0 +1,103 @@
+//! Which model answers, and what becomes of keys that do not fit.
+
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tests::{Options, ScriptedModel, TestApp};
+use wiremock::matchers::{header, method, path};
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+/// A server that speaks Chat Completions and answers so.
+async fn provider(answer: ResponseTemplate) -> MockServer {
+    let server = MockServer::start().await;
+    let asked = Mock::given(method("POST")).and(path("/v1/chat/completions"));
+    asked.and(header("authorization", "Bearer sk-customer-1")).respond_with(answer).mount(&server).await;
+    server
+}
+
+fn one_token() -> ResponseTemplate {
+    let chunk = |delta: Value, finish: Value| {
+        let choice = json!([{"index": 0, "delta": delta, "finish_reason": finish}]);
+        format!(
+            "data: {}\n\n",
+            json!({"id": "c", "object": "chat.completion.chunk", "model": "m-1", "choices": choice})
+        )
+    };
+    let body = [chunk(json!({"role": "assistant", "content": "H"}), Value::Null), chunk(json!({}), json!("length"))];
+    ResponseTemplate::new(200).set_body_raw(format!("{}data: [DONE]\n\n", body.concat()), "text/event-stream")
+}
+
+fn refusal(status: u16, code: &str) -> ResponseTemplate {
+    ResponseTemplate::new(status).set_body_json(json!({"error": {"message": "no: sk-customer-1", "code": code}}))
+}
+
+fn agent(server: &MockServer) -> Value {
+    let ai = json!({"api_key": "sk-customer-1", "base_url": format!("{}/v1", server.uri())});
+    json!({"name": "Luna", "provider": "openai", "model": "m-1", "config": {"ai": ai}})
+}
+
+#[tokio::test]
+async fn a_key_that_works_is_taken_after_one_token() {
+    let (test, server) = (TestApp::new().await, provider(one_token()).await);
+    let owner = test.owner().await;
+    let made = owner.session.post("/api/developers/agents", agent(&server)).await.expect(201);
+    assert_eq!(made["config"]["ai"]["has_api_key"], true, "{made}");
+    let asked = server.received_requests().await.unwrap();
+    let body: Value = serde_json::from_slice(&asked[0].body).unwrap();
+    assert_eq!((asked.len(), &body["max_completion_tokens"], &body["model"]), (1, &json!(1), &json!("m-1")));
+    let path = format!("/api/agents/{}", made["id"]);
+    owner.session.patch(&path, json!({"description": "Of Luna Dental"})).await.expect(200);
+    assert_eq!(server.received_requests().await.unwrap().len(), 1, "a key that is not sent is not tried");
+}
+
+#[tokio::test]
+async fn a_key_that_the_provider_refuses_is_refused_and_nothing_is_stored() {
+    let refusals = [
+        (401, "invalid_api_key", "config.ai.api_key"),
+        (403, "forbidden", "config.ai.api_key"),
+        (402, "billing", "config.ai.api_key"),
+        (429, "insufficient_quota", "config.ai.api_key"),
+        (404, "model_not_found", "model"),
+    ];
+    for (status, code, field) in refusals {
+        let (test, server) = (TestApp::new().await, provider(refusal(status, code)).await);
+        let owner = test.owner().await;
+        let before = test.db_dump().await;
+        let answer = owner.session.post("/api/developers/agents", agent(&server)).await;
+        assert_eq!((answer.status.as_u16(), &answer.json()["field"]), (422, &json!(field)), "{status} {}", answer.text);
+        assert!(!answer.text.contains("sk-customer"), "{}", answer.text);
+        assert!(test.db_dump().await.changes_since(&before).is_empty());
+        assert_eq!(server.received_requests().await.unwrap().len(), 1, "once");
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_is_away_or_busy_does_not_keep_anybody_from_setting_a_key() {
+    for answer in [refusal(500, "server_error"), refusal(429, "rate_limit_exceeded"), refusal(400, "unsupported")] {
+        let (test, server) = (TestApp::new().await, provider(answer).await);
+        let owner = test.owner().await;
+        owner.session.post("/api/developers/agents", agent(&server)).await.expect(201);
+    }
+}
+
+#[tokio::test]
+async fn another_model_is_asked_once_when_the_installations_own_fails() {
+    let model = ScriptedModel::new();
+    let llm: Option<Arc<dyn shared::ports::llm::Llm>> = Some(Arc::new(model.clone()));
+    let variables =
+        vec![("CHATIA_FALLBACK_PROVIDER", "anthropic".to_owned()), ("CHATIA_FALLBACK_MODEL", "second-1".to_owned())];
+    let test = TestApp::with(Options { llm, variables, ..Options::default() }).await;
+    let owner = test.owner().await;
+    let agent = owner.agent("Luna").await;
+    let mut visitor = test.visitor(&agent);
+    model.fails();
+    model.says("From the second.");
+    assert_eq!(visitor.says("Hello").await["reply"], "From the second.");
+    let targets: Vec<(String, String)> =
+        model.heard().into_iter().map(|request| (request.target.provider, request.target.model)).collect();
+    assert_eq!(targets[1], ("anthropic".to_owned(), "second-1".to_owned()));
+    assert_eq!(test.db_usage(&owner).await.len(), 1, "it is an answer");
+    model.fails();
+    model.fails();
+    assert!(visitor.says("Hello again").await["reply"].as_str().unwrap().starts_with("Sorry"));
+    assert_eq!(model.heard().len(), 4);
+}
