@@ -8,6 +8,7 @@ mod chat;
 mod clock;
 mod deliveries;
 mod developers;
+mod egress;
 mod endpoints;
 mod inbox;
 mod injection;
