@@ -3,7 +3,7 @@
 const POLL_SECONDS = 20;
 const POLL_SECONDS_TAKEOVER = 4;
 const POLL_SECONDS_MOST = 300;
-const SEND_TIMEOUT_SECONDS = 120;
+const SEND_TIMEOUT_SECONDS = 160; // longer than an answer may take that is followed
 const SEND_ATTEMPTS = 8;
 // A longer wait than this is said to the visitor instead of being sat out.
 const LONGEST_WAIT_SECONDS = 60;
@@ -125,7 +125,7 @@ async function follow(body, onFrame, signal) {
       const headers = { "content-type": "application/json", ...(last && { "last-event-id": last }) };
       const options = { method: "POST", headers, body: JSON.stringify(body), signal, credentials: "omit", cache: "no-store" };
       const response = await fetch(`${api}/chat/stream`, options);
-      if (!response.headers.get("content-type")?.startsWith("text/event-stream")) return await refusal(response);
+      if (!response.headers.get("content-type")?.startsWith("text/event-stream")) return await refusal(response, !last);
       for await (const frame of frames(response.body)) {
         last = frame.id;
         const end = onFrame(frame);
@@ -139,9 +139,10 @@ async function follow(body, onFrame, signal) {
   }
 }
 
-async function refusal(response) {
+async function refusal(response, isFirst) {
   const data = (await response.json().catch(() => null)) ?? {};
-  if (response.ok || data.code === "route_not_found" || [403, 405].includes(response.status)) {
+  if (!isFirst && response.status >= 500) throw new Error("no answer");
+  if (isFirst && (response.ok || data.code === "route_not_found" || [403, 405].includes(response.status))) {
     streams = false;
     return null;
   }
@@ -221,9 +222,12 @@ function drafter(message) {
 function stop() {
   if (!session.handle) return;
   byId("stop").disabled = true;
-  call(`/conversations/${encodeURIComponent(session.handle)}/stop`, {}).catch(() => {
+  const again = () => {
     byId("stop").disabled = false;
-  });
+  };
+  call(`/conversations/${encodeURIComponent(session.handle)}/stop`, {}).then((answer) => {
+    if (!answer.data.stopping) again();
+  }, again);
 }
 
 // Retry-After is a number of seconds or a date.
@@ -535,6 +539,7 @@ async function attempt(message, mine) {
       clearTimeout(late);
     }
     if (mine !== session) return "";
+    if (!answer.ok) drafts.drop();
     const { status: code, data } = answer;
 
     if (answer.ok) {

@@ -78,9 +78,8 @@ pub async fn set_paused(
     // Without its lease a turn in flight commits nothing, even if the conversation is handed back before it ends.
     let update = Update::new(store::keys::conversation(head.workspace_id, head.id))
         .set("ai_paused", paused)
-        .set("paused_by", by)
-        .remove("turn");
-    let update = if paused { reopen(app, &mut unit, &mut head, update)? } else { update };
+        .set("paused_by", by);
+    let update = if paused { reopen(app, &mut unit, &mut head, update.remove("turn"))? } else { update };
     store::conversation::update_head(&mut unit, update, Cond::existing());
     (head.ai_paused, head.paused_by) = (paused, by);
     Ok(Draft::new(unit, head))

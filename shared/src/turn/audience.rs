@@ -182,9 +182,9 @@ impl Audience {
         (Self(Some(Listener { sender, said: Mutex::new(Said { had, ..Said::default() }) })), receiver)
     }
 
-    /// Whether there is anybody whom the turn would keep waiting or misinform.
-    pub(super) fn listens(&self) -> bool {
-        self.0.as_ref().is_some_and(|listener| !listener.sender.is_closed())
+    /// Whether anybody listens, or did: who has left may come back and stop the turn.
+    pub(super) const fn listens(&self) -> bool {
+        self.0.is_some()
     }
 
     /// The message is stored.

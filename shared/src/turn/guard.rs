@@ -3,7 +3,7 @@
 //!
 //! - **Instructions.** Most of the agent's instructions word by word, or one of the house rules, is not sent: also when it
 //!   is spaced out, backwards, rotated by 13 letters or in base64. Facts may be quoted: an answer may repeat a passage.
-//! - **Images.** `![…](…)` would make whoever renders the reply call an address that a model was talked into, with what it
+//! - **Images.** In Markdown `![…](…)` would make whoever renders the reply call an address that a model was talked into, with what it
 //!   knows in it. It becomes a link, which a person has to follow.
 //!
 //! Secrets need no rule here: the model never sees any.
@@ -60,9 +60,17 @@ impl Guard {
     }
 }
 
-/// Lower-case letters and digits alone: what is left when a text is spaced out, quoted or formatted.
+/// Lower-case letters and digits alone: what is left when a text is spaced out, quoted or formatted. Those of other
+/// scripts are written by their numbers, so that all of it is ASCII.
 fn letters(text: &str) -> String {
-    text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+    let mut letters = String::with_capacity(text.len());
+    for c in text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase) {
+        match c.is_ascii() {
+            true => letters.push(c),
+            false => letters.push_str(&format!("{:x}", u32::from(c))),
+        }
+    }
+    letters
 }
 
 fn rotate(c: char) -> char {
@@ -99,8 +107,20 @@ fn same(one: impl Iterator<Item = u8>, other: impl Iterator<Item = u8>) -> usize
     one.zip(other).take_while(|(one, other)| one == other).count()
 }
 
-/// A reply without images: no `!` stands before a `[`.
+/// A reply without images. Code that only looks like the beginning of one stays as it is.
 pub(super) fn without_images(text: &str) -> String {
+    if has_images(text) { without_bangs(text) } else { text.to_owned() }
+}
+
+/// Whether a text may hold an image in Markdown: `![…](…)`, `![…][…]`, or `![…]` with a definition elsewhere.
+fn has_images(text: &str) -> bool {
+    let mut starts = text.match_indices("![").map(|(at, _)| &text[at + 2..]).peekable();
+    let defines = starts.peek().is_some() && text.contains("]:");
+    defines || starts.any(|rest| rest.split_once(']').is_some_and(|(_, behind)| behind.starts_with(['(', '['])))
+}
+
+/// A text in which no `!` stands before a `[`.
+fn without_bangs(text: &str) -> String {
     let parts = text.split('[').collect::<Vec<_>>();
     let last = parts.len() - 1;
     let parts = parts.into_iter().enumerate();
@@ -147,7 +167,8 @@ impl State {
         let piece = format!("{}{piece}", std::mem::take(&mut self.bangs));
         let told = piece.trim_end_matches('!');
         piece[told.len()..].clone_into(&mut self.bangs);
-        Some(without_images(told)).filter(|told| !told.is_empty())
+        // What follows is not known yet: should it be no image, the whole text comes in the end.
+        Some(without_bangs(told)).filter(|told| !told.is_empty())
     }
 }
 
@@ -202,6 +223,29 @@ mod tests {
     }
 
     #[test]
+    fn instructions_in_other_scripts_are_known_too() {
+        let russian =
+            "Ты — Луна из клиники. Никогда не давай скидок. Цены окончательные. Директор в отъезде до понедельника.";
+        let guard = Guard::new(russian);
+        assert!(guard.is_leak(russian) && guard.is_leak(&russian.to_uppercase()));
+        assert!(!guard.is_leak("Цены окончательные."));
+    }
+
+    #[test]
+    fn code_is_no_image() {
+        for code in ["let v = vec![1, 2];", "if (![1, 2].includes(x)) return;", "Wow!"] {
+            assert_eq!(without_images(code), code);
+        }
+        for (image, link) in [
+            ("![a](https://evil.example)", "[a](https://evil.example)"),
+            ("!![a][b]", "[a][b]"),
+            ("![a]\n\n[a]: https://evil.example", "[a]\n\n[a]: https://evil.example"),
+        ] {
+            assert_eq!(without_images(image), link);
+        }
+    }
+
+    #[test]
     fn facts_may_be_quoted() {
         let guard = Guard::new(INSTRUCTIONS);
         let fine = [
@@ -226,7 +270,7 @@ mod tests {
             for piece in text.as_bytes().chunks(step) {
                 told.extend(state.take(&guard, std::str::from_utf8(piece).unwrap()));
             }
-            let whole = without_images(text);
+            let whole = without_bangs(text);
             assert!(whole.starts_with(&told) && whole.len() - told.len() <= 2, "{step}: {told}");
         }
     }

@@ -143,7 +143,7 @@ impl<'a> Thinking<'a> {
 
     /// What was told by the time that the visitor stopped it is the reply.
     fn interrupted(&self, interrupted: Interrupted) -> Ended {
-        let said = self.audience.said();
+        let said = self.guarded(self.audience.said());
         match interrupted {
             Interrupted::Stopped if !said.is_empty() => {
                 // The provider tells no usage of what it could not end: it is estimated, as elsewhere.
@@ -243,10 +243,9 @@ impl<'a> Thinking<'a> {
     }
 }
 
-/// Looks from time to time whether a turn that somebody follows may go on.
+/// Looks from time to time whether a turn may go on.
 struct Watch<'a> {
     app: &'a App,
-    audience: &'a Audience,
     workspace: Id<Workspace>,
     conversation: Id<Conversation>,
     lease: Uuid,
@@ -262,16 +261,13 @@ enum Interrupted {
 impl<'a> Watch<'a> {
     fn of(thinking: &Thinking<'a>) -> Self {
         let (workspace, conversation) = (thinking.conversation.workspace_id, thinking.conversation.id);
-        Self { app: thinking.app, audience: thinking.audience, workspace, conversation, lease: thinking.lease }
+        Self { app: thinking.app, workspace, conversation, lease: thinking.lease }
     }
 
-    /// Comes back when it may not. A turn that nobody follows is not watched: its commit sees to it.
+    /// Comes back when it may not.
     async fn interrupted(&self) -> Interrupted {
         loop {
             tokio::time::sleep(self.app.config.watch_every).await;
-            if !self.audience.listens() {
-                continue;
-            }
             match store::conversation::head(&self.app.table, self.workspace, self.conversation).await {
                 Ok(head) => {
                     if head.ai_paused || head.turn.is_none_or(|turn| turn.id != self.lease) {

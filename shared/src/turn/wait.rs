@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::accept::{self, OwnTurn};
 use super::allowance::{self, Charge};
-use super::audience::Audience;
+use super::audience::{Audience, Discarded};
 use super::load::{Scene, WINDOW};
 use super::transcript::Transcript;
 use super::{Answer, Outcome, Pace, busy, commit};
@@ -55,6 +55,8 @@ pub(super) async fn wait(
         if !head.is_busy(app.now()) && time >= MIN_THINKING {
             match claim(app, scene, waiting, pace).await? {
                 Claimed::Turn(turn) => {
+                    // What was told of a turn that ended without a reply is no part of this one's.
+                    audience.discard(Discarded::OtherReply);
                     if let Some(answer) = commit::think_and_commit(app, scene, *turn, audience).await? {
                         return scene.outcome(app, id, Some(answer)).await;
                     }

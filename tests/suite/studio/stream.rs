@@ -262,3 +262,50 @@ async fn what_is_wrong_before_the_message_is_stored_is_an_answer_and_no_stream()
     let foreign = json!({"message": "Hello", "conversation_id": "conv_nonsense"});
     assert_eq!(visitor.post(&path, foreign).await.status, 404);
 }
+
+#[tokio::test]
+async fn a_reply_can_be_stopped_by_a_page_that_came_back_for_it() {
+    let (test, owner, agent, _gate, connection, frames) = half_written().await;
+    drop(connection);
+    let again = Connection::open(&test, &agent, &message(1), Some(&frames[1].id)).await;
+    let handle = frames[0].data["conversation_id"].as_str().unwrap();
+    let path = format!("/api/public/agents/{}/conversations/{handle}/stop", agent.slug);
+    assert_eq!(test.anonymous().post(&path, json!({})).await.expect(200)["stopping"], true);
+    let rest = again.rest().await;
+    let done = &rest.last().unwrap().data;
+    assert_eq!((&done["reply"], &done["stopped"]), (&json!("It takes"), &json!(true)), "{rest:?}");
+    assert_eq!(test.db_usage(&owner).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_turn_that_is_answered_in_one_piece_is_stopped_too() {
+    let (model, gate) = PausedModel::new();
+    let (test, owner, agent) = with(model).await;
+    let visitor = test.anonymous();
+    let path = format!("/api/public/agents/{}/chat", agent.slug);
+    gate.open();
+    let first = visitor.post(&path, message(1)).await.expect(200);
+    gate.asked().await;
+    let mut next = message(2);
+    next["conversation_id"] = first["conversation_id"].clone();
+    let (answer, ()) = tokio::join!(visitor.post(&path, next), async {
+        gate.asked().await;
+        let handle = first["conversation_id"].as_str().unwrap();
+        let stop = format!("/api/public/agents/{}/conversations/{handle}/stop", agent.slug);
+        test.anonymous().post(&stop, json!({})).await.expect(200);
+    });
+    let answer = answer.expect(200);
+    assert_eq!((&answer["reply"], &answer["stopped"], answer.get("human_takeover")), (&json!(""), &json!(true), None));
+    assert_eq!(test.db_usage(&owner).await.len(), 1, "the first one");
+}
+
+#[tokio::test]
+async fn to_hand_back_what_nobody_took_over_disturbs_no_reply() {
+    let (_, owner, agent, gate, connection, _) = half_written().await;
+    let id = owner.conversations(&agent).await[0]["id"].as_u64().unwrap();
+    owner.takeover(&agent, id, false).await;
+    gate.open();
+    let rest = connection.rest().await;
+    assert_eq!(rest.last().unwrap().data["reply"], "It takes two days.", "{rest:?}");
+    assert!(!rest.iter().any(|frame| frame.name == "discard"));
+}

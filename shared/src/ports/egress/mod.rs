@@ -2,7 +2,7 @@
 //!
 //! A customer's URL must never reach what our own network position opens: metadata endpoints, private networks, the
 //! loopback. So a call passes two gates. [`Egress::check_url`] looks at the text: https, no user or password, no
-//! forbidden address written out. The client's own resolver looks at what is dialled: each address of the name must be
+//! forbidden address written out, no port of another service. The client's own resolver looks at what is dialled: each address of the name must be
 //! public, whatever an earlier look-up said. Redirects are not followed; a caller who wants to go on sends again.
 //!
 //! `CHATIA_EGRESS_ALLOW` lists networks that may be called although they are not public, also by plain http, for
@@ -175,6 +175,10 @@ impl Egress {
         let scheme = Scheme::of(&url).ok_or_else(|| refused("Only https addresses can be called."))?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(refused("Leave user and password out of the URL."));
+        }
+        // Mail servers, shells and the like: we are no way to look for them. Development networks may have any port.
+        if self.rules.0.is_empty() && url.port().is_some_and(|port| port < 1_024 && port != 443) {
+            return Err(refused("Use port 443, or one above 1023."));
         }
         let address = match url.host() {
             Some(url::Host::Ipv4(v4)) => Some(IpAddr::V4(v4)),
