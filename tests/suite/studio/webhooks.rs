@@ -6,6 +6,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use shared::events::studio::DOCUMENTED;
+use shared::kernel::Time;
 use tests::{ScriptedModel, TestApp};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
@@ -213,4 +214,31 @@ async fn a_slow_endpoint_s_wish_to_wait_is_honoured() {
     assert_eq!(received(&server).await.len(), 1, "not before it wants to");
     workers.after(Duration::from_secs(600)).await;
     assert_eq!(received(&server).await.len(), 2);
+}
+
+#[tokio::test]
+async fn the_retries_of_many_deliveries_are_spread_by_a_fifth_around_their_time() {
+    let server = receiver(500).await;
+    let test = TestApp::new().await;
+    let owner = test.owner().await;
+    let (webhook, _) = owner.webhook(&server.uri(), Value::Null).await;
+    for number in 0..20 {
+        owner.session.post("/api/developers/events", json!({"event": format!("e{number}")})).await.expect(201);
+    }
+    test.workers().run().await;
+    let path = format!("/api/developers/webhooks/{webhook}/deliveries?limit=50&status=pending");
+    let list = owner.session.get(&path).await.expect(200);
+    let waits: Vec<i64> = list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|delivery| {
+            let next: Time = serde_json::from_value(delivery["next_attempt_at"].clone()).unwrap();
+            next.millis() - test.app.now().millis()
+        })
+        .collect();
+    assert_eq!(waits.len(), 20);
+    assert!(waits.iter().all(|wait| (24_000..=36_000).contains(wait)), "{waits:?}");
+    let different: std::collections::HashSet<_> = waits.iter().collect();
+    assert!(different.len() > 10, "{waits:?}");
 }
