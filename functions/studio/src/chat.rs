@@ -54,7 +54,7 @@ struct PublicAgentOut {
 
 async fn find_public_agent(State(app): State<App>, _: Visit, Path(slug): Path<String>) -> Result<Json<PublicAgentOut>> {
     let snapshot = agent::public(&app, &slug).await?;
-    let provider = snapshot.provider.as_deref().unwrap_or(&app.config.default_provider);
+    let (provider, _) = app.config.model(snapshot.provider.as_deref(), None);
     let Snapshot { name, description, greeting_message, widget, .. } = snapshot.as_ref().clone();
     Ok(Json(PublicAgentOut {
         name,

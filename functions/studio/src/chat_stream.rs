@@ -1,5 +1,5 @@
-//! `POST /api/public/agents/{slug}/chat/stream`: the public chat, told while it goes on. A group of its own, since streaming
-//! is a property of a whole function.
+//! `POST /api/public/agents/{slug}/chat/stream`: the public chat, told while it goes on. A group of its own, since
+//! streaming is a property of a whole function.
 
 use axum::extract::State;
 use futures_util::stream;
@@ -44,12 +44,12 @@ pub(crate) enum ChatFrame {
         /// Which tool.
         name: String,
         /// How it stands.
-        status: ToolState,
+        status: ToolStatus,
     },
     /// `discard`: forget the text that came so far.
     Discard {
         /// Why.
-        reason: Reason,
+        reason: Discarded,
         /// Whether this is the last frame: then there is no reply.
         r#final: bool,
     },
@@ -59,65 +59,15 @@ pub(crate) enum ChatFrame {
     Error(ErrorOut),
 }
 
-/// How a tool call stands.
-#[derive(Debug, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum ToolState {
-    Running,
-    Succeeded,
-    Failed,
-}
-
-/// Why text is taken back.
-#[derive(Debug, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Reason {
-    /// The agent uses tools first.
-    Tools,
-    /// Another message came in; the reply will answer both.
-    NewerMessage,
-    /// The model failed.
-    Failed,
-    /// The model was about to tell its instructions.
-    Withheld,
-    /// The stored reply begins otherwise.
-    OtherReply,
-    /// A person answers now.
-    HumanTakeover,
-    /// The visitor stopped it before there was any text.
-    Stopped,
-}
-
 impl From<Frame> for ChatFrame {
     fn from(frame: Frame) -> Self {
         match frame {
             Frame::Start { handle } => Self::Start { conversation_id: handle },
             Frame::Token(text) => Self::Token { text },
-            Frame::Tool { name, status } => Self::Tool {
-                name,
-                status: match status {
-                    ToolStatus::Running => ToolState::Running,
-                    ToolStatus::Succeeded => ToolState::Succeeded,
-                    ToolStatus::Failed => ToolState::Failed,
-                },
-            },
-            Frame::Discard { reason, is_last } => Self::Discard { reason: reason.into(), r#final: is_last },
+            Frame::Tool { name, status } => Self::Tool { name, status },
+            Frame::Discard { reason, is_last } => Self::Discard { reason, r#final: is_last },
             Frame::Done(outcome) => Self::Done(outcome.into()),
             Frame::Error(error) => Self::Error(dialect::body(&error)),
-        }
-    }
-}
-
-impl From<Discarded> for Reason {
-    fn from(reason: Discarded) -> Self {
-        match reason {
-            Discarded::Tools => Self::Tools,
-            Discarded::NewerMessage => Self::NewerMessage,
-            Discarded::Failed => Self::Failed,
-            Discarded::Withheld => Self::Withheld,
-            Discarded::OtherReply => Self::OtherReply,
-            Discarded::HumanTakeover => Self::HumanTakeover,
-            Discarded::Stopped => Self::Stopped,
         }
     }
 }
@@ -137,6 +87,6 @@ async fn stream_chat(
 
 async fn next(mut frames: Frames) -> Option<(SentFrame<ChatFrame>, Frames)> {
     let (frame, position) = frames.next().await?;
-    let name = (&frame).into();
+    let name = frame.name();
     Some((SentFrame { name, id: position.to_string(), data: frame.into() }, frames))
 }

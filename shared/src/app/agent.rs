@@ -77,8 +77,8 @@ const MAX_SECRET: usize = 4_096;
 /// Makes an agent.
 ///
 /// # Errors
-/// `validation_error`, also for a model key that its provider refuses; `agent_limit_reached` when it is to be published and the plan's number is reached, or when there
-/// are too many drafts.
+/// `validation_error`, also for a model key that its provider refuses; `agent_limit_reached` when it is to be published
+/// and the plan's number is reached, or when there are too many drafts.
 pub async fn create(app: &App, caller: &Caller, command: &Create) -> Result<Draft<Detail>> {
     let workspace = store::workspace::get(&app.table, caller.workspace_id).await?;
     let mut checks = Checks::new();

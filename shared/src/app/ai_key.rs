@@ -13,12 +13,9 @@ use crate::ports::llm::{Probe, Refusal, Target};
 pub(super) async fn check(app: &App, agent: &Agent, key: &Patch<Secret>) -> Result<()> {
     let key = key.value().map(|key| Secret::new(key.expose().trim()));
     let Some(key) = key.filter(|key| !key.expose().is_empty()) else { return Ok(()) };
-    let target = Target {
-        provider: agent.provider.clone().unwrap_or_else(|| app.config.default_provider.clone()),
-        model: agent.model.clone().unwrap_or_else(|| app.config.default_model.clone()),
-        api_key: Some(key),
-        base_url: agent.ai_base_url.as_deref().map(|url| app.egress.check_url(url)).transpose()?,
-    };
+    let (provider, model) = app.config.model(agent.provider.as_deref(), agent.model.as_deref());
+    let base_url = agent.ai_base_url.as_deref().map(|url| app.egress.check_url(url)).transpose()?;
+    let target = Target { provider, model, api_key: Some(key), base_url };
     if target.provider == "offline" {
         return Ok(());
     }

@@ -40,13 +40,20 @@ pub struct Config {
     pub turn_budget: Duration,
     /// `CHATIA_STREAM_SECONDS`: how long a turn may take that is told while it goes on; 120 s.
     pub stream_budget: Duration,
-    /// `CHATIA_WATCH_SECONDS`: how often such a turn looks whether it may go on; 1 s.
+    /// `CHATIA_WATCH_SECONDS`: how often a turn looks whether it may go on; 1 s.
     pub watch_every: Duration,
     /// `CHATIA_ORIGIN_SECRET`: what the CDN adds, so that its word on the caller's address is believed.
     pub origin_secret: Option<String>,
 }
 
 impl Config {
+    /// The model of somebody who may have named provider and model, as both; the installation's own where they did not.
+    #[must_use]
+    pub fn model(&self, provider: Option<&str>, model: Option<&str>) -> (String, String) {
+        let provider = provider.unwrap_or(&self.default_provider);
+        (provider.to_owned(), model.unwrap_or(&self.default_model).to_owned())
+    }
+
     /// Reads the settings through `lookup`, which finds a variable by its name.
     ///
     /// # Errors

@@ -10,7 +10,6 @@ use crate::kernel::{Result, Time};
 use crate::ports::queue::{Outgoing, QueueName};
 use crate::store::keys::SHARDS;
 use crate::store::outbox::{KEPT, Walk};
-use crate::table::Unit;
 
 /// How many events one message is about, as many as a batch of the stream.
 const CHUNK: usize = 100;
@@ -48,7 +47,7 @@ pub async fn replay(app: &App, since: Time, until: Time) -> Result<Draft<(Time, 
     let until = until.min(now);
     let stretches = (0..SHARDS).map(|shard| Stretch { shard, since, until, after: None }.message());
     app.queue.send(QueueName::Deliver, stretches.collect::<Result<_>>()?).await?;
-    Ok(Draft::new(Unit::new(), (since, until)))
+    Ok(Draft::done((since, until)))
 }
 
 /// Relays and counts some events of a stretch, and queues the rest. What was delivered, mailed or counted before is not

@@ -160,7 +160,7 @@ pub async fn change(
         store::webhook::forgive(&mut unit, webhook.workspace_id, webhook.id);
         (health.failing_since, health.missed_since) = (None, None);
     }
-    forget_secrets(app, &mut webhook);
+    webhook.forget_secrets(now);
     webhook.updated_at = now;
     store::webhook::replace(&mut unit, &webhook, v)?;
     Ok(Draft::new(unit, (webhook, health)))
@@ -191,7 +191,7 @@ pub async fn rotate(app: &App, caller: &Caller, webhook: Id<Webhook>, overlap: D
     let (mut webhook, v, now, secret) = (found.body, found.v, app.now(), new_secret(app));
     let sealed = app.seal(&Webhook::secret_place(webhook.workspace_id, webhook.id), &secret).await?;
     let old = PreviousSecret { secret: std::mem::replace(&mut webhook.secret, sealed), until: now + overlap };
-    forget_secrets(app, &mut webhook);
+    webhook.forget_secrets(now);
     webhook.previous_secrets.insert(0, old);
     webhook.previous_secrets.truncate(if overlap.is_zero() { 0 } else { MAX_PREVIOUS });
     secret.expose()[..SECRET_PREFIX_CHARS].clone_into(&mut webhook.secret_prefix);
@@ -208,7 +208,8 @@ pub async fn rotate(app: &App, caller: &Caller, webhook: Id<Webhook>, overlap: D
 /// When the table cannot be read.
 pub async fn list(app: &App, caller: &Caller) -> Result<Vec<(Webhook, Health)>> {
     let mut webhooks = store::webhook::all(&app.table, caller.workspace_id).await?;
-    webhooks.iter_mut().for_each(|webhook| forget_secrets(app, webhook));
+    let now = app.now();
+    webhooks.iter_mut().for_each(|webhook| webhook.forget_secrets(now));
     let ids: Vec<_> = webhooks.iter().map(|webhook| webhook.id).collect();
     let health = store::webhook::health(&app.table, caller.workspace_id, &ids).await?;
     Ok(webhooks.into_iter().zip(health).collect())
@@ -220,15 +221,9 @@ pub async fn list(app: &App, caller: &Caller) -> Result<Vec<(Webhook, Health)>> 
 /// `not_found`.
 pub async fn get(app: &App, caller: &Caller, webhook: Id<Webhook>) -> Result<(Webhook, Health)> {
     let mut webhook = store::webhook::get(&app.table, caller.workspace_id, webhook).await?.body;
-    forget_secrets(app, &mut webhook);
+    webhook.forget_secrets(app.now());
     let health = one_health(app, &webhook).await?;
     Ok((webhook, health))
-}
-
-/// Drops the secrets that sign no more.
-fn forget_secrets(app: &App, webhook: &mut Webhook) {
-    let now = app.now();
-    webhook.previous_secrets.retain(|previous| previous.until > now);
 }
 
 async fn one_health(app: &App, webhook: &Webhook) -> Result<Health> {

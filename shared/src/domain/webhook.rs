@@ -98,6 +98,14 @@ pub struct PreviousSecret {
     pub until: Time,
 }
 
+impl PreviousSecret {
+    /// Whether it still signs.
+    #[must_use]
+    pub fn signs(&self, now: Time) -> bool {
+        self.until > now
+    }
+}
+
 /// How an endpoint fares. Apart from the endpoint, since every attempt changes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -357,9 +365,9 @@ impl Webhook {
         self.is_active && self.events.as_ref().is_none_or(|events| events.iter().any(|wanted| wanted == event))
     }
 
-    /// The secrets before the present one that still sign, the newest first.
-    pub fn still_signing(&self, now: Time) -> impl Iterator<Item = &PreviousSecret> {
-        self.previous_secrets.iter().filter(move |previous| previous.until > now)
+    /// Drops the secrets that sign no more; those that are left do.
+    pub fn forget_secrets(&mut self, now: Time) {
+        self.previous_secrets.retain(|previous| previous.signs(now));
     }
 
     /// Where the sealed secret belongs.

@@ -8,7 +8,7 @@ use super::keys;
 use crate::domain::webhook::DeliveryStatus;
 use crate::domain::{Delivery, Webhook, Workspace};
 use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Result, Time};
-use crate::table::{Index, Query, Row, Table, Unit, Versioned, decode, decode_versioned, readable};
+use crate::table::{Index, Query, Row, Table, Unit, Versioned, decode, decode_versioned};
 
 /// Longer than the events themselves, so that one which is relayed or replayed at the last moment meets its delivery.
 const KEPT: Duration = Duration::from_secs(35 * 24 * 3600);
@@ -172,6 +172,5 @@ pub async fn due(
 ) -> Result<(Vec<Versioned<Delivery>>, Option<Cursor>)> {
     let until = format!("{}~", keys::moment(now));
     let query = Query::between(Index::Gsi2, keys::due_deliveries(shard), "0", until);
-    let rows = table.query(&query.after(after), limit).await?;
-    Ok((readable(rows.items, decode_versioned), rows.more_after.map(|position| Cursor { position })))
+    Ok(table.query(&query.after(after), limit).await?.readable(decode_versioned))
 }

@@ -7,7 +7,7 @@ use super::keys;
 use crate::domain::webhook::Replay;
 use crate::domain::{BillingAccount, Conversation, Webhook, Workspace};
 use crate::kernel::{Code, Cursor, Error, Id, Result, Time};
-use crate::table::{Cond, Index, Query, Row, Table, Unit, decode, readable};
+use crate::table::{Cond, Index, Query, Row, Table, Unit, decode};
 
 /// Something to do at a time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +111,5 @@ pub async fn due(
     limit: usize,
 ) -> Result<(Vec<Timer>, Option<Cursor>)> {
     let query = Query::between(Index::Main, keys::timers(shard), "0", format!("{}~", keys::moment(now)));
-    let rows = table.query(&query.after(after), limit).await?;
-    Ok((readable(rows.items, decode), rows.more_after.map(|position| Cursor { position })))
+    Ok(table.query(&query.after(after), limit).await?.readable(decode))
 }

@@ -28,7 +28,7 @@ pub use aws_sdk_dynamodb::types::AttributeValue;
 pub use expr::{Cond, Path, Update};
 pub use meter::{Call, Meter};
 pub use query::{Index, Query, Rows};
-pub use row::{Row, Versioned, decode, decode_versioned, readable, value};
+pub use row::{Row, Versioned, decode, decode_versioned, value};
 pub use unit::{Failed, Refusal, Unit};
 
 use crate::kernel::{Clock, Error, Result, Rng};

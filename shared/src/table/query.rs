@@ -98,6 +98,17 @@ pub struct Rows {
     pub more_after: Option<String>,
 }
 
+impl Rows {
+    /// The items that read, and where to go on. What does not read (written by a later version, say) is logged and left
+    /// out, so that it holds back no other.
+    #[must_use]
+    pub fn readable<T>(self, read: impl Fn(Item) -> Result<T>) -> (Vec<T>, Option<Cursor>) {
+        let read = |item| read(item).inspect_err(|error| tracing::error!(%error, "an item is left out")).ok();
+        let position = self.more_after.map(|position| Cursor { position });
+        (self.items.into_iter().filter_map(read).collect(), position)
+    }
+}
+
 impl Table {
     /// Up to `limit` items. Index entries are completed from the table, so a list is never staler than its items.
     ///

@@ -92,18 +92,6 @@ pub fn decode_versioned<T: DeserializeOwned>(item: Item) -> Result<Versioned<T>>
     Ok(Versioned { body: decode(item)?, v })
 }
 
-/// Reads items one by one. What does not read (written by a later version, say) is logged and left out.
-pub fn readable<T>(items: Vec<Item>, read: impl Fn(Item) -> Result<T>) -> Vec<T> {
-    let read = |item| match read(item) {
-        Ok(body) => Some(body),
-        Err(error) => {
-            tracing::error!(%error, "an item is left out");
-            None
-        }
-    };
-    items.into_iter().filter_map(read).collect()
-}
-
 /// One value, as conditions and updates name it.
 ///
 /// # Panics

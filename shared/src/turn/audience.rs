@@ -7,6 +7,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::Outcome;
@@ -48,13 +50,27 @@ pub enum Frame {
 }
 
 impl Frame {
+    /// Its name, as it is sent.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Start { .. } => "start",
+            Self::Token(_) => "token",
+            Self::Tool { .. } => "tool",
+            Self::Discard { .. } => "discard",
+            Self::Done(_) => "done",
+            Self::Error(_) => "error",
+        }
+    }
+
     const fn is_last(&self) -> bool {
         matches!(self, Self::Done(_) | Self::Error(_) | Self::Discard { is_last: true, .. })
     }
 }
 
 /// How a tool call stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum ToolStatus {
     /// It begins.
     Running,
@@ -65,7 +81,8 @@ pub enum ToolStatus {
 }
 
 /// Why what was told of a reply is taken back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Discarded {
     /// The model calls tools and answers after that.
     Tools,
@@ -290,20 +307,6 @@ impl Tokens for Audience {
     }
 }
 
-impl From<&Frame> for &'static str {
-    /// The name of the frame, as it is sent.
-    fn from(frame: &Frame) -> Self {
-        match frame {
-            Frame::Start { .. } => "start",
-            Frame::Token(_) => "token",
-            Frame::Tool { .. } => "tool",
-            Frame::Discard { .. } => "discard",
-            Frame::Done(_) => "done",
-            Frame::Error(_) => "error",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -324,7 +327,7 @@ mod tests {
         let (mut names, mut text) = (Vec::new(), String::new());
         receiver.close();
         while let Some((frame, position)) = receiver.recv().await {
-            names.push(<&'static str>::from(&frame).to_owned());
+            names.push(frame.name().to_owned());
             match frame {
                 Frame::Token(token) => text.push_str(&token),
                 Frame::Discard { .. } => text.clear(),

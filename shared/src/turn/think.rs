@@ -122,8 +122,8 @@ impl<'a> Thinking<'a> {
         self.request.messages.extend(messages.iter().map(prompt::said));
     }
 
-    /// Thinks for at most `budget`. When the model fails, cannot even be asked, or the time is up, the fallback text is the answer: the visitor
-    /// is told something, and nothing is billed.
+    /// Thinks for at most `budget`. When the model fails, cannot even be asked, or the time is up, the fallback text is the
+    /// answer: the visitor is told something, and nothing is billed.
     pub(super) async fn think(&mut self, budget: Duration) -> Ended {
         let watch = Watch::of(self);
         let ended = tokio::select! {
@@ -299,12 +299,8 @@ fn result(call: &ToolCall, outcome: &tools::Told) -> llm::Message {
 /// Which model answers, with the installation's key.
 fn target(app: &App, scene: &Scene) -> Target {
     let snapshot = &scene.snapshot;
-    Target {
-        provider: snapshot.provider.clone().unwrap_or_else(|| app.config.default_provider.clone()),
-        model: snapshot.model.clone().unwrap_or_else(|| app.config.default_model.clone()),
-        api_key: None,
-        base_url: None,
-    }
+    let (provider, model) = app.config.model(snapshot.provider.as_deref(), snapshot.model.as_deref());
+    Target { provider, model, api_key: None, base_url: None }
 }
 
 /// Adds the customer's key and address. An error is about the owner's set-up, and nothing that a visitor should read:

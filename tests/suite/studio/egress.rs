@@ -1,8 +1,10 @@
 //! Addresses that nobody may make us call, on every way that takes one.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::json;
+use shared::ports::egress::Url;
 use shared::ports::llm::{Llm, Message};
 use tests::{Options, ScriptedModel, TestApp};
 
@@ -97,7 +99,7 @@ async fn scene() -> (TestApp, ScriptedModel) {
 
 #[test]
 fn there_are_more_than_sixty_of_them() {
-    let different: std::collections::HashSet<_> = FORBIDDEN.iter().collect();
+    let different: HashSet<_> = FORBIDDEN.iter().collect();
     assert!(different.len() == FORBIDDEN.len() && FORBIDDEN.len() > 60, "{}", FORBIDDEN.len());
 }
 
@@ -143,19 +145,13 @@ async fn no_tool_calls_there_although_its_owner_allows_it() {
     let owner = test.paying_owner().await;
     let agent = owner.agent("Luna").await;
     let path = format!("/api/agents/{}/tools", agent.id);
-    let hosts = [
-        "127.0.0.1",
-        "localhost",
-        "169.254.169.254",
-        "10.0.0.1",
-        "[::1]",
-        "example.com",
-        "8.8.8.8",
-        "[::ffff:7f00:1]",
-        "[64:ff9b::7f00:1]",
-        "0.0.0.0",
-        "127.0.0.1:8443",
-    ];
+    // Each host stands in the list as the tool compares it, so that nothing but the guard refuses.
+    let host = |url: &&str| {
+        let url = Url::parse(url).ok()?;
+        let host = url.host_str().filter(|host| !host.is_empty())?.to_owned();
+        Some(url.port().map_or(host.clone(), |port| format!("{host}:{port}")))
+    };
+    let hosts: HashSet<String> = FORBIDDEN.iter().filter_map(host).collect();
     owner.session.post(&path, json!({"name": "http_request", "config": {"allowed_hosts": hosts}})).await.expect(201);
     owner.session.post(&format!("/api/agents/{}/publish", agent.id), json!({})).await.expect(200);
     let mut visitor = test.visitor(&agent);
@@ -167,6 +163,6 @@ async fn no_tool_calls_there_although_its_owner_allows_it() {
         let Some(Message::ToolResult { is_error, content, .. }) = heard.last().unwrap().messages.last() else {
             panic!("{url}: no result")
         };
-        assert!(*is_error, "{url}: {content}");
+        assert!(*is_error && !content.contains("Calls to"), "{url}: {content}");
     }
 }
