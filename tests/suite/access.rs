@@ -125,7 +125,8 @@ async fn who_shows_no_valid_credential_gets_a_401_and_changes_nothing() {
     assert_eq!(expiring.get("/api/agents").await.status, 200);
     let (mut wrong, mut watch) = (Wrong::default(), scene.test.db_watch().await);
     for op in rows().into_iter().filter(|op| !is_public(op)) {
-        let request = valid(op, &scene.things);
+        // Each from an address of its own: calls without a valid credential are counted by it.
+        let (request, anybody) = (valid(op, &scene.things), scene.test.anonymous());
         wrong.refused(op, "no credential", &request.by(&anybody, op).await, UNKNOWN);
         for (who, header) in &rubbish {
             let headers = [("authorization", header.as_str())];

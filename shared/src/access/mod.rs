@@ -8,4 +8,4 @@ pub mod rate;
 pub use caller::{Caller, Credential};
 pub use op::{Audit, Floor, Idempotency, Op, PlanGate, Visibility};
 pub use policy::decide;
-pub use rate::RateClass;
+pub use rate::{Rate, RateClass};

@@ -1,6 +1,9 @@
 //! Rate classes: how many calls, in what window, counted by whom.
 
+use std::net::IpAddr;
 use std::time::Duration;
+
+use super::Caller;
 
 /// Which limit counts an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -9,8 +12,12 @@ pub enum RateClass {
     Auth,
     /// Log-in attempts on one e-mail.
     AuthEmail,
+    /// Calls that show no valid credential where one is asked for, by address.
+    Unrecognised,
     /// Authenticated work, by credential.
     General,
+    /// The same, by workspace: all its people and keys together.
+    Workspace,
     /// A visitor's chat, by address.
     PublicChat,
     /// All visitors of one agent together.
@@ -24,27 +31,47 @@ pub enum RateClass {
 }
 
 /// So many calls in each window.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     /// Calls.
     pub limit: u32,
     /// Length of the window. A burst is a longer window: 120 a minute with a burst of 600 is 600 in five minutes.
     pub window: Duration,
+    /// Whether not one call more may pass, over all processes. Each call then asks the table.
+    pub exact: bool,
+}
+
+impl Rate {
+    /// How many calls a process lets pass in a window before it asks the table at all, so that whoever calls now and
+    /// then costs no table trip. All that the limit can be passed by is this, for each process.
+    #[must_use]
+    pub const fn credit(self) -> u32 {
+        if self.exact { 0 } else { self.limit / 200 }
+    }
+
+    /// How many tokens a process takes at a time that has spent `spent` in the window: as many as it has needed so far,
+    /// so that what lies unused in all processes is never more than what was used; at most a twentieth of the limit.
+    #[must_use]
+    pub fn lot(self, spent: u32) -> u32 {
+        if self.exact { 1 } else { spent.clamp(1, (self.limit / 20).max(1)) }
+    }
 }
 
 impl RateClass {
     /// The limit. Figures: the sites contract for log-in, the product's own for the rest.
     #[must_use]
     pub const fn rate(self) -> Rate {
-        let (limit, seconds) = match self {
-            Self::Auth => (100, 10),
-            Self::AuthEmail => (5, 60),
-            Self::General | Self::Staff => (600, 60),
-            Self::PublicChat | Self::PublicRead => (600, 300),
-            Self::AgentChat => (2_400, 120),
-            Self::PublicForm => (25, 300),
+        let (limit, seconds, exact) = match self {
+            Self::Auth => (100, 10, true),
+            Self::AuthEmail => (5, 60, true),
+            Self::Unrecognised => (300, 300, false),
+            Self::General | Self::Staff => (600, 60, false),
+            Self::Workspace => (3_000, 60, false),
+            Self::PublicChat | Self::PublicRead => (600, 300, false),
+            Self::AgentChat => (2_400, 120, false),
+            Self::PublicForm => (25, 300, false),
         };
-        Rate { limit, window: Duration::from_secs(seconds) }
+        Rate { limit, window: Duration::from_secs(seconds), exact }
     }
 
     /// How the table names it.
@@ -53,12 +80,60 @@ impl RateClass {
         match self {
             Self::Auth => "auth",
             Self::AuthEmail => "auth_email",
+            Self::Unrecognised => "unrecognised",
             Self::General => "general",
+            Self::Workspace => "workspace",
             Self::PublicChat => "public_chat",
             Self::AgentChat => "agent_chat",
             Self::PublicForm => "public_form",
             Self::PublicRead => "public_read",
             Self::Staff => "staff",
         }
+    }
+
+    /// Everything that counts a call of a row of this class: class and subject of each. An authenticated call counts
+    /// for its credential and for its workspace, any other for its address.
+    #[must_use]
+    pub fn counted(self, caller: Option<&Caller>, address: IpAddr) -> Vec<(Self, String)> {
+        match caller {
+            None => vec![(self, network(address).to_string())],
+            Some(caller) if self == Self::General => {
+                vec![(self, caller.actor()), (Self::Workspace, caller.workspace_id.text())]
+            }
+            Some(caller) => vec![(self, caller.actor())],
+        }
+    }
+}
+
+/// Whose address it is: one IPv6 customer has a /64, and must not be many callers.
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => IpAddr::V4(v4),
+            None => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_addresses_of_one_customer_are_one_network() {
+        let of = |text: &str| network(text.parse().unwrap()).to_string();
+        assert_eq!(of("2001:db8:1:2:3::4"), "2001:db8:1:2::");
+        assert_eq!(of("2001:db8:1:2:ffff::1"), "2001:db8:1:2::");
+        assert_eq!(of("::ffff:203.0.113.9"), "203.0.113.9");
+        assert_eq!(of("203.0.113.9"), "203.0.113.9");
+    }
+
+    #[test]
+    fn a_lot_grows_with_what_was_spent_to_a_twentieth() {
+        let rate = RateClass::General.rate();
+        assert_eq!([0, 1, 3, 12, 30, 500].map(|spent| rate.lot(spent)), [1, 1, 3, 12, 30, 30]);
+        assert_eq!((RateClass::Auth.rate().lot(50), RateClass::Auth.rate().credit()), (1, 0));
     }
 }

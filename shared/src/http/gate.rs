@@ -14,7 +14,8 @@ pub use futures_util::future::BoxFuture;
 use super::call::{Context, Idempotent, replay};
 use super::extract::{MAX_JSON, too_large};
 use super::serve::{ClientAddress, RequestId};
-use crate::access::{Caller, Idempotency, Op, PlanGate, decide};
+use crate::access::rate::network;
+use crate::access::{Caller, Idempotency, Op, PlanGate, RateClass, decide};
 use crate::app::App;
 use crate::app::rate::Standing;
 use crate::kernel::secret::sha256_hex;
@@ -59,10 +60,13 @@ async fn pass(gate: &Gate, request: Request, rated: &mut Option<Standing>) -> Re
     } else {
         let caller = authenticate(app.clone(), request.headers().clone()).await?;
         let caller = caller.filter(|caller| op.credentials.contains(&caller.credential));
-        Some(caller.ok_or_else(|| Error::new(Code::Unauthenticated))?)
+        if caller.is_none() {
+            rate(app, &RateClass::Unrecognised.counted(None, address), rated).await?;
+            return Err(Error::new(Code::Unauthenticated));
+        }
+        caller
     };
-    let subject = caller.as_ref().map_or_else(|| network(address).to_string(), Caller::actor);
-    *rated = Some(app.count_call(op.rate, &subject).await?);
+    rate(app, &op.rate.counted(caller.as_ref(), address), rated).await?;
     let plan = match (op.plan, &caller) {
         (PlanGate::Paid, Some(caller)) => {
             Some(store::billing::get(&app.table, caller.billing_account_id).await?.effective_plan().key)
@@ -70,6 +74,7 @@ async fn pass(gate: &Gate, request: Request, rated: &mut Option<Standing>) -> Re
         (PlanGate::Paid | PlanGate::Any, _) => None,
     };
     decide(op, caller.as_ref(), plan)?;
+    let subject = caller.as_ref().map_or_else(|| network(address).to_string(), Caller::actor);
     let (request, idempotent) = idempotent(op, request, &subject).await?;
     if let Some(idempotent) = &idempotent
         && let Some(answer) = replay::<(), 200>(app, idempotent).await?
@@ -83,15 +88,10 @@ async fn pass(gate: &Gate, request: Request, rated: &mut Option<Standing>) -> Re
     Ok(Passed::On(Box::new(Request::from_parts(parts, body))))
 }
 
-/// Whose address it is: one IPv6 customer has a /64, and must not be many callers.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => IpAddr::V4(v4),
-            None => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
-        },
-    }
+/// Counts the call; how its caller stands is told also when that refuses it.
+async fn rate(app: &App, counted: &[(RateClass, String)], rated: &mut Option<Standing>) -> Result<()> {
+    *rated = app.count_each(counted).await?;
+    rated.map_or(Ok(()), |standing| standing.passed(app.now()).map(drop))
 }
 
 /// Reads the `Idempotency-Key` of a command, with the hash of what is asked.

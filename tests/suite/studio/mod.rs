@@ -16,6 +16,7 @@ mod mail;
 mod models;
 mod outbox;
 mod publishing;
+mod rates;
 mod reconcile;
 mod refusals;
 mod replays;
