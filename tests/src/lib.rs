@@ -6,6 +6,7 @@ mod ledger;
 mod models;
 mod past;
 mod personas;
+pub mod requests;
 mod workers;
 
 use std::net::{IpAddr, Ipv4Addr};

@@ -61,7 +61,9 @@ pub struct Persona {
 }
 
 impl Persona {
-    pub(crate) const fn new(router: Router, address: IpAddr) -> Self {
+    /// Somebody without a credential, at an address.
+    #[must_use]
+    pub const fn new(router: Router, address: IpAddr) -> Self {
         Self { router, address, bearer: None }
     }
 

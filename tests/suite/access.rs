@@ -11,7 +11,7 @@ use shared::domain::Role;
 use shared::domain::api_key::DEVELOPER_SCOPES;
 use tests::{Answer, Owner, PASSWORD, Persona, TestApp, Watch};
 
-use crate::requests::{Scene, Stage, Valid, missing, rows, valid, writes};
+use tests::requests::{Scene, Stage, Valid, missing, rows, valid, writes};
 
 /// What a refused caller is told.
 type Refusal = (u16, &'static str);

@@ -8,7 +8,7 @@ use shared::domain::slug::RESERVED;
 use shared::events::studio::DOCUMENTED;
 use studio::SURFACE;
 
-use crate::requests::rows;
+use tests::requests::{known, rows};
 
 const OPERATIONS: &str = include_str!("../contract/operations.tsv");
 /// The prose of the contract, which the operations were listed from.
@@ -193,4 +193,18 @@ fn a_row_that_writes_says_what_a_repeat_does() {
         let reads = op.method == "GET";
         assert_eq!(op.idempotency == Idempotency::Safe, reads, "{}: only reads are safe to repeat as they are", op.id);
     }
+}
+
+#[test]
+fn every_row_has_one_valid_request_and_every_request_has_a_row() {
+    let rows: Vec<&str> = rows().iter().map(|op| op.id).collect();
+    let known = known();
+    let lacking: Vec<_> = rows.iter().filter(|id| !known.contains(id)).collect();
+    assert!(lacking.is_empty(), "rows without a valid request in tests/src/requests.rs: {lacking:?}");
+    let stale: Vec<_> = known.iter().filter(|id| !rows.contains(id)).collect();
+    assert!(stale.is_empty(), "requests without a row in tests/src/requests.rs: {stale:?}");
+    let mut once = known.clone();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(once.len(), known.len(), "a row has two requests");
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use shared::access::{Op, RateClass};
 use tests::Persona;
 
-use crate::requests::{Scene, Stage, Valid, rows, valid, writes};
+use tests::requests::{Scene, Stage, Valid, rows, valid, writes};
 
 fn runner(cases: u32) -> TestRunner {
     let config = Config { cases, failure_persistence: None, ..Config::default() };

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use shared::access::Idempotency;
 use tests::{Answer, Persona, TestApp};
 
-use crate::requests::{Scene, Stage, rows, valid};
+use tests::requests::{Scene, Stage, rows, valid};
 
 const AGENTS: &str = "/api/agents";
 const KEYS: &str = "/api/developers/api-keys";

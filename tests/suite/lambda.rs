@@ -12,7 +12,7 @@ use studio::SURFACE;
 use tests::{Options, TestApp};
 use tower::ServiceExt as _;
 
-use crate::requests::{Scene, Stage, Valid, rows, valid};
+use tests::requests::{Scene, Stage, Valid, rows, valid};
 
 /// Where the gateway saw the call come from.
 const SOURCE: &str = "203.0.113.7";

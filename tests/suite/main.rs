@@ -7,6 +7,5 @@ mod floors;
 mod fuzz;
 mod idempotency;
 mod lambda;
-mod requests;
 mod studio;
 mod survival;

@@ -81,7 +81,7 @@ impl Poller {
 
     /// Waits for a send, or until a message becomes visible.
     async fn wait(&self) {
-        let wait = match self.queue.next_visible(self.name).await {
+        let wait = match self.queue.next_visible(self.name) {
             Ok(Some(at)) => at.since(self.app.now()).clamp(Duration::from_millis(5), IDLE),
             Ok(None) => IDLE,
             Err(_) => FAULT,
@@ -227,6 +227,6 @@ mod tests {
         tokio::time::timeout(timeout, taken).await.unwrap();
         stop.now();
         tokio::time::timeout(timeout, running).await.unwrap().unwrap();
-        assert_eq!(queue.next_visible(NAME).await.unwrap(), None, "what was done is gone");
+        assert_eq!(queue.next_visible(NAME).unwrap(), None, "what was done is gone");
     }
 }

@@ -1,13 +1,19 @@
 //! Queues on the embedded database, so that messages survive a kill. They do what SQS does for us: a delay, a time
 //! during which a received message is hidden, a count of receives, and dead letters.
 //!
+//! This process alone sends and receives, so it knows what waits (`waiting`): a message costs a write when it is sent
+//! and one when it is done, and those in between only when its work failed. After a kill, what workers held can be
+//! received at once: nobody works on it any more.
+//!
 //! | entity | pk | sk | gsi1 |
 //! | --- | --- | --- | --- |
 //! | message | `Q#<queue>` | `<message id>` | `Q#<queue>` / visible at, id; dead letters `DEAD#<queue>` / died at, id |
-//! | cursor of the outbox (see `stream`) | `CURSOR` | `<shard>` | |
+//! | places in the outbox (see `stream`) | `CURSOR` | `outbox` | |
+
+mod waiting;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -19,6 +25,7 @@ use shared::store::keys::moment;
 use shared::table::{Cond, Index, Key, Query, Refusal, Row, Table, Unit, Update, decode};
 use tokio::sync::Notify;
 
+use self::waiting::{Line, Waiting};
 use crate::template::QueueSpec;
 
 /// The largest message here. SQS takes a mebibyte, an item of the table 400 KB; ours stay far below both.
@@ -38,7 +45,14 @@ pub struct LocalQueue {
 
 struct Here {
     spec: QueueSpec,
+    line: Mutex<Line>,
     sent: Notify,
+}
+
+impl Here {
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A message as it is kept.
@@ -49,12 +63,9 @@ struct Record {
     sent_at: Time,
     /// When somebody may receive it.
     visible_at: Time,
-    /// How often it was received.
+    /// How often it was received, as far as that came to nothing.
     #[serde(default)]
     receives: u32,
-    /// Whether a worker has it.
-    #[serde(default)]
-    held: bool,
     /// When it was given up; only a dead letter has it.
     #[serde(default)]
     died_at: Option<Time>,
@@ -64,6 +75,11 @@ struct Record {
 }
 
 impl Record {
+    fn into_waiting(self) -> Waiting {
+        let Self { id, body, sent_at, visible_at, receives, .. } = self;
+        Waiting { id, body: Some(body), sent_at, visible_at, receives }
+    }
+
     fn into_letter(self) -> DeadLetter {
         let reason = self.reason.unwrap_or_else(|| WORKER_ENDED.to_owned());
         let death = Death { reason, tries: self.receives, sent_at: Some(self.sent_at), died_at: self.died_at };
@@ -85,30 +101,23 @@ pub struct Received {
 }
 
 impl LocalQueue {
-    /// The queues, kept in `table`. What workers held when the platform was killed can be received at once: nobody
-    /// works on it any more.
+    /// The queues, kept in `table`, with everything that an earlier run left.
     ///
     /// # Errors
-    /// When the table cannot be read or written.
+    /// When the table cannot be read.
     pub async fn open(table: Table, clock: Arc<dyn Clock>, rng: Rng, specs: &[QueueSpec]) -> Result<Self> {
-        let queues = specs.iter().map(|spec| (spec.name, Here { spec: spec.clone(), sent: Notify::new() }));
-        let queue = Self { table, ids: Ids::new(Arc::clone(&clock), rng), clock, queues: queues.collect() };
-        for spec in specs {
-            queue.recover(spec.name).await?;
-        }
-        Ok(queue)
-    }
-
-    async fn recover(&self, name: QueueName) -> Result<()> {
-        let now = self.clock.now();
-        for item in self.table.query(&Query::partition(Index::Main, partition(name)), MOST).await?.items {
-            let record: Record = decode(item)?;
-            if record.held {
-                let update = Update::new(key(name, &record.id)).set("held", false);
-                self.change(show(update, &record, now), record.receives).await?;
+        let here = |spec: &QueueSpec| Here { spec: spec.clone(), line: Mutex::default(), sent: Notify::new() };
+        let queues = specs.iter().map(|spec| (spec.name, here(spec))).collect();
+        let queue = Self { table, ids: Ids::new(Arc::clone(&clock), rng), clock, queues };
+        for (name, here) in &queue.queues {
+            for item in queue.table.query(&Query::partition(Index::Main, partition(*name)), MOST).await?.items {
+                let record: Record = decode(item)?;
+                if record.died_at.is_none() {
+                    here.line().put(record.into_waiting());
+                }
             }
         }
-        Ok(())
+        Ok(queue)
     }
 
     /// Receives up to `most` messages, the longest visible first, and hides them for the queue's visibility time-out.
@@ -117,49 +126,58 @@ impl LocalQueue {
     /// # Errors
     /// `not_configured` for a queue that the template lacks, or when the table cannot be read or written.
     pub async fn receive(&self, name: QueueName, most: usize) -> Result<Vec<Received>> {
-        let spec = &self.here(name)?.spec;
+        let here = self.here(name)?;
         let mut received = Vec::new();
         while received.is_empty() {
             let now = self.clock.now();
-            let query = Query::between(Index::Gsi1, partition(name), "0", format!("{}~", moment(now)));
-            let items = self.table.query(&query, most).await?.items;
-            if items.is_empty() {
+            let found = here.line().receive(most, now, now + here.spec.visibility);
+            if found.is_empty() {
                 break;
             }
-            for item in items {
-                let record: Record = decode(item)?;
-                if record.receives >= spec.max_receives {
-                    self.give_up(spec, &record, now).await?;
-                    continue;
-                }
-                let update = Update::new(key(name, &record.id)).add("receives", 1).set("held", true);
-                if self.change(show(update, &record, now + spec.visibility), record.receives).await? {
-                    let Record { id, body, sent_at, receives, .. } = record;
-                    received.push(Received { id, body, sent_at, receives: receives + 1 });
+            for message in found {
+                if message.receives > here.spec.max_receives {
+                    self.give_up(here, &message, now).await?;
+                } else if let Some(body) = self.body(name, &message).await? {
+                    let Waiting { id, sent_at, receives, .. } = message;
+                    received.push(Received { id, body, sent_at, receives });
+                } else {
+                    // The table forgets what is older than the queue's retention.
+                    here.line().remove(&message.id);
                 }
             }
         }
         Ok(received)
     }
 
-    /// The redrive policy: what its workers neither did nor buried.
-    async fn give_up(&self, spec: &QueueSpec, record: &Record, now: Time) -> Result<()> {
-        let (queue, id, receives) = (spec.name.as_str(), &record.id, record.receives);
-        tracing::error!(queue, id, receives, "a message was given up: its worker ended before it was done, each time");
-        let update = Update::new(key(spec.name, id))
-            .set("held", false)
-            .set("died_at", now)
-            .set("reason", WORKER_ENDED)
-            .set("gsi1pk", dead_partition(spec.name))
-            .set("ttl", (now + spec.dead_retention).seconds());
-        self.change(show(update, record, now), record.receives).await.map(drop)
+    /// The text of a message; `None` when it is gone.
+    async fn body(&self, name: QueueName, message: &Waiting) -> Result<Option<String>> {
+        if let Some(body) = &message.body {
+            return Ok(Some(body.clone()));
+        }
+        let record: Option<Record> = self.table.get(&key(name, &message.id)).await?;
+        Ok(record.map(|record| record.body))
     }
 
-    /// Changes a message unless somebody else received it meanwhile. Says whether it was changed.
-    async fn change(&self, update: Update, receives: u32) -> Result<bool> {
-        match self.table.update(update, Some(Cond::eq("receives", receives)), Error::new(Code::Conflict)).await {
-            Ok(_) => Ok(true),
-            Err(Refusal::Conditions(_)) => Ok(false),
+    /// The redrive policy: what its workers neither did nor buried.
+    async fn give_up(&self, here: &Here, message: &Waiting, now: Time) -> Result<()> {
+        let (queue, id, receives) = (here.spec.name.as_str(), &message.id, message.receives - 1);
+        tracing::error!(queue, id, receives, "a message was given up: its worker ended before it was done, each time");
+        let update = Update::new(key(here.spec.name, id))
+            .set("receives", receives)
+            .set("died_at", now)
+            .set("reason", WORKER_ENDED)
+            .set("gsi1pk", dead_partition(here.spec.name))
+            .set("gsi1sk", position(now, id))
+            .set("ttl", (now + here.spec.dead_retention).seconds());
+        self.change(update).await?;
+        here.line().remove(id);
+        Ok(())
+    }
+
+    /// Changes a message, unless it is gone.
+    async fn change(&self, update: Update) -> Result<()> {
+        match self.table.update(update, Some(Cond::existing()), Error::not_found()).await {
+            Ok(_) | Err(Refusal::Conditions(_)) => Ok(()),
             Err(Refusal::Error(error)) => Err(error),
         }
     }
@@ -169,28 +187,30 @@ impl LocalQueue {
     /// # Errors
     /// When the table cannot be written; the messages then come again.
     pub async fn delete(&self, name: QueueName, ids: impl IntoIterator<Item = &str>) -> Result<()> {
-        let ids: Vec<&str> = ids.into_iter().collect();
+        let (here, ids) = (self.here(name)?, ids.into_iter().collect::<Vec<&str>>());
         for chunk in ids.chunks(CHUNK) {
             let mut unit = Unit::new();
             for id in chunk {
                 unit.delete(key(name, id));
             }
             self.table.commit(unit).await?;
+            let mut line = here.line();
+            chunk.iter().for_each(|id| drop(line.remove(id)));
         }
         Ok(())
     }
 
-    /// Lets go of messages whose work failed. They come again when their visibility time-out ends, as with SQS.
+    /// Lets go of messages whose work failed. They come again when their visibility time-out ends, as with SQS, also
+    /// after a restart.
     ///
     /// # Errors
     /// When the table cannot be written.
     pub async fn release(&self, name: QueueName, ids: impl IntoIterator<Item = &str>) -> Result<()> {
+        let here = self.here(name)?;
         for id in ids {
-            let update = Update::new(key(name, id)).set("held", false);
-            match self.table.update(update, Some(Cond::existing()), Error::not_found()).await {
-                Ok(_) | Err(Refusal::Conditions(_)) => {}
-                Err(Refusal::Error(error)) => return Err(error),
-            }
+            let Some(Waiting { visible_at, receives, .. }) = here.line().get(id).cloned() else { continue };
+            let update = Update::new(key(name, id)).set("receives", receives).set("visible_at", visible_at);
+            self.change(update.set("gsi1sk", position(visible_at, id))).await?;
         }
         Ok(())
     }
@@ -198,16 +218,14 @@ impl LocalQueue {
     /// When the next message becomes visible; `None` when there is none.
     ///
     /// # Errors
-    /// When the table cannot be read.
-    pub async fn next_visible(&self, name: QueueName) -> Result<Option<Time>> {
-        let items = self.table.query(&Query::partition(Index::Gsi1, partition(name)), 1).await?.items;
-        let first = items.into_iter().next().map(decode::<Record>).transpose()?;
-        Ok(first.map(|record| record.visible_at))
+    /// `not_configured` for a queue that the template lacks.
+    pub fn next_visible(&self, name: QueueName) -> Result<Option<Time>> {
+        Ok(self.here(name)?.line().next_visible())
     }
 
     /// Makes a dead letter a message like any other.
-    async fn revive(&self, spec: &QueueSpec, id: &str) -> Result<()> {
-        let now = self.clock.now();
+    async fn revive(&self, here: &Here, id: &str) -> Result<()> {
+        let (spec, now) = (&here.spec, self.clock.now());
         let update = Update::new(key(spec.name, id))
             .set("gsi1pk", partition(spec.name))
             .set("gsi1sk", position(now, id))
@@ -216,7 +234,8 @@ impl LocalQueue {
             .set("ttl", (now + spec.retention).seconds())
             .remove("died_at")
             .remove("reason");
-        self.table.update(update, Some(is_dead()), Error::not_found()).await?;
+        let item = self.table.update(update, Some(is_dead()), Error::not_found()).await?;
+        here.line().put(decode::<Record>(item)?.into_waiting());
         Ok(())
     }
 
@@ -242,11 +261,6 @@ impl LocalQueue {
 /// When the table cannot be read.
 pub async fn is_empty(table: &Table, name: QueueName) -> Result<bool> {
     Ok(table.query(&Query::partition(Index::Gsi1, partition(name)), 1).await?.items.is_empty())
-}
-
-/// Sets when a message can be received, in its field and in its place in the index.
-fn show(update: Update, record: &Record, at: Time) -> Update {
-    update.set("visible_at", at).set("gsi1sk", position(at, &record.id))
 }
 
 fn partition(name: QueueName) -> String {
@@ -288,26 +302,22 @@ impl Queue for LocalQueue {
         let here = self.here(queue)?;
         check(queue, &messages)?;
         for chunk in messages.chunks(CHUNK) {
-            let mut unit = Unit::new();
+            let (mut unit, mut sent) = (Unit::new(), Vec::with_capacity(chunk.len()));
             for message in chunk {
                 let now = self.clock.now();
                 let (id, visible_at) = (self.ids.uuid().to_string(), now + message.delay);
                 let (key, position) = (key(queue, &id), position(visible_at, &id));
                 let body = message.body.clone();
-                let record = Record {
-                    id,
-                    body,
-                    sent_at: now,
-                    visible_at,
-                    receives: 0,
-                    held: false,
-                    died_at: None,
-                    reason: None,
-                };
+                let record = Record { id, body, sent_at: now, visible_at, receives: 0, died_at: None, reason: None };
                 let row = Row::new(key, "message", &record)?.gsi1(partition(queue), position);
                 unit.create_fresh(row.ttl(now + here.spec.retention));
+                sent.push(record.into_waiting());
             }
             self.table.commit(unit).await?;
+            {
+                let mut line = here.line();
+                sent.into_iter().for_each(|message| line.put(message));
+            }
             here.sent.notify_one();
         }
         Ok(())
@@ -323,7 +333,6 @@ impl Queue for LocalQueue {
             sent_at: death.sent_at.unwrap_or(died_at),
             visible_at: died_at,
             receives: death.tries,
-            held: false,
             died_at: Some(died_at),
             reason: Some(death.reason),
         };
@@ -345,12 +354,12 @@ impl Queue for LocalQueue {
         let mut revived = 0;
         match id {
             Some(id) => {
-                self.revive(&here.spec, id).await?;
+                self.revive(here, id).await?;
                 revived = 1;
             }
             None => {
                 for letter in self.dead_letters(queue, MAX_DEAD).await? {
-                    match self.revive(&here.spec, &letter.id).await {
+                    match self.revive(here, &letter.id).await {
                         Ok(()) => revived += 1,
                         // Somebody else was first.
                         Err(error) if error.code() == Code::NotFound => {}
@@ -398,7 +407,7 @@ mod tests {
         assert!(bodies(&queue).await.is_empty());
         assert!(!is_empty(&bench.places, NAME).await.unwrap(), "one is late, one is being worked on");
         assert!(is_empty(&bench.places, QueueName::UsageReport).await.unwrap());
-        assert_eq!(queue.next_visible(NAME).await.unwrap(), Some(bench.clock.now() + SECOND * 30));
+        assert_eq!(queue.next_visible(NAME).unwrap(), Some(bench.clock.now() + SECOND * 30));
         bench.clock.advance(SECOND * 30);
         assert_eq!(bodies(&queue).await, ["late"]);
         assert!(queue.receive(QueueName::UsageReport, 10).await.unwrap().is_empty());
@@ -426,7 +435,7 @@ mod tests {
         assert_eq!((letters.len(), letters[0].body.as_str()), (1, "bad"));
         let Death { reason, tries, died_at, .. } = &letters[0].death;
         assert_eq!((reason.as_str(), *tries, *died_at), (WORKER_ENDED, spec.max_receives, Some(bench.clock.now())));
-        assert_eq!(queue.next_visible(NAME).await.unwrap(), None);
+        assert_eq!(queue.next_visible(NAME).unwrap(), None);
     }
 
     #[tokio::test]

@@ -70,7 +70,7 @@ pub async fn watch(app: &App, account: Id<BillingAccount>) -> Result<()> {
     }
     let mut unit = Unit::new();
     store::timer::set(&mut unit, &Timer::sweep_holds(account, due))?;
-    app.table.commit(unit).await?;
+    app.commit(unit).await?;
     let mut swept = app.holds().swept.lock().unwrap_or_else(PoisonError::into_inner);
     if swept.len() >= REMEMBERED {
         swept.clear();

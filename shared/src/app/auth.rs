@@ -284,7 +284,7 @@ pub async fn ensure_superadmin(app: &App, email: &str, password: &Secret) -> Res
         // Whoever logged in before, with another password or as somebody else, does not become the operator.
         let mut unit = Unit::new();
         store::session::delete_all(&app.table, &mut unit, user.id).await?;
-        app.table.commit(unit).await?;
+        app.commit(unit).await?;
     }
     user.password_hash = password::hash(&app.rng, password).await?;
     user.staff_role = Some(crate::domain::user::StaffRole::Superadmin);

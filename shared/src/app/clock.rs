@@ -167,7 +167,7 @@ async fn move_on(app: &App, found: Versioned<Delivery>) -> Result<Option<Outgoin
     delivery.next_at = Some(app.now() + REQUEUE);
     let mut unit = Unit::new();
     store::delivery::replace(&mut unit, &delivery, v)?;
-    match app.table.commit(unit).await {
+    match app.commit(unit).await {
         Ok(()) => Ok(Some(task)),
         // A worker was faster.
         Err(Refusal::Conditions(_)) => Ok(None),

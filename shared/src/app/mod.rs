@@ -10,6 +10,7 @@ pub mod auth;
 pub mod aws;
 pub mod billing;
 pub mod clock;
+pub mod committed;
 pub mod config;
 pub mod conversation;
 pub mod dead_letter;
@@ -31,7 +32,7 @@ pub mod webhook;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use tokio::sync::{Notify, OnceCell};
+use tokio::sync::OnceCell;
 
 pub use config::Config;
 
@@ -85,7 +86,7 @@ pub struct Inner {
     rates: rate::Rates,
     holds: allowance::Holds,
     lanes: deliver::lane::Lanes,
-    outbox: Notify,
+    committed: committed::Committed,
 }
 
 /// The installation's keys, one ring a purpose.
@@ -135,7 +136,7 @@ impl App {
             rates: rate::Rates::default(),
             holds: allowance::Holds::default(),
             lanes: deliver::lane::Lanes::default(),
-            outbox: Notify::new(),
+            committed: committed::Committed::default(),
         }))
     }
 
@@ -182,14 +183,17 @@ impl App {
         self.keys().await?.seal.seal(&self.rng, place, secret.expose().as_bytes())
     }
 
-    /// Carries out a unit and wakes whoever waits for its events.
+    /// Carries out a unit and tells who listens of its events.
     ///
     /// # Errors
     /// As [`Table::commit`].
     pub async fn commit(&self, unit: Unit) -> Result<(), Refusal> {
-        self.table.commit(unit).await?;
-        self.0.outbox.notify_one();
-        Ok(())
+        let events = self.0.committed.of(&unit);
+        let outcome = self.table.commit(unit).await;
+        if !matches!(outcome, Err(Refusal::Conditions(_))) {
+            self.0.committed.tell(events, outcome.is_ok());
+        }
+        outcome
     }
 
     /// Carries out a draft as it is and gives what it made: for callers without a request, such as workers.
@@ -211,10 +215,10 @@ impl App {
         }
     }
 
-    /// Waits until something was committed since the last wait: how the local platform's relay is woken. In production
-    /// the table's stream carries the events and nobody waits here.
-    pub async fn outbox_changed(&self) {
-        self.0.outbox.notified().await;
+    /// Events as this process commits them.
+    #[must_use]
+    pub fn committed(&self) -> &committed::Committed {
+        &self.0.committed
     }
 
     /// What this process remembers of allowances.

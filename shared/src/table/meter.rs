@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::types::ConsumedCapacity;
 
@@ -28,6 +29,8 @@ pub struct Call {
     pub started: u64,
     /// The counter at the end.
     pub ended: u64,
+    /// From when to when it was under way.
+    pub time: (Instant, Instant),
 }
 
 /// A call under way.
@@ -36,6 +39,7 @@ pub(super) struct Running<'a> {
     meter: &'a Meter,
     operation: &'static str,
     started: u64,
+    began: Instant,
 }
 
 impl Meter {
@@ -69,8 +73,23 @@ impl Meter {
         trips
     }
 
+    /// For how long any of the calls was under way: calls at the same time count once.
+    #[must_use]
+    pub fn time(calls: &[Call]) -> Duration {
+        let mut times: Vec<_> = calls.iter().map(|call| call.time).collect();
+        times.sort_unstable();
+        let (mut sum, mut until) = (Duration::ZERO, None);
+        for (began, ended) in times {
+            let from = until.map_or(began, |until| began.max(until));
+            sum += ended.saturating_duration_since(from);
+            until = until.max(Some(ended));
+        }
+        sum
+    }
+
     pub(super) fn start(&self, operation: &'static str) -> Running<'_> {
-        Running { meter: self, operation, started: self.0.moment.fetch_add(1, Ordering::Relaxed) }
+        let started = self.0.moment.fetch_add(1, Ordering::Relaxed);
+        Running { meter: self, operation, started, began: Instant::now() }
     }
 
     fn calls(&self) -> std::sync::MutexGuard<'_, Option<Vec<Call>>> {
@@ -98,7 +117,8 @@ impl Running<'_> {
     fn finish(self, read: f64, write: f64) {
         let ended = self.meter.0.moment.fetch_add(1, Ordering::Relaxed);
         if let Some(calls) = self.meter.calls().as_mut() {
-            calls.push(Call { operation: self.operation, read, write, started: self.started, ended });
+            let (operation, started, time) = (self.operation, self.started, (self.began, Instant::now()));
+            calls.push(Call { operation, read, write, started, ended, time });
         }
     }
 }
@@ -112,7 +132,16 @@ mod tests {
     use super::*;
 
     fn call(started: u64, ended: u64) -> Call {
-        Call { operation: "GetItem", read: 0.5, write: 0.0, started, ended }
+        let at = |moment: u64| *BEGAN + Duration::from_millis(moment);
+        Call { operation: "GetItem", read: 0.5, write: 0.0, started, ended, time: (at(started), at(ended)) }
+    }
+
+    static BEGAN: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+
+    #[test]
+    fn time_in_which_calls_overlap_counts_once() {
+        assert_eq!(Meter::time(&[call(0, 5), call(1, 3), call(4, 9), call(20, 21)]), Duration::from_millis(10));
+        assert_eq!(Meter::time(&[]), Duration::ZERO);
     }
 
     #[test]

@@ -45,6 +45,13 @@ impl Action {
             Self::Delete(key) | Self::Check(key) => key,
         }
     }
+
+    const fn row(&self) -> Option<&Row> {
+        match self {
+            Self::Put(row) => Some(row),
+            Self::Update(_) | Self::Delete(_) | Self::Check(_) => None,
+        }
+    }
 }
 
 impl Unit {
@@ -115,6 +122,15 @@ impl Unit {
     pub fn append(&mut self, other: Unit) -> &mut Self {
         self.writes.extend(other.writes);
         self
+    }
+
+    /// The items of an entity type that are put.
+    pub fn rows_of(&self, et: &'static str) -> impl Iterator<Item = &Item> {
+        self.writes
+            .iter()
+            .filter_map(|write| write.action.row())
+            .map(|row| &row.item)
+            .filter(move |item| item.get("et").and_then(|value| value.as_s().ok()).is_some_and(|known| known == et))
     }
 
     fn push(&mut self, action: Action, cond: Option<Cond>, otherwise: Error) -> &mut Self {

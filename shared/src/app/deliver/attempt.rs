@@ -111,7 +111,7 @@ async fn create(app: &App, delivery: &Delivery) -> Result<bool> {
 
 /// Carries a unit out. Says whether it happened: if not, somebody else was faster, and theirs is the record.
 async fn happened(app: &App, unit: Unit) -> Result<bool> {
-    match app.table.commit(unit).await {
+    match app.commit(unit).await {
         Ok(()) => Ok(true),
         Err(Refusal::Conditions(_)) => Ok(false),
         Err(Refusal::Error(error)) => Err(error),

@@ -196,7 +196,7 @@ pub(super) async fn step(app: &App, step: &Step) -> Result<()> {
 async fn end(app: &App, replay: &Replay) -> Result<()> {
     let mut unit = Unit::new();
     store::replay::stop(&mut unit, replay, app.now());
-    match app.table.commit(unit).await {
+    match app.commit(unit).await {
         Ok(()) | Err(Refusal::Conditions(_)) => Ok(()),
         Err(Refusal::Error(error)) => Err(error),
     }
@@ -258,7 +258,7 @@ async fn restart(app: &App, found: Versioned<Delivery>, replay: &Replay) -> Resu
     }
     let mut unit = Unit::new();
     let delivery = attempt::restart(&mut unit, found, Some(replay.id), app.now())?;
-    match app.table.commit(unit).await {
+    match app.commit(unit).await {
         Ok(()) => Ok(Some(Task::attempt(&delivery))),
         Err(Refusal::Conditions(_)) => Ok(None),
         Err(refusal @ Refusal::Error(_)) => Err(refusal.into()),

@@ -1,52 +1,64 @@
 //! The registry of valid requests: one for each row of the surface, by the row's id.
 //!
-//! A new row needs one line here. The access matrix, the Lambda tests and the fuzzing take their requests from it, so
-//! that no row can be refused for the wrong reason. What a request names lies in a [`Scene`].
+//! A new row needs one line here. The access matrix, the Lambda tests, the fuzzing and the benchmark take their requests
+//! from it, so that no row can be refused for the wrong reason. What a request names lies in a [`Scene`].
 
 use axum::http::Method;
 use serde_json::{Value, json};
 use shared::access::{Floor, Op};
 use studio::SURFACE;
-use tests::{Agent, Answer, Owner, PASSWORD, Persona, TestApp};
 use uuid::Uuid;
+
+use crate::{Agent, Answer, Owner, PASSWORD, Persona, TestApp};
 
 /// What a request may name.
 #[derive(Debug, Clone)]
-pub(crate) struct Things {
+pub struct Things {
     /// A published agent with the tool `capture_lead`.
-    pub(crate) agent: u64,
-    pub(crate) slug: String,
+    pub agent: u64,
+    /// Its public slug.
+    pub slug: String,
     /// An agent that was never published.
-    pub(crate) draft: u64,
-    pub(crate) draft_name: String,
-    /// A conversation with the published agent, and what its visitor holds.
-    pub(crate) conversation: u64,
-    pub(crate) handle: String,
+    pub draft: u64,
+    /// Its name.
+    pub draft_name: String,
+    /// A conversation with the published agent.
+    pub conversation: u64,
+    /// The handle of the conversation.
+    pub handle: String,
     /// A webhook to which a replay was done.
-    pub(crate) webhook: u64,
+    pub webhook: u64,
     /// A developer key that nobody uses.
-    pub(crate) key: u64,
+    pub key: u64,
     /// A delivery that was given up.
-    pub(crate) delivery: Uuid,
+    pub delivery: Uuid,
     /// A usage event that is parked.
-    pub(crate) parked: Uuid,
-    pub(crate) email: String,
+    pub parked: Uuid,
+    /// The owner's e-mail.
+    pub email: String,
 }
 
 /// An owner who has one of everything.
-pub(crate) struct Scene {
-    pub(crate) test: TestApp,
-    pub(crate) owner: Owner,
-    pub(crate) agent: Agent,
-    pub(crate) things: Things,
+pub struct Scene {
+    /// The app.
+    pub test: TestApp,
+    /// The owner.
+    pub owner: Owner,
+    /// Their published agent.
+    pub agent: Agent,
+    /// What requests name.
+    pub things: Things,
 }
 
 /// A request that its right caller gets `status` for.
 #[derive(Debug, Clone)]
-pub(crate) struct Valid {
-    pub(crate) path: String,
-    pub(crate) body: Option<Value>,
-    pub(crate) status: u16,
+pub struct Valid {
+    /// The path, with its query.
+    pub path: String,
+    /// The body, where there is one.
+    pub body: Option<Value>,
+    /// What it is answered with.
+    pub status: u16,
 }
 
 impl Valid {
@@ -61,7 +73,7 @@ impl Valid {
     }
 
     /// Sends it as somebody.
-    pub(crate) async fn by(&self, persona: &Persona, op: &Op) -> Answer {
+    pub async fn by(&self, persona: &Persona, op: &Op) -> Answer {
         persona.call(op.method, &self.path, &[], self.body.clone()).await
     }
 }
@@ -176,45 +188,53 @@ fn conversation(its: &Things, tail: &str) -> String {
 }
 
 /// Every row of the surface.
-pub(crate) fn rows() -> Vec<&'static Op> {
+pub fn rows() -> Vec<&'static Op> {
     SURFACE.groups.iter().flat_map(|group| (group.rows)()).map(|row| row.op).collect()
 }
 
+/// The rows that have a valid request, by id.
+pub fn known() -> Vec<&'static str> {
+    REQUESTS.iter().map(|(id, _)| *id).collect()
+}
+
 /// The valid request of a row.
+///
+/// # Panics
+/// When it has none.
 #[track_caller]
-pub(crate) fn valid(op: &Op, things: &Things) -> Valid {
+pub fn valid(op: &Op, things: &Things) -> Valid {
     let found = REQUESTS.iter().find(|(id, _)| *id == op.id);
-    let (_, make) = found.unwrap_or_else(|| panic!("{} has no valid request: add one to suite/requests.rs", op.id));
+    let (_, make) = found.unwrap_or_else(|| panic!("{} has no valid request: add one to tests/src/requests.rs", op.id));
     make(things)
 }
 
 /// Whether the row can change what is stored for its callers.
-pub(crate) fn writes(op: &Op) -> bool {
+pub fn writes(op: &Op) -> bool {
     op.method != Method::GET.as_str()
 }
 
 impl Scene {
     /// A fresh app with an owner who has one of everything, on a plan with room for more.
-    pub(crate) async fn new() -> Self {
+    pub async fn new() -> Self {
         Self::on(TestApp::new().await).await
     }
 
     /// The same on an app as wanted.
-    pub(crate) async fn on(test: TestApp) -> Self {
+    pub async fn on(test: TestApp) -> Self {
         let owner = test.paying_owner().await;
         let (agent, things) = one_of_everything(&test, &owner).await;
         Self { test, owner, agent, things }
     }
 
     /// Another owner of the same installation who has one of everything too.
-    pub(crate) async fn other_owner(&self) -> (Owner, Things) {
+    pub async fn other_owner(&self) -> (Owner, Things) {
         let other = self.test.paying_owner().await;
         let (_, things) = one_of_everything(&self.test, &other).await;
         (other, things)
     }
 
     /// Who may call the row.
-    pub(crate) async fn right_caller(&self, op: &Op) -> Persona {
+    pub async fn right_caller(&self, op: &Op) -> Persona {
         match (op.credentials.is_empty(), op.floor) {
             (true, _) => self.test.anonymous(),
             (false, Floor::Superadmin) => self.test.superadmin().await,
@@ -228,14 +248,17 @@ const SPENDS: [&str; 5] = ["logout", "unpublish_agent", "delete_agent", "delete_
 
 /// A scene for each row: the same one as long as it holds everything, since making one costs time.
 #[derive(Default)]
-pub(crate) struct Stage {
+pub struct Stage {
     scene: Option<Scene>,
     done: Vec<&'static str>,
 }
 
 impl Stage {
     /// A scene in which the row's valid request gets what the registry says.
-    pub(crate) async fn scene(&mut self, op: &Op) -> &Scene {
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub async fn scene(&mut self, op: &Op) -> &Scene {
         let spent = self.done.iter().any(|id| SPENDS.contains(id)) || (writes(op) && self.done.contains(&op.id));
         if spent {
             *self = Self::default();
@@ -283,7 +306,7 @@ async fn one_of_everything(test: &TestApp, owner: &Owner) -> (Agent, Things) {
 }
 
 /// Well-formed names of things that are nowhere.
-pub(crate) fn missing() -> Things {
+pub fn missing() -> Things {
     let nowhere = 1 << 52;
     Things {
         agent: nowhere,
@@ -298,18 +321,4 @@ pub(crate) fn missing() -> Things {
         parked: Uuid::from_u128(0x0195_0000_0000_7000_8000_0000_0000_0002),
         email: "nobody@example.com".into(),
     }
-}
-
-#[test]
-fn every_row_has_one_valid_request_and_every_request_has_a_row() {
-    let rows: Vec<&str> = rows().iter().map(|op| op.id).collect();
-    let known: Vec<&str> = REQUESTS.iter().map(|(id, _)| *id).collect();
-    let lacking: Vec<_> = rows.iter().filter(|id| !known.contains(id)).collect();
-    assert!(lacking.is_empty(), "rows without a valid request in suite/requests.rs: {lacking:?}");
-    let stale: Vec<_> = known.iter().filter(|id| !rows.contains(id)).collect();
-    assert!(stale.is_empty(), "requests without a row in suite/requests.rs: {stale:?}");
-    let mut once = known.clone();
-    once.sort_unstable();
-    once.dedup();
-    assert_eq!(once.len(), known.len(), "a row has two requests");
 }
