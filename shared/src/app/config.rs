@@ -7,6 +7,7 @@ use url::Url;
 use crate::domain::webhook::RETRY_SCHEDULE;
 use crate::kernel::{Error, Result};
 use crate::ports::egress::Cidr;
+use crate::ports::llm::OpenAiApi;
 
 /// The longest turn: the gateway gives up after 30 s, and what came of it must still be stored and answered.
 const TURN: Duration = Duration::from_secs(24);
@@ -22,6 +23,8 @@ pub struct Config {
     pub default_model: String,
     /// `OPENAI_BASE_URL`.
     pub openai_base_url: Url,
+    /// `OPENAI_API`: `chat` or `responses`, by which protocol that server is asked.
+    pub openai_api: OpenAiApi,
     /// `CHATIA_FALLBACK_PROVIDER` and `CHATIA_FALLBACK_MODEL`: who is asked when the installation's own model fails.
     pub fallback_model: Option<(String, String)>,
     /// `ANTHROPIC_BASE_URL`.
@@ -67,6 +70,7 @@ impl Config {
             default_provider: text("CHATIA_PROVIDER", "offline"),
             default_model: text("CHATIA_MODEL", "offline-1"),
             openai_base_url: url("OPENAI_BASE_URL", "https://api.openai.com/v1")?,
+            openai_api: openai_api(&text("OPENAI_API", "chat"))?,
             fallback_model: given("CHATIA_FALLBACK_PROVIDER").zip(given("CHATIA_FALLBACK_MODEL")),
             anthropic_base_url: url("ANTHROPIC_BASE_URL", "https://api.anthropic.com")?,
             anthropic_version: text("ANTHROPIC_VERSION", "2026-10-21"),
@@ -85,6 +89,14 @@ impl Config {
 
 fn parse_url(name: &str, text: &str) -> Result<Url> {
     Url::parse(text).map_err(|_| Error::field(name, "invalid_url", format!("{name} must be an absolute URL")))
+}
+
+fn openai_api(text: &str) -> Result<OpenAiApi> {
+    match text.trim() {
+        "chat" => Ok(OpenAiApi::Chat),
+        "responses" => Ok(OpenAiApi::Responses),
+        _ => Err(Error::field("OPENAI_API", "invalid", "OPENAI_API must be chat or responses")),
+    }
 }
 
 /// A time that can be made shorter, for tests.
@@ -112,6 +124,7 @@ mod tests {
         assert_eq!(config.default_provider, "offline");
         assert_eq!(config.webhook_retries.len(), 5);
         assert!(config.polar_base_url.is_none());
+        assert_eq!(config.openai_api, OpenAiApi::Chat);
     }
 
     #[test]
@@ -120,6 +133,8 @@ mod tests {
         assert!(Config::read(lookup).unwrap_err().to_string().contains("CHATIA_WEBHOOK_RETRY_SECONDS"));
         let lookup = |name: &str| (name == "POLAR_BASE_URL").then(|| "polar".to_owned());
         assert!(Config::read(lookup).is_err());
+        let lookup = |name: &str| (name == "OPENAI_API").then(|| "assistants".to_owned());
+        assert!(Config::read(lookup).unwrap_err().to_string().contains("chat or responses"));
         let lookup = |name: &str| (name == "CHATIA_TURN_SECONDS").then(|| "25".to_owned());
         assert!(Config::read(lookup).unwrap_err().to_string().contains("up to 24 seconds"));
     }

@@ -180,14 +180,13 @@ impl<'a> Thinking<'a> {
                     return Err(Error::internal("the model answered nothing"));
                 }
                 let content = self.guarded(shorten(content, MAX_CONTENT));
-                self.request
-                    .messages
-                    .push(llm::Message::Assistant { content: content.clone(), tool_calls: Vec::new() });
+                self.request.messages.push(llm::Message::assistant(content.clone()));
                 return Ok(Thought { content, model: Some(completion.model), ..self.so_far.clone() });
             }
             self.request.messages.push(llm::Message::Assistant {
                 content: completion.content,
                 tool_calls: completion.tool_calls.clone(),
+                kept: completion.kept,
             });
             self.audience.discard(Discarded::Tools);
             for call in completion.tool_calls {

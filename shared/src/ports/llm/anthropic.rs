@@ -2,6 +2,9 @@
 //!
 //! Thinking is never asked for, since its blocks would have to be kept and sent back unchanged in a tool loop.
 
+#[cfg(test)]
+mod tests;
+
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
@@ -88,7 +91,7 @@ fn blocks(message: &Message) -> (&'static str, Vec<Value>) {
     let texts = |content: &str| (!content.trim().is_empty()).then(|| text(content)).into_iter();
     match message {
         Message::User { content } => ("user", texts(content).collect()),
-        Message::Assistant { content, tool_calls } => {
+        Message::Assistant { content, tool_calls, .. } => {
             let call = |call: &ToolCall| {
                 let input = send_arguments(&call.arguments);
                 json!({"type": "tool_use", "id": call.id, "name": call.name, "input": input})
@@ -265,6 +268,6 @@ impl call::Answer for Answer<'_> {
         );
         let finish = self.finish(&tool_calls);
         let model = self.model.take().unwrap_or_else(|| self.request.target.model.clone());
-        Ok(Completion { content: self.content, tool_calls, usage, model, finish })
+        Ok(Completion { content: self.content, tool_calls, kept: None, usage, model, finish })
     }
 }

@@ -1,8 +1,9 @@
-//! The model port: one trait, and behind it OpenAI and everything compatible, Anthropic, and the offline model.
+//! The model port: one trait, and behind it OpenAI by either of its protocols and everything compatible, Anthropic, and
+//! the offline model.
 //!
 //! A use case asks [`Llm::complete`] with a [`Request`] that knows no provider; [`Models`] chooses by
-//! [`Target::provider`]. Provider types stay in their own file (`openai`, `anthropic`), what both share over HTTP
-//! (retries, caps, errors) in `call`, and no type of theirs is ever stored.
+//! [`Target::provider`]. What a protocol looks like stays in its own file (`openai`, `responses`, `anthropic`), what they
+//! share over HTTP (retries, caps, errors) in `call`, and nothing of theirs is ever stored.
 //!
 //! Four things to note:
 //! - A call is cancelled by dropping its future: nothing is spawned. The caller bounds the whole with a time-out.
@@ -11,12 +12,13 @@
 //! - Neither key nor prompt ever gets into an error or a log line.
 //!
 //! To add a provider that speaks Chat Completions, add nothing: any unknown name with a base URL is one. To add
-//! another protocol, write its file beside `anthropic` and give it an arm in [`Models::complete`].
+//! another protocol, write its file beside `anthropic` and give it an arm in [`Models::protocol`] and two more.
 
 mod anthropic;
 mod call;
 pub mod offline;
 mod openai;
+mod responses;
 mod sse;
 #[cfg(test)]
 mod tests;
@@ -130,6 +132,8 @@ pub enum Message {
         content: String,
         /// The tools it called. Each needs a [`Message::ToolResult`] after it.
         tool_calls: Vec<ToolCall>,
+        /// What came beside it and has to go back to its provider, from [`Completion::kept`].
+        kept: Option<Kept>,
     },
     /// What a tool answered.
     ToolResult {
@@ -142,6 +146,40 @@ pub enum Message {
         /// Whether the tool failed.
         is_error: bool,
     },
+}
+
+impl Message {
+    /// What a visitor wrote.
+    #[must_use]
+    pub fn user(content: impl Into<String>) -> Self {
+        Self::User { content: content.into() }
+    }
+
+    /// An answer without tool calls.
+    #[must_use]
+    pub fn assistant(content: impl Into<String>) -> Self {
+        Self::Assistant { content: content.into(), tool_calls: Vec::new(), kept: None }
+    }
+}
+
+/// An answer as its provider wrote it, with reasoning that is sealed or signed: it goes back unchanged as long as the
+/// tools of that answer are at work. It means nothing to another model, and is never stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept {
+    provider: String,
+    model: String,
+    items: Vec<Value>,
+}
+
+impl Kept {
+    fn new(target: &Target, items: Vec<Value>) -> Self {
+        Self { provider: target.provider.clone(), model: target.model.clone(), items }
+    }
+
+    /// Whether it was written by the model that is asked now.
+    fn is_of(&self, target: &Target) -> bool {
+        (&self.provider, &self.model) == (&target.provider, &target.model)
+    }
 }
 
 /// A tool as it is offered to a model.
@@ -174,6 +212,8 @@ pub struct Completion {
     pub content: String,
     /// The tools to call before asking again.
     pub tool_calls: Vec<ToolCall>,
+    /// What belongs beside them in the [`Message::Assistant`] of the next request.
+    pub kept: Option<Kept>,
     /// What it cost.
     pub usage: Usage,
     /// The model that answered, as the provider names it (usually more exact than what was asked for).
@@ -212,6 +252,8 @@ pub enum Finish {
 pub struct ModelsConfig {
     /// Such as `https://api.openai.com/v1`.
     pub openai_base_url: Url,
+    /// Which of its protocols OpenAI is asked by.
+    pub openai_api: OpenAiApi,
     /// From `OPENAI_API_KEY`.
     pub openai_api_key: Option<Secret>,
     /// Such as `https://api.anthropic.com`.
@@ -220,6 +262,16 @@ pub struct ModelsConfig {
     pub anthropic_version: String,
     /// From `ANTHROPIC_API_KEY`.
     pub anthropic_api_key: Option<Secret>,
+}
+
+/// The protocols of OpenAI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OpenAiApi {
+    /// Chat Completions, which compatible servers know too.
+    #[default]
+    Chat,
+    /// Responses, by which newer models reason between tool calls.
+    Responses,
 }
 
 /// All models behind one [`Llm`].
@@ -241,6 +293,16 @@ impl Models {
     #[must_use]
     pub fn with_backoff(self, first: Duration) -> Self {
         Self { backoff: first, ..self }
+    }
+
+    /// How a target is spoken to. What is configured holds for the configured server: those of customers are mostly
+    /// compatible with Chat Completions only.
+    fn protocol(&self, target: &Target) -> Protocol {
+        match (target.provider.as_str(), self.config.openai_api) {
+            ("anthropic", _) => Protocol::Anthropic,
+            ("openai", OpenAiApi::Responses) if target.base_url.is_none() => Protocol::Responses,
+            _ => Protocol::Chat,
+        }
     }
 
     /// Client, base URL and key for a target: all the customer's, or the configured ones where the customer has none.
@@ -275,12 +337,19 @@ impl Llm for Models {
             return OfflineModel.complete(request, tokens).await;
         }
         let route = self.route(&request.target)?;
-        if request.target.provider == "anthropic" {
-            let call = anthropic::call(&route, request, &self.config.anthropic_version)?;
-            call.run(|| anthropic::Answer::new(request), tokens, self.backoff).await
-        } else {
-            let call = openai::call(&route, request)?;
-            call.run(|| openai::Answer::new(request), tokens, self.backoff).await
+        match self.protocol(&request.target) {
+            Protocol::Chat => {
+                let call = openai::call(&route, request)?;
+                call.run(|| openai::Answer::new(request), tokens, self.backoff).await
+            }
+            Protocol::Responses => {
+                let call = responses::call(&route, request)?;
+                call.run(|| responses::Answer::new(request), tokens, self.backoff).await
+            }
+            Protocol::Anthropic => {
+                let call = anthropic::call(&route, request, &self.config.anthropic_version)?;
+                call.run(|| anthropic::Answer::new(request), tokens, self.backoff).await
+            }
         }
     }
 
@@ -288,19 +357,24 @@ impl Llm for Models {
         let request = Request {
             target: target.clone(),
             system: String::new(),
-            messages: vec![Message::User { content: "Hi".into() }],
+            messages: vec![Message::user("Hi")],
             tools: Vec::new(),
             max_tokens: 1,
             temperature: None,
         };
         let Ok(route) = self.route(target) else { return Probe::Unknown };
         let probe = async {
-            if target.provider == "anthropic" {
-                let call = anthropic::call(&route, &request, &self.config.anthropic_version).ok()?;
-                Some(call.probe(anthropic::Answer::new(&request)).await)
-            } else {
-                Some(openai::call(&route, &request).ok()?.probe(openai::Answer::new(&request)).await)
-            }
+            let request = &request;
+            Some(match self.protocol(target) {
+                Protocol::Chat => openai::call(&route, request).ok()?.probe(|| openai::Answer::new(request)).await,
+                Protocol::Responses => {
+                    responses::call(&route, request).ok()?.probe(|| responses::Answer::new(request)).await
+                }
+                Protocol::Anthropic => {
+                    let call = anthropic::call(&route, request, &self.config.anthropic_version).ok()?;
+                    call.probe(|| anthropic::Answer::new(request)).await
+                }
+            })
         };
         let probe = tokio::time::timeout(PROBE, probe).await;
         probe.ok().flatten().unwrap_or(Probe::Unknown)
@@ -309,6 +383,14 @@ impl Llm for Models {
 
 /// How long a probe may take.
 const PROBE: Duration = Duration::from_secs(8);
+
+/// How a provider is spoken to.
+#[derive(Clone, Copy)]
+enum Protocol {
+    Chat,
+    Responses,
+    Anthropic,
+}
 
 /// Where a call goes.
 struct Route<'a> {
@@ -347,7 +429,7 @@ pub(crate) fn estimate(request: &Request, content: &str, calls: &[ToolCall]) -> 
     };
     let message_length = |message: &Message| match message {
         Message::User { content } | Message::ToolResult { content, .. } => content.chars().count(),
-        Message::Assistant { content, tool_calls } => content.chars().count() + calls_length(tool_calls),
+        Message::Assistant { content, tool_calls, .. } => content.chars().count() + calls_length(tool_calls),
     };
     let tool_length =
         |tool: &Tool| tool.name.len() + tool.description.chars().count() + tool.parameters.to_string().len();

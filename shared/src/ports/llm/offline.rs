@@ -55,14 +55,15 @@ impl Llm for OfflineModel {
         if !tool_calls.is_empty() {
             let usage = estimate(request, "", &tool_calls);
             let model = MODEL.to_owned();
-            return Ok(Completion { content: String::new(), tool_calls, usage, model, finish: Finish::ToolCalls });
+            let (content, finish) = (String::new(), Finish::ToolCalls);
+            return Ok(Completion { content, tool_calls, kept: None, usage, model, finish });
         }
         let (content, finish) = limited(reply::compose(request, &turn), request.max_tokens);
         for word in content.split_inclusive(char::is_whitespace) {
             tokens.token(word);
         }
         let usage = estimate(request, &content, &[]);
-        Ok(Completion { content, tool_calls: Vec::new(), usage, model: MODEL.to_owned(), finish })
+        Ok(Completion { content, tool_calls: Vec::new(), kept: None, usage, model: MODEL.to_owned(), finish })
     }
 }
 

@@ -55,10 +55,10 @@ fn messages(request: &Request) -> Vec<Value> {
 fn message(message: &Message) -> Value {
     match message {
         Message::User { content } => json!({"role": "user", "content": content}),
-        Message::Assistant { content, tool_calls } if tool_calls.is_empty() => {
+        Message::Assistant { content, tool_calls, .. } if tool_calls.is_empty() => {
             json!({"role": "assistant", "content": content})
         }
-        Message::Assistant { content, tool_calls } => {
+        Message::Assistant { content, tool_calls, .. } => {
             let call = |call: &ToolCall| {
                 let arguments = send_arguments(&call.arguments).to_string();
                 json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}})
@@ -209,7 +209,7 @@ impl call::Answer for Answer<'_> {
         });
         let finish = self.finish(&tool_calls);
         let model = self.model.take().unwrap_or_else(|| self.request.target.model.clone());
-        Ok(Completion { content: self.content, tool_calls, usage, model, finish })
+        Ok(Completion { content: self.content, tool_calls, kept: None, usage, model, finish })
     }
 }
 

@@ -26,11 +26,11 @@ P: ¿Hacen reembolsos? R: Sí, durante 30 días.
 const ALL: [&str; 4] = [CAPTURE_LEAD, HANDOFF, SCHEDULE, "http_request"];
 
 fn user(text: &str) -> Message {
-    Message::User { content: text.into() }
+    Message::user(text)
 }
 
 fn agent(text: &str) -> Message {
-    Message::Assistant { content: text.into(), tool_calls: Vec::new() }
+    Message::assistant(text)
 }
 
 fn result(call: &ToolCall, content: &str, is_error: bool) -> Message {
@@ -218,7 +218,7 @@ async fn a_result_is_confirmed_in_the_visitors_language_and_the_rest_is_answered
         let mut request = request(&ALL, vec![user(text)]);
         let tool_calls = ask(&request).await.tool_calls;
         let outcome = result(&tool_calls[0], content, is_error);
-        request.messages.push(Message::Assistant { content: String::new(), tool_calls });
+        request.messages.push(Message::Assistant { content: String::new(), tool_calls, kept: None });
         request.messages.push(outcome);
         let completion = ask(&request).await;
         assert_eq!((completion.content.as_str(), completion.finish), (expected, Finish::Stop), "{text}");
@@ -229,8 +229,11 @@ async fn a_result_is_confirmed_in_the_visitors_language_and_the_rest_is_answered
 async fn a_result_of_an_unknown_tool_shows_its_plain_fields() {
     let call = ToolCall { id: "1".into(), name: "http_request".into(), arguments: json!({}) };
     let outcome = result(&call, r#"{"status":"shipped","days":3,"raw":[1]}"#, false);
-    let messages =
-        vec![user("where is it?"), Message::Assistant { content: String::new(), tool_calls: vec![call] }, outcome];
+    let messages = vec![
+        user("where is it?"),
+        Message::Assistant { content: String::new(), tool_calls: vec![call], kept: None },
+        outcome,
+    ];
     let content = ask(&request(&[], messages)).await.content;
     assert!(content.starts_with("Done: status: shipped, days: 3."), "{content}");
 }
@@ -259,7 +262,7 @@ async fn a_message_that_arrives_during_a_tool_call_is_answered_too() {
     let mut request = request(&ALL, vec![user("I'm Ana, a@b.io")]);
     let tool_calls = ask(&request).await.tool_calls;
     let outcome = result(&tool_calls[0], "{}", false);
-    request.messages.extend([Message::Assistant { content: String::new(), tool_calls }, outcome]);
+    request.messages.extend([Message::Assistant { content: String::new(), tool_calls, kept: None }, outcome]);
     request.messages.push(user("Is there parking?"));
     let content = ask(&request).await.content;
     assert_eq!(content, "Thank you, Ana! I have noted your contact details. Yes, behind the house.");
