@@ -108,7 +108,6 @@ struct Item {
 }
 
 /// How the response ended.
-#[derive(PartialEq, Eq)]
 enum End {
     Complete,
     Incomplete { filtered: bool },
@@ -182,10 +181,10 @@ impl<'a> Answer<'a> {
 
     /// The output as it has to come back with the results, if the model reasoned before it called. Reasoning that is
     /// not sealed means nothing to a provider that stored nothing, so without the seal the calls go back alone.
-    fn kept(&self) -> Option<Kept> {
+    fn kept(&self, finish: Finish) -> Option<Kept> {
         let reasoning = self.items.values().filter(|item| item.raw["type"] == "reasoning");
         let sealed: Vec<bool> = reasoning.map(|item| item.raw["encrypted_content"].is_string()).collect();
-        let usable = !sealed.is_empty() && sealed.iter().all(|sealed| *sealed) && self.end == Some(End::Complete);
+        let usable = !sealed.is_empty() && sealed.iter().all(|sealed| *sealed) && finish == Finish::ToolCalls;
         usable.then(|| Kept::new(&self.request.target, self.items.values().map(|item| item.raw.clone()).collect()))
     }
 
@@ -242,7 +241,8 @@ impl call::Answer for Answer<'_> {
             tracing::warn!(provider = self.request.target.provider, "the model sent no usage, it is estimated");
             estimate(self.request, &self.content, &tool_calls)
         });
-        let (finish, kept) = (self.finish(&tool_calls), self.kept().filter(|_| !tool_calls.is_empty()));
+        let finish = self.finish(&tool_calls);
+        let kept = self.kept(finish);
         let model = self.model.unwrap_or_else(|| self.request.target.model.clone());
         Ok(Completion { content: self.content, tool_calls, kept, usage, model, finish })
     }

@@ -5,7 +5,7 @@ use wiremock::matchers::{body_partial_json, header, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::ports::llm::tests::{Heard, always, body, calls, cause, first_then, models, named, request};
-use crate::ports::llm::{Finish, Llm, Message, NoTokens, ToolCall, Usage};
+use crate::ports::llm::{Completion, Finish, Llm, Message, NoTokens, ToolCall, Usage};
 
 fn anthropic_start() -> Value {
     json!({"type": "message_start", "message": {"model": "c-1-2026", "usage": {"input_tokens": 10,
@@ -172,4 +172,63 @@ async fn a_base_url_of_anthropic_may_have_its_version() {
     let received = &server.received_requests().await.unwrap()[0];
     assert_eq!(received.url.path(), "/proxy/v1/messages");
     assert!(!received.headers.contains_key("x-api-key"));
+}
+
+#[tokio::test]
+async fn anthropic_thinking_goes_back_signed_and_unchanged_within_a_tool_loop() {
+    let thought = [
+        anthropic_start(),
+        block(0, json!({"type": "thinking", "thinking": "", "signature": ""})),
+        block_delta(0, json!({"type": "thinking_delta", "thinking": "They want "})),
+        block_delta(0, json!({"type": "thinking_delta", "thinking": "the time."})),
+        block_delta(0, json!({"type": "signature_delta", "signature": "EqQBCg…"})),
+        block(1, json!({"type": "redacted_thinking", "data": "EmwKAh…"})),
+        block(2, json!({"type": "text", "text": ""})),
+        block(3, json!({"type": "text", "text": "One "})),
+        block_delta(3, json!({"type": "text_delta", "text": "moment."})),
+        block(4, json!({"type": "tool_use", "id": "t1", "name": "now", "input": {}})),
+        block_delta(4, json!({"type": "input_json_delta", "partial_json": "{\"zone\""})),
+    ];
+    let thought = named(&[thought.as_slice(), &anthropic_end("tool_use")].concat());
+    let server = MockServer::start().await;
+    first_then(&server, thought, anthropic_text("It is noon.", "end_turn")).await;
+    let (models, mut request, heard) = (models(&server.uri()), request("anthropic"), Heard::default());
+    let completion = models.complete(&request, &heard).await.unwrap();
+    assert_eq!(heard.tokens().concat(), "One moment.", "nobody is told what it thinks");
+    assert_eq!(
+        (completion.content.as_str(), &completion.tool_calls[0].arguments),
+        ("One moment.", &json!("{\"zone\""))
+    );
+    let Completion { content, tool_calls, kept, .. } = completion;
+    request.messages.push(Message::Assistant { content, tool_calls, kept });
+    let (call_id, name) = ("t1".into(), "now".into());
+    request.messages.push(Message::ToolResult { call_id, name, content: "no".into(), is_error: true });
+    models.complete(&request, &NoTokens).await.unwrap();
+    request.target.model = "m-2".into();
+    models.complete(&request, &NoTokens).await.unwrap();
+    let asked = server.received_requests().await.unwrap();
+    let said = |at: usize| asked[at].body_json::<Value>().unwrap()["messages"][1]["content"].clone();
+    let (text, call) = (
+        json!({"type": "text", "text": "One moment."}),
+        json!({"type": "tool_use", "id": "t1", "name": "now", "input": {"invalid_arguments": "{\"zone\""}}),
+    );
+    let signed = json!({"type": "thinking", "thinking": "They want the time.", "signature": "EqQBCg…"});
+    let redacted = json!({"type": "redacted_thinking", "data": "EmwKAh…"});
+    assert_eq!(said(1), json!([signed, redacted, text, call]));
+    assert_eq!(said(2), json!([text, call]), "it means nothing to another model");
+}
+
+#[tokio::test]
+async fn anthropic_blocks_of_an_unknown_shape_are_passed_over() {
+    let odd = [
+        anthropic_start(),
+        block(0, json!("text")),
+        block_delta(0, json!({"type": "thinking_delta", "thinking": 7})),
+        block(1, json!({"type": "hologram", "text": "not shown"})),
+        block_delta(1, json!({"type": "hologram_delta", "text": "not shown"})),
+        block(2, json!({"type": "text", "text": "Hi"})),
+    ];
+    let server = always(named(&[odd.as_slice(), &anthropic_end("end_turn")].concat())).await;
+    let completion = models(&server.uri()).complete(&request("anthropic"), &NoTokens).await.unwrap();
+    assert_eq!((completion.content.as_str(), completion.tool_calls.len()), ("Hi", 0));
 }
