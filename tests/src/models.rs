@@ -163,6 +163,6 @@ fn echo(request: &Request) -> String {
 
 fn completion(text: &str, tool_calls: Vec<ToolCall>) -> Completion {
     let finish = if tool_calls.is_empty() { Finish::Stop } else { Finish::ToolCalls };
-    let usage = Usage { tokens_in: 10, tokens_out: 5, cached_in: 0 };
+    let usage = Usage { tokens_in: 10, tokens_out: 5, cached_in: 4, reasoning_out: 2 };
     Completion { content: text.into(), tool_calls, kept: None, usage, model: "test-1".into(), finish }
 }

@@ -18,7 +18,7 @@ use crate::domain::text::shorten;
 use crate::domain::tool::Builtin;
 use crate::domain::{Agent, Conversation, Workspace};
 use crate::kernel::{Error, Id, Kind, Result};
-use crate::ports::llm::{self, Request, Target, ToolCall};
+use crate::ports::llm::{self, Request, Target, ToolCall, Usage};
 use crate::store;
 
 /// Rounds of model and tools in one turn.
@@ -40,8 +40,8 @@ pub(super) struct Thought {
     pub(super) content: String,
     /// `None` for the fallback text.
     pub(super) model: Option<String>,
-    pub(super) tokens_in: u64,
-    pub(super) tokens_out: u64,
+    /// Of all rounds.
+    pub(super) usage: Usage,
     pub(super) tool_calls: Vec<ToolUse>,
     /// Whether the visitor stopped it.
     pub(super) stopped: bool,
@@ -150,8 +150,7 @@ impl<'a> Thinking<'a> {
                 let usage = llm::estimate(&self.request, &said, &[]);
                 let mut thought = Thought { content: said, stopped: true, ..self.so_far.clone() };
                 thought.model = Some(self.request.target.model.clone());
-                thought.tokens_in += usage.tokens_in;
-                thought.tokens_out += usage.tokens_out;
+                thought.usage += usage;
                 Ended::Thought(thought)
             }
             Interrupted::Stopped => Ended::Stopped,
@@ -172,8 +171,7 @@ impl<'a> Thinking<'a> {
                 }
                 completion => completion?,
             };
-            self.so_far.tokens_in += completion.usage.tokens_in;
-            self.so_far.tokens_out += completion.usage.tokens_out;
+            self.so_far.usage += completion.usage;
             if completion.tool_calls.is_empty() {
                 let content = completion.content.trim();
                 if content.is_empty() {

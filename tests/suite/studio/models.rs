@@ -101,3 +101,20 @@ async fn another_model_is_asked_once_when_the_installations_own_fails() {
     assert!(visitor.says("Hello again").await["reply"].as_str().unwrap().starts_with("Sorry"));
     assert_eq!(model.heard().len(), 4);
 }
+
+#[tokio::test]
+async fn a_reply_tells_the_tokens_of_all_its_rounds_with_what_was_cached_and_what_was_reasoning() {
+    let model = ScriptedModel::new();
+    let test = TestApp::with_model(model.clone()).await;
+    let owner = test.owner().await;
+    let agent = owner.agent_with(json!({"name": "Luna", "tools": ["capture_lead"], "publish": true})).await;
+    model.calls("capture_lead", json!({"email": "ana@example.com"}));
+    model.says("Thank you.");
+    test.visitor(&agent).says("I am ana@example.com").await;
+    let id = owner.conversations(&agent).await[0]["id"].as_u64().unwrap();
+    let thread = owner.conversation(&agent, id).await;
+    let (visitors, meta) = (&thread["messages"][0]["meta"], &thread["messages"][1]["meta"]);
+    let told = ["tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning"].map(|name| meta[name].as_u64());
+    assert_eq!(told, [Some(20), Some(10), Some(8), Some(4)], "{meta}");
+    assert!(visitors.get("tokens_cached").is_none(), "{visitors}");
+}

@@ -171,20 +171,27 @@ struct Counts {
     written: u64,
     cached: u64,
     out: u64,
+    thinking: u64,
 }
 
 impl Counts {
     fn update(&mut self, usage: &Value) {
-        let take = |name: &str, count: &mut u64| *count = usage[name].as_u64().unwrap_or(*count);
-        take("input_tokens", &mut self.fresh);
-        take("cache_creation_input_tokens", &mut self.written);
-        take("cache_read_input_tokens", &mut self.cached);
-        take("output_tokens", &mut self.out);
+        let take = |value: &Value, count: &mut u64| *count = value.as_u64().unwrap_or(*count);
+        take(&usage["input_tokens"], &mut self.fresh);
+        take(&usage["cache_creation_input_tokens"], &mut self.written);
+        take(&usage["cache_read_input_tokens"], &mut self.cached);
+        take(&usage["output_tokens"], &mut self.out);
+        take(&usage["output_tokens_details"]["thinking_tokens"], &mut self.thinking);
     }
 
-    /// Here the three input counts exclude each other; a [`Usage`] has their sum.
+    /// Here the three input counts exclude each other; a [`Usage`] has their sum. Thinking is part of the output.
     fn usage(&self) -> Usage {
-        Usage { tokens_in: self.fresh + self.written + self.cached, tokens_out: self.out, cached_in: self.cached }
+        Usage {
+            tokens_in: self.fresh.saturating_add(self.written).saturating_add(self.cached),
+            tokens_out: self.out,
+            cached_in: self.cached,
+            reasoning_out: self.thinking,
+        }
     }
 }
 

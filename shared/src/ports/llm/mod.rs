@@ -232,6 +232,26 @@ pub struct Usage {
     pub tokens_out: u64,
     /// The part of `tokens_in` that came from the provider's cache.
     pub cached_in: u64,
+    /// The part of `tokens_out` that was reasoning, where the provider says so.
+    pub reasoning_out: u64,
+}
+
+impl Usage {
+    /// Everything that was read and written.
+    #[must_use]
+    pub const fn total(self) -> u64 {
+        self.tokens_in.saturating_add(self.tokens_out)
+    }
+}
+
+impl std::ops::AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        // What a provider counts is only believed as far as it fits.
+        self.tokens_in = self.tokens_in.saturating_add(other.tokens_in);
+        self.tokens_out = self.tokens_out.saturating_add(other.tokens_out);
+        self.cached_in = self.cached_in.saturating_add(other.cached_in);
+        self.reasoning_out = self.reasoning_out.saturating_add(other.reasoning_out);
+    }
 }
 
 /// Why an answer ended.
@@ -437,5 +457,6 @@ pub(crate) fn estimate(request: &Request, content: &str, calls: &[ToolCall]) -> 
         + request.messages.iter().map(message_length).sum::<usize>()
         + request.tools.iter().map(tool_length).sum::<usize>();
     let tokens = |characters: usize| u64::try_from(characters.div_ceil(4)).unwrap_or(u64::MAX);
-    Usage { tokens_in: tokens(read), tokens_out: tokens(content.chars().count() + calls_length(calls)), cached_in: 0 }
+    let written = content.chars().count() + calls_length(calls);
+    Usage { tokens_in: tokens(read), tokens_out: tokens(written), ..Usage::default() }
 }

@@ -213,10 +213,12 @@ impl call::Answer for Answer<'_> {
     }
 }
 
+/// Here the details are parts of the counts, as in a [`Usage`].
 fn usage(usage: &Value) -> Usage {
     Usage {
         tokens_in: usage["prompt_tokens"].as_u64().unwrap_or(0),
         tokens_out: usage["completion_tokens"].as_u64().unwrap_or(0),
         cached_in: usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap_or(0),
+        reasoning_out: usage["completion_tokens_details"]["reasoning_tokens"].as_u64().unwrap_or(0),
     }
 }

@@ -248,10 +248,12 @@ impl call::Answer for Answer<'_> {
     }
 }
 
+/// Here the details are parts of the counts, as in a [`Usage`].
 fn usage(usage: &Value) -> Usage {
     Usage {
         tokens_in: usage["input_tokens"].as_u64().unwrap_or(0),
         tokens_out: usage["output_tokens"].as_u64().unwrap_or(0),
         cached_in: usage["input_tokens_details"]["cached_tokens"].as_u64().unwrap_or(0),
+        reasoning_out: usage["output_tokens_details"]["reasoning_tokens"].as_u64().unwrap_or(0),
     }
 }

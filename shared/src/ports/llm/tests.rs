@@ -85,8 +85,9 @@ fn ends(reason: &str) -> Value {
 }
 
 fn openai_usage() -> Value {
-    let cached = json!({"cached_tokens": 32});
-    json!({"choices": [], "usage": {"prompt_tokens": 40, "completion_tokens": 5, "prompt_tokens_details": cached}})
+    let (cached, reasoned) = (json!({"cached_tokens": 32}), json!({"reasoning_tokens": 3}));
+    json!({"choices": [], "usage": {"prompt_tokens": 40, "completion_tokens": 5, "total_tokens": 45,
+        "prompt_tokens_details": cached, "completion_tokens_details": reasoned}})
 }
 
 fn text_answer() -> ResponseTemplate {
@@ -140,7 +141,7 @@ async fn openai_text_is_streamed_and_counted() {
     let completion = models(&server.uri()).complete(&request("openai"), &heard).await.unwrap();
     assert_eq!(heard.tokens(), ["Hel", "lo ñ"]);
     assert_eq!((completion.content.as_str(), completion.finish), ("Hello ñ", Finish::Stop));
-    assert_eq!(completion.usage, Usage { tokens_in: 40, tokens_out: 5, cached_in: 32 });
+    assert_eq!(completion.usage, Usage { tokens_in: 40, tokens_out: 5, cached_in: 32, reasoning_out: 3 });
     assert_eq!(completion.model, "m-1-2026");
 }
 

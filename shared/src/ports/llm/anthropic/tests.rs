@@ -22,7 +22,8 @@ fn block_delta(index: u64, delta: Value) -> Value {
 
 fn anthropic_end(reason: &str) -> [Value; 2] {
     [
-        json!({"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {"output_tokens": 9}}),
+        json!({"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {"output_tokens": 9,
+            "output_tokens_details": {"thinking_tokens": 4}}}),
         json!({"type": "message_stop"}),
     ]
 }
@@ -54,7 +55,7 @@ async fn anthropic_text_is_streamed_and_counted_in_the_same_sense() {
     let completion = models(&server.uri()).complete(&request("anthropic"), &heard).await.unwrap();
     assert_eq!(heard.tokens(), ["Hello"]);
     assert_eq!((completion.model.as_str(), completion.finish), ("c-1-2026", Finish::Stop));
-    assert_eq!(completion.usage, Usage { tokens_in: 60, tokens_out: 9, cached_in: 30 });
+    assert_eq!(completion.usage, Usage { tokens_in: 60, tokens_out: 9, cached_in: 30, reasoning_out: 4 });
     assert!(body(&server).await.get("temperature").is_none());
 }
 

@@ -99,7 +99,7 @@ async fn text_is_streamed_and_counted_and_nothing_is_stored_at_the_provider() {
     let completion = models(&server.uri()).complete(&request("openai"), &heard).await.unwrap();
     assert_eq!(heard.tokens(), ["Hel", "lo ñ"]);
     assert_eq!((completion.content.as_str(), completion.finish), ("Hello ñ", Finish::Stop));
-    assert_eq!(completion.usage, Usage { tokens_in: 40, tokens_out: 25, cached_in: 32 });
+    assert_eq!(completion.usage, Usage { tokens_in: 40, tokens_out: 25, cached_in: 32, reasoning_out: 20 });
     assert_eq!((completion.model.as_str(), completion.kept), ("m-1-2026", None));
 }
 
