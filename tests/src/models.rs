@@ -153,7 +153,7 @@ fn echo(request: &Request) -> String {
     let unanswered = request.messages.iter().rev().take_while(|message| !matches!(message, Message::Assistant { .. }));
     let mut said: Vec<&str> = unanswered
         .filter_map(|message| match message {
-            Message::User { content } => Some(content.as_str()),
+            Message::User { content, .. } => Some(content.as_str()),
             Message::Assistant { .. } | Message::ToolResult { .. } => None,
         })
         .collect();

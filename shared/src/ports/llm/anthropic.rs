@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use super::call::{self, Call, Failure, key_header};
 use super::sse::Event;
 use super::{
-    Completion, Finish, Kept, Message, Request, Route, Target, Tokens, Tool, ToolCall, Usage, estimate, read_arguments,
-    schema, send_arguments, temperature,
+    Completion, Finish, Image, Kept, Message, Request, Route, Target, Tokens, Tool, ToolCall, Usage, estimate,
+    read_arguments, schema, send_arguments, temperature,
 };
 use crate::kernel::{Code, Error, Result};
 
@@ -91,7 +91,13 @@ fn messages(request: &Request) -> Vec<Value> {
 fn blocks(message: &Message, target: &Target) -> (&'static str, Vec<Value>) {
     let texts = |content: &str| (!content.trim().is_empty()).then(|| text(content)).into_iter();
     match message {
-        Message::User { content } => ("user", texts(content).collect()),
+        Message::User { content, images } => {
+            let image = |image: &Image| {
+                let source = json!({"type": "base64", "media_type": image.media_type(), "data": image.base64()});
+                json!({"type": "image", "source": source})
+            };
+            ("user", images.iter().map(image).chain(texts(content)).collect())
+        }
         Message::Assistant { kept: Some(kept), .. } if kept.is_of(target) => ("assistant", kept.items.clone()),
         Message::Assistant { content, tool_calls, .. } => {
             let call = |call: &ToolCall| {

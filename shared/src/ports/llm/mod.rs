@@ -16,6 +16,7 @@
 
 mod anthropic;
 mod call;
+mod image;
 pub mod offline;
 mod openai;
 mod responses;
@@ -34,6 +35,7 @@ use url::Url;
 use crate::kernel::{Code, Error, Result, Secret};
 use crate::ports::egress::Egress;
 
+pub use image::{Image, MAX_IMAGE_BYTES, MAX_IMAGES, MAX_IMAGES_BYTES};
 pub use offline::OfflineModel;
 
 /// Something that completes a conversation.
@@ -42,7 +44,8 @@ pub trait Llm: Send + Sync {
     /// Asks the model once. Text is given to `tokens` as it arrives and is in the completion as a whole.
     ///
     /// # Errors
-    /// `not_configured` when there is no key to ask with, `egress.refused` when the customer's base URL may not be
+    /// `validation_error` for images that are too many or too large together; `not_configured` when there is no key to
+    /// ask with, `egress.refused` when the customer's base URL may not be
     /// called, `upstream_error` for everything that the provider did; its cause names status and code, no prompt.
     async fn complete(&self, request: &Request, tokens: &dyn Tokens) -> Result<Completion>;
 
@@ -123,8 +126,10 @@ pub struct Target {
 pub enum Message {
     /// What the visitor wrote.
     User {
-        /// The text.
+        /// The text; may be empty beside images.
         content: String,
+        /// What they show beside it.
+        images: Vec<Image>,
     },
     /// What the model answered.
     Assistant {
@@ -152,7 +157,7 @@ impl Message {
     /// What a visitor wrote.
     #[must_use]
     pub fn user(content: impl Into<String>) -> Self {
-        Self::User { content: content.into() }
+        Self::User { content: content.into(), images: Vec::new() }
     }
 
     /// An answer without tool calls.
@@ -353,6 +358,7 @@ impl Models {
 #[async_trait]
 impl Llm for Models {
     async fn complete(&self, request: &Request, tokens: &dyn Tokens) -> Result<Completion> {
+        image::check(request)?;
         if request.target.provider == "offline" {
             return OfflineModel.complete(request, tokens).await;
         }
@@ -442,13 +448,13 @@ fn temperature(value: f32, most: f64) -> f64 {
     ((f64::from(value) * 1000.0).round() / 1000.0).clamp(0.0, most)
 }
 
-/// What a request and its answer probably cost: four characters are about one token.
+/// What a request and its answer probably cost: four characters are about one token, an image is a flat rate.
 pub(crate) fn estimate(request: &Request, content: &str, calls: &[ToolCall]) -> Usage {
     let calls_length = |calls: &[ToolCall]| -> usize {
         calls.iter().map(|call| call.name.len() + call.arguments.to_string().chars().count()).sum()
     };
     let message_length = |message: &Message| match message {
-        Message::User { content } | Message::ToolResult { content, .. } => content.chars().count(),
+        Message::User { content, .. } | Message::ToolResult { content, .. } => content.chars().count(),
         Message::Assistant { content, tool_calls, .. } => content.chars().count() + calls_length(tool_calls),
     };
     let tool_length =
@@ -458,5 +464,6 @@ pub(crate) fn estimate(request: &Request, content: &str, calls: &[ToolCall]) -> 
         + request.tools.iter().map(tool_length).sum::<usize>();
     let tokens = |characters: usize| u64::try_from(characters.div_ceil(4)).unwrap_or(u64::MAX);
     let written = content.chars().count() + calls_length(calls);
-    Usage { tokens_in: tokens(read), tokens_out: tokens(written), ..Usage::default() }
+    let shown = u64::try_from(image::of(request).count()).unwrap_or(u64::MAX).saturating_mul(image::IMAGE_TOKENS);
+    Usage { tokens_in: tokens(read).saturating_add(shown), tokens_out: tokens(written), ..Usage::default() }
 }

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::call::{self, Call, Failure, key_header};
 use super::sse::Event;
 use super::{
-    Completion, Finish, Message, Request, Route, Tokens, Tool, ToolCall, Usage, estimate, read_arguments, schema,
-    send_arguments, temperature,
+    Completion, Finish, Image, Message, Request, Route, Tokens, Tool, ToolCall, Usage, estimate, read_arguments,
+    schema, send_arguments, temperature,
 };
 use crate::kernel::Result;
 
@@ -54,7 +54,12 @@ fn messages(request: &Request) -> Vec<Value> {
 
 fn message(message: &Message) -> Value {
     match message {
-        Message::User { content } => json!({"role": "user", "content": content}),
+        Message::User { content, images } if images.is_empty() => json!({"role": "user", "content": content}),
+        Message::User { content, images } => {
+            let image = |image: &Image| json!({"type": "image_url", "image_url": {"url": image.data_url()}});
+            let text = (!content.is_empty()).then(|| json!({"type": "text", "text": content}));
+            json!({"role": "user", "content": images.iter().map(image).chain(text).collect::<Vec<_>>()})
+        }
         Message::Assistant { content, tool_calls, .. } if tool_calls.is_empty() => {
             json!({"role": "assistant", "content": content})
         }

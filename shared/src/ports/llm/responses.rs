@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use super::call::{self, Call, Failure, key_header};
 use super::sse::Event;
 use super::{
-    Completion, Finish, Kept, Message, Request, Route, Target, Tokens, Tool, ToolCall, Usage, estimate, read_arguments,
-    schema, send_arguments, temperature,
+    Completion, Finish, Image, Kept, Message, Request, Route, Target, Tokens, Tool, ToolCall, Usage, estimate,
+    read_arguments, schema, send_arguments, temperature,
 };
 use crate::kernel::Result;
 
@@ -65,7 +65,13 @@ fn body(request: &Request) -> Value {
 
 fn items(message: &Message, target: &Target) -> Vec<Value> {
     match message {
-        Message::User { content } => vec![said("user", content)],
+        Message::User { content, images } if images.is_empty() => vec![said("user", content)],
+        Message::User { content, images } => {
+            let image = |image: &Image| json!({"type": "input_image", "image_url": image.data_url(), "detail": "auto"});
+            let text = (!content.is_empty()).then(|| json!({"type": "input_text", "text": content}));
+            let parts: Vec<Value> = images.iter().map(image).chain(text).collect();
+            vec![json!({"type": "message", "role": "user", "content": parts})]
+        }
         Message::Assistant { kept: Some(kept), .. } if kept.is_of(target) => kept.items.clone(),
         Message::Assistant { content, tool_calls, .. } => {
             let call = |call: &ToolCall| {

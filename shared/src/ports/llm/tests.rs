@@ -369,3 +369,62 @@ async fn openai_gets_results_and_failures_as_tool_messages() {
     ]);
     assert_eq!(body(&server).await["messages"], expected);
 }
+
+/// An image of at least so many bytes.
+pub(super) fn image(size: usize) -> Image {
+    let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
+    bytes.resize(size.max(bytes.len()), 0);
+    Image::new(bytes).unwrap()
+}
+
+/// What two messages with images become: one with text, one without.
+pub(super) async fn sent_with_images(models: &Models, server: &MockServer, provider: &str) -> Value {
+    let mut request = request(provider);
+    request.messages = vec![
+        Message::User { content: "What is this?".into(), images: vec![image(0), image(0)] },
+        Message::assistant("A dot."),
+        Message::User { content: String::new(), images: vec![image(0)] },
+    ];
+    models.complete(&request, &NoTokens).await.unwrap();
+    body(server).await
+}
+
+/// [`image`], as it travels.
+pub(super) const IMAGE: &str = "iVBORw0KGgo=";
+
+#[tokio::test]
+async fn openai_gets_images_as_addresses_that_hold_them() {
+    let server = always(text_answer()).await;
+    let body = sent_with_images(&models(&server.uri()), &server, "openai").await;
+    let image = json!({"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{IMAGE}")}});
+    let expected = json!([
+        {"role": "system", "content": "You are Luna."},
+        {"role": "user", "content": [image, image, {"type": "text", "text": "What is this?"}]},
+        {"role": "assistant", "content": "A dot."},
+        {"role": "user", "content": [image]},
+    ]);
+    assert_eq!(body["messages"], expected);
+}
+
+#[tokio::test]
+async fn images_that_are_too_many_or_too_large_together_are_not_sent() {
+    let server = always(text_answer()).await;
+    let mut request = request("openai");
+    let cases = [(vec![image(0); MAX_IMAGES + 1], "10 images"), (vec![image(MAX_IMAGE_BYTES); 3], "8388608 bytes")];
+    for (images, what) in cases {
+        request.messages = vec![Message::User { content: "Hi".into(), images }];
+        let error = models(&server.uri()).complete(&request, &NoTokens).await.unwrap_err();
+        assert_eq!(error.code(), Code::ValidationError);
+        assert!(error.message().contains(what), "{error}");
+    }
+    assert_eq!(calls(&server).await, 0);
+}
+
+#[test]
+fn an_image_counts_in_an_estimate() {
+    let mut request = request("openai");
+    let without = estimate(&request, "Hi", &[]);
+    request.messages.push(Message::User { content: String::new(), images: vec![image(100_000); 2] });
+    let with = estimate(&request, "Hi", &[]);
+    assert_eq!((with.tokens_in - without.tokens_in, with.tokens_out), (3_200, without.tokens_out));
+}

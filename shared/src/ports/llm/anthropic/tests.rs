@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 use wiremock::matchers::{body_partial_json, header, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use crate::ports::llm::tests::{Heard, always, body, calls, cause, first_then, models, named, request};
+use crate::ports::llm::tests::{
+    Heard, IMAGE, always, body, calls, cause, first_then, models, named, request, sent_with_images,
+};
 use crate::ports::llm::{Completion, Finish, Llm, Message, NoTokens, ToolCall, Usage};
 
 fn anthropic_start() -> Value {
@@ -232,4 +234,17 @@ async fn anthropic_blocks_of_an_unknown_shape_are_passed_over() {
     let server = always(named(&[odd.as_slice(), &anthropic_end("end_turn")].concat())).await;
     let completion = models(&server.uri()).complete(&request("anthropic"), &NoTokens).await.unwrap();
     assert_eq!((completion.content.as_str(), completion.tool_calls.len()), ("Hi", 0));
+}
+
+#[tokio::test]
+async fn anthropic_gets_images_as_blocks_before_the_text() {
+    let server = always(anthropic_text("A dot.", "end_turn")).await;
+    let body = sent_with_images(&models(&server.uri()), &server, "anthropic").await;
+    let image = json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": IMAGE}});
+    let expected = json!([
+        {"role": "user", "content": [image, image, {"type": "text", "text": "What is this?"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "A dot."}]},
+        {"role": "user", "content": [image]},
+    ]);
+    assert_eq!(body["messages"], expected);
 }

@@ -465,3 +465,16 @@ assistant: ¿Qué día y a qué hora te vendría bien?
     let answered = ask(&request(&ALL, vec![user(report), user("Is there parking?")])).await;
     assert_eq!(answered.content, "Yes, behind the house.");
 }
+
+#[tokio::test]
+async fn images_are_not_seen_and_the_words_beside_them_are_answered() {
+    let image = crate::ports::llm::Image::new(b"GIF89a".to_vec()).unwrap();
+    let shown = |text: &str| Message::User { content: text.into(), images: vec![image.clone()] };
+    let answer = ask(&request(&[], vec![shown("What are your opening hours?")])).await.content;
+    assert!(answer.contains("I can't see images.") && answer.contains("from 9:00 to 18:00"), "{answer}");
+    let answer = ask(&request(&[], vec![shown("¿Hacen reembolsos?")])).await.content;
+    assert!(answer.starts_with("No puedo ver imágenes."), "{answer}");
+    assert_eq!(ask(&request(&[], vec![shown("")])).await.content, "I can't see images.");
+    let later = vec![shown("Hi"), agent("Hello!"), user("What are your opening hours?")];
+    assert!(!ask(&request(&[], later)).await.content.contains("images"), "it was said once");
+}

@@ -5,7 +5,9 @@ use wiremock::matchers::{body_partial_json, header, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::kernel::Secret;
-use crate::ports::llm::tests::{Heard, always, body, calls, cause, first_then, models as chat, named, request};
+use crate::ports::llm::tests::{
+    Heard, IMAGE, always, body, calls, cause, first_then, models as chat, named, request, sent_with_images,
+};
 use crate::ports::llm::{Finish, Kept, Llm, Message, Models, NoTokens, OpenAiApi, Probe, Refusal, ToolCall, Usage};
 
 fn models(server: &str) -> Models {
@@ -298,4 +300,18 @@ async fn a_key_is_tried_with_as_few_tokens_as_the_protocol_takes() {
     assert_eq!(body(&server).await["max_output_tokens"], 16);
     let server = always(ResponseTemplate::new(401)).await;
     assert_eq!(models(&server.uri()).probe(&request("openai").target).await, Probe::Refused(Refusal::Key));
+}
+
+#[tokio::test]
+async fn images_are_parts_of_the_message() {
+    let server = always(text_answer()).await;
+    let body = sent_with_images(&models(&server.uri()), &server, "openai").await;
+    let image = json!({"type": "input_image", "image_url": format!("data:image/png;base64,{IMAGE}"), "detail": "auto"});
+    let text = json!({"type": "input_text", "text": "What is this?"});
+    let expected = json!([
+        {"type": "message", "role": "user", "content": [image, image, text]},
+        {"type": "message", "role": "assistant", "content": "A dot."},
+        {"type": "message", "role": "user", "content": [image]},
+    ]);
+    assert_eq!(body["input"], expected);
 }
