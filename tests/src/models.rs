@@ -77,6 +77,16 @@ impl ScriptedModel {
         self.push(Ok(completion("", vec![call])));
     }
 
+    /// Next, it says this and calls these tools at once.
+    pub fn says_and_calls(&self, text: &str, calls: Vec<(&str, serde_json::Value)>) {
+        let call = |(at, (name, arguments)): (usize, (&str, serde_json::Value))| ToolCall {
+            id: format!("call-{at}"),
+            name: name.into(),
+            arguments,
+        };
+        self.push(Ok(completion(text, calls.into_iter().enumerate().map(call).collect())));
+    }
+
     /// Next, it fails.
     pub fn fails(&self) {
         self.push(Err(Error::new(Code::UpstreamError).caused_by("scripted failure")));

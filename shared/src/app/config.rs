@@ -12,6 +12,9 @@ use crate::ports::llm::OpenAiApi;
 /// The longest turn: the gateway gives up after 30 s, and what came of it must still be stored and answered.
 const TURN: Duration = Duration::from_secs(24);
 
+/// Enough for a long conversation with several rounds of tools, and about ten times what a message should cost.
+const TURN_TOKENS: u64 = 100_000;
+
 /// Settings of the installation.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -43,6 +46,8 @@ pub struct Config {
     pub turn_budget: Duration,
     /// `CHATIA_STREAM_SECONDS`: how long a turn may take that is told while it goes on; 120 s.
     pub stream_budget: Duration,
+    /// `CHATIA_TURN_TOKENS`: how many tokens a turn may read and write in all before no further round is asked.
+    pub turn_tokens: u64,
     /// `CHATIA_WATCH_SECONDS`: how often a turn looks whether it may go on; 1 s.
     pub watch_every: Duration,
     /// `CHATIA_ORIGIN_SECRET`: what the CDN adds, so that its word on the caller's address is believed.
@@ -81,6 +86,7 @@ impl Config {
             webhook_timeout: seconds("CHATIA_WEBHOOK_TIMEOUT_SECONDS", given, Duration::from_secs(15))?,
             turn_budget: seconds("CHATIA_TURN_SECONDS", given, TURN)?,
             stream_budget: seconds("CHATIA_STREAM_SECONDS", given, Duration::from_secs(120))?,
+            turn_tokens: tokens("CHATIA_TURN_TOKENS", given, TURN_TOKENS)?,
             watch_every: seconds("CHATIA_WATCH_SECONDS", given, Duration::from_secs(1))?,
             origin_secret: given("CHATIA_ORIGIN_SECRET"),
         })
@@ -105,6 +111,12 @@ fn seconds(name: &str, given: impl Fn(&str) -> Option<String>, longest: Duration
     let read = text.trim().parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let wrong = || Error::field(name, "invalid", format!("{name} must be up to {} seconds", longest.as_secs()));
     read.filter(|read| !read.is_zero() && *read <= longest).ok_or_else(wrong)
+}
+
+fn tokens(name: &str, given: impl Fn(&str) -> Option<String>, default: u64) -> Result<u64> {
+    let Some(text) = given(name) else { return Ok(default) };
+    let wrong = || Error::field(name, "invalid", format!("{name} must be a number of tokens, such as {default}"));
+    text.trim().parse().ok().filter(|tokens| *tokens > 0).ok_or_else(wrong)
 }
 
 fn retries(text: &str) -> Result<Vec<Duration>> {
@@ -137,5 +149,9 @@ mod tests {
         assert!(Config::read(lookup).unwrap_err().to_string().contains("chat or responses"));
         let lookup = |name: &str| (name == "CHATIA_TURN_SECONDS").then(|| "25".to_owned());
         assert!(Config::read(lookup).unwrap_err().to_string().contains("up to 24 seconds"));
+        for wrong in ["0", "-1", "many", "1.5"] {
+            let lookup = |name: &str| (name == "CHATIA_TURN_TOKENS").then(|| wrong.to_owned());
+            assert!(Config::read(lookup).unwrap_err().to_string().contains("CHATIA_TURN_TOKENS"), "{wrong}");
+        }
     }
 }

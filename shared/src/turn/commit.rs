@@ -55,9 +55,10 @@ async fn rounds(app: &App, scene: &Scene, turn: &mut OwnTurn, audience: &Audienc
             }
             Ended::TakenOver => return Ok(None),
         };
-        // Starting over makes sense only while there is time for another thought like this one.
+        // Starting over makes sense only while there is time for another thought like this one, and tokens for any.
         let took = app.now().since(before);
-        let is_last = round == MAX_ROUNDS || turn.pace.left(app) <= took || thought.stopped;
+        let is_over = turn.pace.left(app) <= took || thinking.is_spent();
+        let is_last = round == MAX_ROUNDS || is_over || thought.stopped;
         match commit(app, scene, turn, &thought, is_last).await? {
             Committed::Stored(answer) => {
                 if thought.is_fallback() {
