@@ -86,7 +86,7 @@ impl<'a> Thinking<'a> {
         let tools = scene.snapshot.tools.iter().map(|tool| llm::Tool {
             name: tool.tool.name().into(),
             description: tool.tool.description().into(),
-            parameters: tool.tool.parameters(),
+            parameters: tool.tool.parameters(&tool.config),
         });
         let mut target = target(app, scene);
         let broken = add_own_key(app, scene, &mut target).await.err();

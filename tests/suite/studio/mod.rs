@@ -23,6 +23,7 @@ mod rollups;
 mod site;
 mod stats;
 mod stream;
+mod tools;
 mod turn;
 mod usage;
 mod webhooks;
