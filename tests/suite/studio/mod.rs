@@ -15,6 +15,7 @@ mod injection;
 mod mail;
 mod models;
 mod outbox;
+mod providers;
 mod publishing;
 mod reconcile;
 mod refusals;
