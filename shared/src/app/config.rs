@@ -12,7 +12,7 @@ use crate::ports::llm::OpenAiApi;
 /// The longest turn: the gateway gives up after 30 s, and what came of it must still be stored and answered.
 const TURN: Duration = Duration::from_secs(24);
 
-/// Enough for a long conversation with several rounds of tools, and about ten times what a message should cost.
+/// Enough for several rounds of tools in a long conversation.
 const TURN_TOKENS: u64 = 100_000;
 
 /// Settings of the installation.

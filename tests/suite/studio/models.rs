@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tests::{Options, ScriptedModel, TestApp};
+use tests::{Options, PausedModel, ScriptedModel, TestApp};
 use wiremock::matchers::{header, method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -171,4 +171,32 @@ async fn a_turn_whose_tokens_are_used_up_says_what_it_has() {
     assert_eq!((&reply["content"], &reply["meta"]["model"]), (&json!("I asked for ten o'clock."), &json!("test-1")));
     assert_eq!((&reply["meta"]["tokens_in"], &reply["meta"]["fallback"]), (&json!(20), &json!(false)));
     assert_eq!((model.heard().len(), test.db_usage(&owner).await.len()), (2, 1), "it is an answer");
+}
+
+#[tokio::test]
+async fn a_turn_whose_tokens_are_used_up_does_not_start_over_for_a_newer_message() {
+    for (tokens, first_reply) in [("1", "you said: one"), ("1000", "you said: one | two")] {
+        let (model, gate) = PausedModel::new();
+        let variables = vec![("CHATIA_TURN_TOKENS", tokens.to_owned())];
+        let test = TestApp::with(Options { llm: Some(Arc::new(model)), variables, ..Options::default() }).await;
+        let owner = test.owner().await;
+        let agent = owner.agent("Soporte").await;
+        let mut visitor = test.visitor(&agent);
+        gate.open();
+        visitor.says("hello").await;
+        gate.asked().await;
+        let send = |text: &'static str| {
+            let visitor = visitor.clone();
+            tokio::spawn(async move { visitor.send(text).await.expect(200)["reply"].clone() })
+        };
+        let first = send("one");
+        gate.asked().await;
+        let second = send("two");
+        let id = owner.conversations(&agent).await[0]["id"].as_u64().unwrap();
+        while owner.conversation(&agent, id).await["messages"].as_array().unwrap().len() < 4 {}
+        gate.open();
+        gate.open();
+        assert_eq!(first.await.unwrap(), first_reply, "{tokens}");
+        assert!(second.await.unwrap().as_str().unwrap().ends_with("two"), "{tokens}: nobody is left without an answer");
+    }
 }
