@@ -6,6 +6,7 @@ mod ledger;
 mod models;
 mod past;
 mod personas;
+mod provider;
 pub mod requests;
 mod workers;
 
@@ -35,6 +36,7 @@ pub use ledger::{Ledger, Mood, Sent};
 pub use models::{Gate, PausedModel, ScriptedModel, TypingModel};
 pub use past::{Dump, Watch};
 pub use personas::{Agent, Answer, Owner, PASSWORD, Persona, Visitor};
+pub use provider::{Does, FakeProvider, Protocol};
 pub use workers::Workers;
 
 /// One engine a process; each test has a table of its own in it.

@@ -77,6 +77,16 @@ impl ScriptedModel {
         self.push(Ok(completion("", vec![call])));
     }
 
+    /// Next, it says this and calls these tools at once.
+    pub fn says_and_calls(&self, text: &str, calls: Vec<(&str, serde_json::Value)>) {
+        let call = |(at, (name, arguments)): (usize, (&str, serde_json::Value))| ToolCall {
+            id: format!("call-{at}"),
+            name: name.into(),
+            arguments,
+        };
+        self.push(Ok(completion(text, calls.into_iter().enumerate().map(call).collect())));
+    }
+
     /// Next, it fails.
     pub fn fails(&self) {
         self.push(Err(Error::new(Code::UpstreamError).caused_by("scripted failure")));
@@ -153,7 +163,7 @@ fn echo(request: &Request) -> String {
     let unanswered = request.messages.iter().rev().take_while(|message| !matches!(message, Message::Assistant { .. }));
     let mut said: Vec<&str> = unanswered
         .filter_map(|message| match message {
-            Message::User { content } => Some(content.as_str()),
+            Message::User { content, .. } => Some(content.as_str()),
             Message::Assistant { .. } | Message::ToolResult { .. } => None,
         })
         .collect();
@@ -163,6 +173,6 @@ fn echo(request: &Request) -> String {
 
 fn completion(text: &str, tool_calls: Vec<ToolCall>) -> Completion {
     let finish = if tool_calls.is_empty() { Finish::Stop } else { Finish::ToolCalls };
-    let usage = Usage { tokens_in: 10, tokens_out: 5, cached_in: 0 };
-    Completion { content: text.into(), tool_calls, usage, model: "test-1".into(), finish }
+    let usage = Usage { tokens_in: 10, tokens_out: 5, cached_in: 4, reasoning_out: 2 };
+    Completion { content: text.into(), tool_calls, kept: None, usage, model: "test-1".into(), finish }
 }

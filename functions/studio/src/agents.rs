@@ -42,7 +42,8 @@ shared::ops! {
     GET "/api/agents/{id}/tools" => list_tools, [User Developer] Viewer "agents:read" General Any Known Unaudited Safe;
     /// Attach a built-in tool, or configure the one that is attached.
     ///
-    /// 201 when it is new, 200 when it was there. `http_request` needs `config.allowed_hosts`; `config.headers` are secret.
+    /// 201 when it is new, 200 when it was there. `http_request` needs `config.allowed_hosts`; `config.headers` are secret,
+    /// `config.methods` and `config.body_schema` limit what the model may send.
     POST "/api/agents/{id}/tools" => attach_tool, [User Developer] Editor "agents:write" General Any Known Audited Keyed;
     /// Detach a tool.
     DELETE "/api/agents/{id}/tools/{tool}" => detach_tool, [User Developer] Editor "agents:write" General Any Known Audited Keyed;
@@ -305,7 +306,7 @@ impl From<ToolBinding> for ToolOut {
         Self {
             name: binding.tool.name().into(),
             description: binding.tool.description().into(),
-            schema: binding.tool.parameters(),
+            schema: binding.tool.parameters(&binding.config),
             is_active: binding.is_active,
             config_status: if missing.is_empty() { "complete" } else { "incomplete" },
             missing_fields: missing.into_iter().map(str::to_owned).collect(),
@@ -390,7 +391,9 @@ async fn list_tools(State(app): State<App>, call: Call, Path(id): Path<Int<Agent
 struct ToolIn {
     /// `capture_lead`, `schedule_appointment`, `send_whatsapp_handoff` or `http_request`.
     name: String,
-    /// For `http_request`: `{"allowed_hosts": ["api.example.com"], "headers": {"authorization": "Bearer …"}}`.
+    /// For `http_request`: `{"allowed_hosts": ["api.example.com"], "headers": {"authorization": "Bearer …"}}`, and if the
+    /// model is not to send what it likes, `"methods": ["POST"]` and `"body_schema": {"type": "object", …}`, a JSON schema
+    /// that every body must fit before it leaves. It may refer to its own `$defs`, but not to other documents.
     #[serde(default)]
     config: Option<Map<String, Value>>,
     /// Whether the agent may use it.

@@ -89,7 +89,8 @@ struct MessageOut {
     /// `user` or `assistant`; a person's message is `assistant` with `meta.author` = `operator`.
     role: &'static str,
     content: String,
-    /// Who wrote it, and for replies: model, tokens, time, tools.
+    /// Who wrote it, and for replies: model, tokens, time, tools. `tokens_cached` is a part of `tokens_in`,
+    /// `tokens_reasoning` of `tokens_out`.
     meta: Value,
     created_at: Time,
 }
@@ -111,6 +112,8 @@ impl From<Message> for MessageOut {
             meta["model"] = json!(reply.model);
             meta["tokens_in"] = json!(reply.tokens_in);
             meta["tokens_out"] = json!(reply.tokens_out);
+            meta["tokens_cached"] = json!(reply.tokens_cached);
+            meta["tokens_reasoning"] = json!(reply.tokens_reasoning);
             meta["response_ms"] = json!(reply.response_ms);
             let call = |call: &ToolUse| json!({"name": call.name, "arguments": call.arguments, "ok": call.ok});
             meta["tool_calls"] = reply.tool_calls.iter().map(call).collect();

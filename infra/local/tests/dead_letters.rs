@@ -193,7 +193,7 @@ async fn a_customers_mistake_never_ends_there() {
     }
     let root = Client::root(&platform).await;
     eventually("the queue is not worked off", async || {
-        platform.queue.next_visible(QueueName::Deliver).await.unwrap().is_none().then_some(())
+        platform.queue.next_visible(QueueName::Deliver).unwrap().is_none().then_some(())
     })
     .await;
     assert_eq!(root.items(LETTERS).await, Vec::<Value>::new());

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{App, Draft, ai_key};
+use super::{App, Draft, ai_key, tool_config};
 use crate::access::Caller;
 use crate::domain::Workspace;
 use crate::domain::agent::{
@@ -400,7 +400,7 @@ pub async fn attach_tool(
     let mut editing = edit(app, caller, agent).await?;
     let mut checks = Checks::new();
     let tool = find_tool(&mut checks, "name", &command.name);
-    let (config, headers) = split_config(&mut checks, tool, command.config.clone());
+    let (config, headers) = tool_config::split(&mut checks, tool, command.config.clone());
     checks.finish()?;
     let tool = tool.ok_or_else(|| Error::new(Code::ValidationError))?;
     let known = editing.definition.tool(tool).cloned();
@@ -464,35 +464,6 @@ fn find_tool(checks: &mut Checks, field: &str, name: &str) -> Option<Builtin> {
 
 fn new_binding(app: &App, tool: Builtin, config: Map<String, Value>) -> ToolBinding {
     ToolBinding { tool, config, secrets: None, is_active: true, created_at: app.now() }
-}
-
-/// Splits a tool's configuration into what may be shown and its secret headers, and checks both.
-fn split_config(
-    checks: &mut Checks,
-    tool: Option<Builtin>,
-    config: Option<Map<String, Value>>,
-) -> (Option<Map<String, Value>>, Option<Secret>) {
-    let Some(mut config) = config else { return (None, None) };
-    let size = serde_json::to_string(&config).map_or(0, |text| text.len());
-    checks.ensure(size <= 8 * 1024, "config", "too_large", "config may have 8 KB");
-    if tool != Some(Builtin::HttpRequest) {
-        return (Some(config), None);
-    }
-    let headers = config.remove("headers");
-    let texts = |value: &Value| value.as_object().is_some_and(|map| map.values().all(Value::is_string));
-    let valid = headers.as_ref().is_none_or(texts);
-    checks.ensure(valid, "config.headers", "invalid", "config.headers must map names to texts");
-    let hosts = config.get("allowed_hosts");
-    let host = |value: &Value| value.as_str().is_some_and(|host| !host.is_empty() && !host.contains(['/', '@', ' ']));
-    let valid =
-        hosts.is_none_or(|hosts| hosts.as_array().is_some_and(|hosts| !hosts.is_empty() && hosts.iter().all(host)));
-    checks.ensure(
-        valid,
-        "config.allowed_hosts",
-        "invalid",
-        "config.allowed_hosts must list host names, such as api.example.com",
-    );
-    (Some(config), headers.map(|headers| Secret::new(headers.to_string())))
 }
 
 /// Deletes an agent for good. `confirmation` must be its exact name. Conversations and leads stay.

@@ -77,6 +77,7 @@ impl LazyModels {
     async fn build(&self) -> Result<Models> {
         let config = ModelsConfig {
             openai_base_url: self.config.openai_base_url.clone(),
+            openai_api: self.config.openai_api,
             openai_api_key: self.secrets.get("openai_api_key").await?,
             anthropic_base_url: self.config.anthropic_base_url.clone(),
             anthropic_version: self.config.anthropic_version.clone(),

@@ -7,9 +7,13 @@ use url::Url;
 use crate::domain::webhook::RETRY_SCHEDULE;
 use crate::kernel::{Error, Result};
 use crate::ports::egress::Cidr;
+use crate::ports::llm::OpenAiApi;
 
 /// The longest turn: the gateway gives up after 30 s, and what came of it must still be stored and answered.
 const TURN: Duration = Duration::from_secs(24);
+
+/// Enough for several rounds of tools in a long conversation.
+const TURN_TOKENS: u64 = 100_000;
 
 /// Settings of the installation.
 #[derive(Debug, Clone)]
@@ -22,6 +26,8 @@ pub struct Config {
     pub default_model: String,
     /// `OPENAI_BASE_URL`.
     pub openai_base_url: Url,
+    /// `OPENAI_API`: `chat` or `responses`, by which protocol that server is asked.
+    pub openai_api: OpenAiApi,
     /// `CHATIA_FALLBACK_PROVIDER` and `CHATIA_FALLBACK_MODEL`: who is asked when the installation's own model fails.
     pub fallback_model: Option<(String, String)>,
     /// `ANTHROPIC_BASE_URL`.
@@ -40,6 +46,8 @@ pub struct Config {
     pub turn_budget: Duration,
     /// `CHATIA_STREAM_SECONDS`: how long a turn may take that is told while it goes on; 120 s.
     pub stream_budget: Duration,
+    /// `CHATIA_TURN_TOKENS`: how many tokens a turn may read and write in all before no further round is asked.
+    pub turn_tokens: u64,
     /// `CHATIA_WATCH_SECONDS`: how often a turn looks whether it may go on; 1 s.
     pub watch_every: Duration,
     /// `CHATIA_ORIGIN_SECRET`: what the CDN adds, so that its word on the caller's address is believed.
@@ -67,6 +75,7 @@ impl Config {
             default_provider: text("CHATIA_PROVIDER", "offline"),
             default_model: text("CHATIA_MODEL", "offline-1"),
             openai_base_url: url("OPENAI_BASE_URL", "https://api.openai.com/v1")?,
+            openai_api: openai_api(&text("OPENAI_API", "chat"))?,
             fallback_model: given("CHATIA_FALLBACK_PROVIDER").zip(given("CHATIA_FALLBACK_MODEL")),
             anthropic_base_url: url("ANTHROPIC_BASE_URL", "https://api.anthropic.com")?,
             anthropic_version: text("ANTHROPIC_VERSION", "2026-10-21"),
@@ -77,6 +86,7 @@ impl Config {
             webhook_timeout: seconds("CHATIA_WEBHOOK_TIMEOUT_SECONDS", given, Duration::from_secs(15))?,
             turn_budget: seconds("CHATIA_TURN_SECONDS", given, TURN)?,
             stream_budget: seconds("CHATIA_STREAM_SECONDS", given, Duration::from_secs(120))?,
+            turn_tokens: tokens("CHATIA_TURN_TOKENS", given, TURN_TOKENS)?,
             watch_every: seconds("CHATIA_WATCH_SECONDS", given, Duration::from_secs(1))?,
             origin_secret: given("CHATIA_ORIGIN_SECRET"),
         })
@@ -87,12 +97,26 @@ fn parse_url(name: &str, text: &str) -> Result<Url> {
     Url::parse(text).map_err(|_| Error::field(name, "invalid_url", format!("{name} must be an absolute URL")))
 }
 
+fn openai_api(text: &str) -> Result<OpenAiApi> {
+    match text.trim() {
+        "chat" => Ok(OpenAiApi::Chat),
+        "responses" => Ok(OpenAiApi::Responses),
+        _ => Err(Error::field("OPENAI_API", "invalid", "OPENAI_API must be chat or responses")),
+    }
+}
+
 /// A time that can be made shorter, for tests.
 fn seconds(name: &str, given: impl Fn(&str) -> Option<String>, longest: Duration) -> Result<Duration> {
     let Some(text) = given(name) else { return Ok(longest) };
     let read = text.trim().parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let wrong = || Error::field(name, "invalid", format!("{name} must be up to {} seconds", longest.as_secs()));
     read.filter(|read| !read.is_zero() && *read <= longest).ok_or_else(wrong)
+}
+
+fn tokens(name: &str, given: impl Fn(&str) -> Option<String>, default: u64) -> Result<u64> {
+    let Some(text) = given(name) else { return Ok(default) };
+    let wrong = || Error::field(name, "invalid", format!("{name} must be a number of tokens, such as {default}"));
+    text.trim().parse().ok().filter(|tokens| *tokens > 0).ok_or_else(wrong)
 }
 
 fn retries(text: &str) -> Result<Vec<Duration>> {
@@ -112,6 +136,7 @@ mod tests {
         assert_eq!(config.default_provider, "offline");
         assert_eq!(config.webhook_retries.len(), 5);
         assert!(config.polar_base_url.is_none());
+        assert_eq!(config.openai_api, OpenAiApi::Chat);
     }
 
     #[test]
@@ -120,7 +145,13 @@ mod tests {
         assert!(Config::read(lookup).unwrap_err().to_string().contains("CHATIA_WEBHOOK_RETRY_SECONDS"));
         let lookup = |name: &str| (name == "POLAR_BASE_URL").then(|| "polar".to_owned());
         assert!(Config::read(lookup).is_err());
+        let lookup = |name: &str| (name == "OPENAI_API").then(|| "assistants".to_owned());
+        assert!(Config::read(lookup).unwrap_err().to_string().contains("chat or responses"));
         let lookup = |name: &str| (name == "CHATIA_TURN_SECONDS").then(|| "25".to_owned());
         assert!(Config::read(lookup).unwrap_err().to_string().contains("up to 24 seconds"));
+        for wrong in ["0", "-1", "many", "1.5"] {
+            let lookup = |name: &str| (name == "CHATIA_TURN_TOKENS").then(|| wrong.to_owned());
+            assert!(Config::read(lookup).unwrap_err().to_string().contains("CHATIA_TURN_TOKENS"), "{wrong}");
+        }
     }
 }

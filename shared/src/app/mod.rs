@@ -26,6 +26,7 @@ pub mod projector;
 pub mod rate;
 pub mod reconcile;
 pub mod relay;
+mod tool_config;
 pub mod usage;
 pub mod webhook;
 

@@ -65,6 +65,12 @@ pub struct Reply {
     /// Tokens written.
     #[serde(default)]
     pub tokens_out: u64,
+    /// The part of those read that the provider had in its cache.
+    #[serde(default)]
+    pub tokens_cached: u64,
+    /// The part of those written that was reasoning.
+    #[serde(default)]
+    pub tokens_reasoning: u64,
     /// From accept to commit.
     #[serde(default)]
     pub response_ms: u64,
@@ -96,5 +102,17 @@ impl Reply {
     #[must_use]
     pub const fn is_fallback(&self) -> bool {
         self.key_source.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_of_before_cached_and_reasoning_tokens_were_kept_is_read() {
+        let stored = serde_json::json!({"answers": [], "tokens_in": 7, "tokens_out": 2});
+        let reply: Reply = serde_json::from_value(stored).unwrap();
+        assert_eq!((reply.tokens_in, reply.tokens_cached, reply.tokens_reasoning), (7, 0, 0));
     }
 }

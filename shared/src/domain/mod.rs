@@ -14,6 +14,7 @@ pub mod handle;
 pub mod lead;
 pub mod message;
 pub mod plan;
+pub mod schema;
 pub mod session;
 pub mod slug;
 pub mod text;

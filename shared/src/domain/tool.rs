@@ -1,7 +1,14 @@
 //! The built-in tools: what a model is told of each, and what its configuration needs.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+
+use super::schema::Schema;
+
+/// How an `http_request` may be made.
+pub const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+/// Those of them that send something.
+const SENDING: [&str; 3] = ["POST", "PUT", "PATCH"];
 
 /// A built-in tool. Studio names it as here; orgs by the qualified id in `docs/DOMAIN.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -52,9 +59,9 @@ impl Builtin {
         }
     }
 
-    /// The JSON schema of its arguments.
+    /// The JSON schema of its arguments, with what its owner configured. Every call is held against it.
     #[must_use]
-    pub fn parameters(self) -> Value {
+    pub fn parameters(self, config: &Map<String, Value>) -> Value {
         let text = |about: &str| json!({"type": "string", "description": about});
         let (properties, required) = match self {
             Self::CaptureLead => (
@@ -75,14 +82,14 @@ impl Builtin {
                 json!({"reason": text("Why a person is needed"), "phone": text("The visitor's WhatsApp number, if given")}),
                 json!(["reason"]),
             ),
-            Self::HttpRequest => (
-                json!({
-                    "method": {"type": "string", "enum": ["GET", "POST", "PUT", "PATCH", "DELETE"]},
-                    "url": text("Absolute https URL on an allowed host"),
-                    "body": {"type": "object", "description": "JSON body, for methods that send one"},
-                }),
-                json!(["method", "url"]),
-            ),
+            Self::HttpRequest => {
+                let methods = methods(config);
+                let needs_body = methods.iter().all(|method| needs_body(config, method));
+                let required = if needs_body { json!(["method", "url", "body"]) } else { json!(["method", "url"]) };
+                let method = json!({"type": "string", "enum": methods});
+                let url = text("Absolute https URL on an allowed host");
+                (json!({"method": method, "url": url, "body": body(config)}), required)
+            }
         };
         json!({"type": "object", "properties": properties, "required": required})
     }
@@ -98,9 +105,59 @@ impl Builtin {
     }
 }
 
+/// The methods that the owner allows; all of them when nothing is said.
+fn methods(config: &Map<String, Value>) -> Vec<&'static str> {
+    let allowed = config.get("methods").and_then(Value::as_array);
+    let is_allowed = |method: &str| allowed.is_none_or(|allowed| allowed.iter().any(|known| known == method));
+    METHODS.into_iter().filter(|method| is_allowed(method)).collect()
+}
+
+/// What a body looks like: an object, or what the owner says. One whose schema is not understood any more is refused.
+fn body(config: &Map<String, Value>) -> Value {
+    match config.get("body_schema").map(Schema::read) {
+        None => json!({"type": "object", "description": "JSON body, for methods that send one"}),
+        Some(Ok(schema)) => schema.written_out().clone(),
+        Some(Err(_)) => json!({"not": {}}),
+    }
+}
+
+/// Whether a web request by this method may not go out without a body: its owner said what it looks like.
+#[must_use]
+pub fn needs_body(config: &Map<String, Value>, method: &str) -> bool {
+    config.contains_key("body_schema") && SENDING.contains(&method)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_tools_own_schema_is_one() {
+        for tool in Builtin::ALL {
+            let parameters = tool.parameters(&Map::new());
+            assert!(Schema::read(&parameters).is_ok_and(|schema| *schema.written_out() == parameters), "{tool:?}");
+        }
+    }
+
+    #[test]
+    fn a_web_request_is_offered_as_its_owner_configured_it() {
+        let offered = |config: Value| Builtin::HttpRequest.parameters(config.as_object().unwrap());
+        let free = offered(json!({}));
+        assert_eq!(free["properties"]["method"]["enum"], json!(METHODS));
+        assert_eq!(
+            (&free["properties"]["body"]["type"], &free["required"]),
+            (&json!("object"), &json!(["method", "url"]))
+        );
+        let schema = json!({"$ref": "#/$defs/order", "$defs": {"order": {"type": "object", "required": ["id"]}}});
+        let both = offered(json!({"body_schema": schema}));
+        assert_eq!(both["properties"]["body"], json!({"type": "object", "required": ["id"]}));
+        assert_eq!(both["required"], json!(["method", "url"]), "a GET has none");
+        let posting = offered(json!({"methods": ["PATCH", "POST"], "body_schema": schema}));
+        assert_eq!(posting["properties"]["method"]["enum"], json!(["POST", "PATCH"]));
+        assert_eq!(posting["required"], json!(["method", "url", "body"]));
+        let unread = offered(json!({"body_schema": {"madeUpKeyword": 1}}));
+        assert_eq!(unread["properties"]["body"], json!({"not": {}}), "nothing fits");
+    }
 
     #[test]
     fn each_tool_is_found_by_its_name_and_serialises_as_it() {

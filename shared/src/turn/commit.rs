@@ -55,9 +55,10 @@ async fn rounds(app: &App, scene: &Scene, turn: &mut OwnTurn, audience: &Audienc
             }
             Ended::TakenOver => return Ok(None),
         };
-        // Starting over makes sense only while there is time for another thought like this one.
+        // Starting over makes sense only while there is time for another thought like this one, and tokens for any.
         let took = app.now().since(before);
-        let is_last = round == MAX_ROUNDS || turn.pace.left(app) <= took || thought.stopped;
+        let is_over = turn.pace.left(app) <= took || thinking.is_spent();
+        let is_last = round == MAX_ROUNDS || is_over || thought.stopped;
         match commit(app, scene, turn, &thought, is_last).await? {
             Committed::Stored(answer) => {
                 if thought.is_fallback() {
@@ -163,8 +164,10 @@ fn reply(app: &App, scene: &Scene, turn: &OwnTurn, thought: &Thought) -> Message
             answers: turn.transcript.answers(),
             key_source: (!thought.is_fallback()).then(|| scene.key_source()),
             model: thought.model.clone(),
-            tokens_in: thought.tokens_in,
-            tokens_out: thought.tokens_out,
+            tokens_in: thought.usage.tokens_in,
+            tokens_out: thought.usage.tokens_out,
+            tokens_cached: thought.usage.cached_in,
+            tokens_reasoning: thought.usage.reasoning_out,
             response_ms: u64::try_from(now.since(turn.pace.began).as_millis()).unwrap_or(u64::MAX),
             tool_calls: thought.tool_calls.clone(),
             free_messages_remaining: turn.charge.free_remaining,

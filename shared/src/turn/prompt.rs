@@ -27,11 +27,9 @@ pub(super) fn messages(transcript: &Transcript) -> Vec<llm::Message> {
             format!("{who}: {}", fence(&reported.content))
         });
         let lines = lines.collect::<Vec<_>>().join("\n");
-        llm::Message::User {
-            content: format!(
-                "Earlier conversation as the visitor's browser reports it, unverified:\n<data>\n{lines}\n</data>"
-            ),
-        }
+        llm::Message::user(format!(
+            "Earlier conversation as the visitor's browser reports it, unverified:\n<data>\n{lines}\n</data>"
+        ))
     });
     let said = transcript.settled.iter().chain(&transcript.pending).map(said);
     reported.into_iter().chain(said).collect()
@@ -40,10 +38,8 @@ pub(super) fn messages(transcript: &Transcript) -> Vec<llm::Message> {
 /// One stored message as the model sees it.
 pub(super) fn said(message: &Message) -> llm::Message {
     match message.author {
-        Author::Visitor => llm::Message::User { content: defused(&message.content) },
-        Author::Agent | Author::Operator => {
-            llm::Message::Assistant { content: message.content.clone(), tool_calls: Vec::new() }
-        }
+        Author::Visitor => llm::Message::user(defused(&message.content)),
+        Author::Agent | Author::Operator => llm::Message::assistant(message.content.clone()),
     }
 }
 

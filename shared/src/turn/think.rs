@@ -18,7 +18,7 @@ use crate::domain::text::shorten;
 use crate::domain::tool::Builtin;
 use crate::domain::{Agent, Conversation, Workspace};
 use crate::kernel::{Error, Id, Kind, Result};
-use crate::ports::llm::{self, Request, Target, ToolCall};
+use crate::ports::llm::{self, Completion, Request, Target, ToolCall, Usage};
 use crate::store;
 
 /// Rounds of model and tools in one turn.
@@ -40,8 +40,8 @@ pub(super) struct Thought {
     pub(super) content: String,
     /// `None` for the fallback text.
     pub(super) model: Option<String>,
-    pub(super) tokens_in: u64,
-    pub(super) tokens_out: u64,
+    /// Of all rounds.
+    pub(super) usage: Usage,
     pub(super) tool_calls: Vec<ToolUse>,
     /// Whether the visitor stopped it.
     pub(super) stopped: bool,
@@ -86,7 +86,7 @@ impl<'a> Thinking<'a> {
         let tools = scene.snapshot.tools.iter().map(|tool| llm::Tool {
             name: tool.tool.name().into(),
             description: tool.tool.description().into(),
-            parameters: tool.tool.parameters(),
+            parameters: tool.tool.parameters(&tool.config),
         });
         let mut target = target(app, scene);
         let broken = add_own_key(app, scene, &mut target).await.err();
@@ -150,8 +150,7 @@ impl<'a> Thinking<'a> {
                 let usage = llm::estimate(&self.request, &said, &[]);
                 let mut thought = Thought { content: said, stopped: true, ..self.so_far.clone() };
                 thought.model = Some(self.request.target.model.clone());
-                thought.tokens_in += usage.tokens_in;
-                thought.tokens_out += usage.tokens_out;
+                thought.usage += usage;
                 Ended::Thought(thought)
             }
             Interrupted::Stopped => Ended::Stopped,
@@ -159,47 +158,73 @@ impl<'a> Thinking<'a> {
         }
     }
 
+    /// Whether no further round may be asked: each reads the whole conversation once more.
+    pub(super) fn is_spent(&self) -> bool {
+        self.so_far.usage.total() >= self.app.config.turn_tokens
+    }
+
     async fn rounds(&mut self) -> Result<Thought> {
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }
+        let mut beside_calls = None;
         for _ in 0..MAX_TOOL_ROUNDS {
-            let tokens = guard::Watched::new(&self.guard, self.audience);
-            let completion = match self.app.llm.complete(&self.request, &tokens).await {
-                Err(error) if error.kind() == Kind::Upstream && self.turns_to_another(&error) => {
-                    let tokens = guard::Watched::new(&self.guard, self.audience);
-                    self.app.llm.complete(&self.request, &tokens).await?
-                }
-                completion => completion?,
-            };
-            self.so_far.tokens_in += completion.usage.tokens_in;
-            self.so_far.tokens_out += completion.usage.tokens_out;
+            if self.is_spent() {
+                break;
+            }
+            let completion = self.ask().await?;
+            self.so_far.usage += completion.usage;
+            let content = completion.content.trim();
             if completion.tool_calls.is_empty() {
-                let content = completion.content.trim();
                 if content.is_empty() {
                     return Err(Error::internal("the model answered nothing"));
                 }
                 let content = self.guarded(shorten(content, MAX_CONTENT));
-                self.request
-                    .messages
-                    .push(llm::Message::Assistant { content: content.clone(), tool_calls: Vec::new() });
-                return Ok(Thought { content, model: Some(completion.model), ..self.so_far.clone() });
+                self.request.messages.push(llm::Message::assistant(content.clone()));
+                return Ok(self.thought(content, completion.model));
             }
+            beside_calls = (!content.is_empty()).then(|| (shorten(content, MAX_CONTENT), completion.model));
             self.request.messages.push(llm::Message::Assistant {
                 content: completion.content,
                 tool_calls: completion.tool_calls.clone(),
+                kept: completion.kept,
             });
             self.audience.discard(Discarded::Tools);
-            for call in completion.tool_calls {
-                let name = shorten(&call.name, 64);
-                self.audience.tool(&name, ToolStatus::Running);
-                let result = self.call(&call).await?;
-                let failed = matches!(result, llm::Message::ToolResult { is_error: true, .. });
-                self.audience.tool(&name, if failed { ToolStatus::Failed } else { ToolStatus::Succeeded });
-                self.request.messages.push(result);
-            }
+            self.carry_out(&completion.tool_calls).await?;
         }
-        Err(Error::internal("the model does not stop calling tools"))
+        // What it wrote beside its last calls is all that there is to say.
+        let (content, model) =
+            beside_calls.ok_or_else(|| Error::internal("the rounds or the tokens of the turn are used up"))?;
+        tracing::warn!(agent = %self.scene.snapshot.agent_id.text(), "a turn ended before its model did");
+        Ok(self.thought(self.guarded(content), model))
+    }
+
+    /// Asks the model, and another one if it fails.
+    async fn ask(&mut self) -> Result<Completion> {
+        let tokens = guard::Watched::new(&self.guard, self.audience);
+        match self.app.llm.complete(&self.request, &tokens).await {
+            Err(error) if error.kind() == Kind::Upstream && self.turns_to_another(&error) => {
+                let tokens = guard::Watched::new(&self.guard, self.audience);
+                self.app.llm.complete(&self.request, &tokens).await
+            }
+            completion => completion,
+        }
+    }
+
+    async fn carry_out(&mut self, calls: &[ToolCall]) -> Result<()> {
+        for call in calls {
+            let name = shorten(&call.name, 64);
+            self.audience.tool(&name, ToolStatus::Running);
+            let result = self.call(call).await?;
+            let failed = matches!(result, llm::Message::ToolResult { is_error: true, .. });
+            self.audience.tool(&name, if failed { ToolStatus::Failed } else { ToolStatus::Succeeded });
+            self.request.messages.push(result);
+        }
+        Ok(())
+    }
+
+    fn thought(&self, content: String, model: String) -> Thought {
+        Thought { content, model: Some(model), ..self.so_far.clone() }
     }
 
     /// After a failure of the installation's own model: says whether there is another one to ask, once. A customer's key

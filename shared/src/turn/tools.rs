@@ -12,7 +12,8 @@ use crate::app::agent::secret_place_of;
 use crate::app::{App, lead};
 use crate::domain::agent::SnapshotTool;
 use crate::domain::lead::{Details, LeadSource};
-use crate::domain::tool::Builtin;
+use crate::domain::schema::Schema;
+use crate::domain::tool::{Builtin, needs_body};
 use crate::domain::{Conversation, Message};
 use crate::events::emit;
 use crate::kernel::{Error, Id, Kind, Result};
@@ -91,17 +92,36 @@ pub(super) async fn call(app: &App, scene: &Scene, place: Place<'_>, call: &Tool
 
 /// The writes of a call, and what the model is told.
 async fn effect(app: &App, tool: &SnapshotTool, place: Place<'_>, call: &ToolCall) -> Result<(Unit, Told)> {
+    let given = fitting(tool, &call.arguments)?;
     match tool.tool {
-        Builtin::CaptureLead => capture_lead(app, place, arguments(call)?).await,
-        Builtin::SendWhatsappHandoff => hand_off(app, place, &arguments::<HandOff>(call)?),
-        Builtin::ScheduleAppointment => Ok(schedule(&arguments(call)?)),
-        Builtin::HttpRequest => http_request(app, tool, place, arguments(call)?).await,
+        Builtin::CaptureLead => capture_lead(app, place, arguments(&given)?).await,
+        Builtin::SendWhatsappHandoff => hand_off(app, place, &arguments::<HandOff>(&given)?),
+        Builtin::ScheduleAppointment => Ok(schedule(&arguments(&given)?)),
+        Builtin::HttpRequest => http_request(app, tool, place, arguments(&given)?).await,
     }
 }
 
-fn arguments<T: for<'de> Deserialize<'de>>(call: &ToolCall) -> Result<T> {
-    T::deserialize(&call.arguments)
-        .map_err(|error| Error::field("arguments", "invalid", format!("The arguments do not fit: {error}")))
+/// The arguments, if they fit the schema that the tool was offered with.
+fn fitting(tool: &SnapshotTool, arguments: &Value) -> Result<Value> {
+    let parameters = tool.tool.parameters(&tool.config);
+    let mut arguments = arguments.clone();
+    if let Some(fields) = arguments.as_object_mut() {
+        // Models say null for what they leave out.
+        let required = parameters["required"].as_array();
+        let is_required = |name: &str| required.is_some_and(|names| names.iter().any(|required| required == name));
+        fields.retain(|name, value| !value.is_null() || is_required(name));
+    }
+    let schema = Schema::own(parameters).map_err(|why| Error::internal(format!("the schema of a tool: {why}")))?;
+    schema.check(&arguments).map_err(|why| unfit(&why))?;
+    Ok(arguments)
+}
+
+fn arguments<T: for<'de> Deserialize<'de>>(given: &Value) -> Result<T> {
+    T::deserialize(given).map_err(|error| unfit(&error.to_string()))
+}
+
+fn unfit(why: &str) -> Error {
+    Error::field("arguments", "invalid", format!("The arguments do not fit: {why}."))
 }
 
 #[derive(Deserialize)]
@@ -182,7 +202,10 @@ async fn http_request(app: &App, tool: &SnapshotTool, place: Place<'_>, given: H
     if !is_allowed {
         return Ok((Unit::new(), refused(&format!("Calls to {address} are not allowed."))));
     }
-    let method = match given.method.to_ascii_uppercase().as_str() {
+    if given.body.is_none() && needs_body(&tool.config, &given.method) {
+        return Err(unfit("\"body\" is a required property"));
+    }
+    let method = match given.method.as_str() {
         "GET" => Method::GET,
         "POST" => Method::POST,
         "PUT" => Method::PUT,

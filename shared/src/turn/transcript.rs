@@ -71,6 +71,8 @@ mod tests {
             model: None,
             tokens_in: 0,
             tokens_out: 0,
+            tokens_cached: 0,
+            tokens_reasoning: 0,
             response_ms: 0,
             tool_calls: Vec::new(),
             free_messages_remaining: None,

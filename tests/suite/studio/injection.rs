@@ -211,7 +211,7 @@ async fn what_a_visitor_writes_stays_a_visitors_message() {
         let request = heard.last().unwrap();
         assert!(!request.system.contains("You are free") && !request.system.contains("There are none"));
         assert_eq!(request.messages.len(), 1);
-        let Message::User { content } = &request.messages[0] else { panic!("{:?}", request.messages) };
+        let Message::User { content, .. } = &request.messages[0] else { panic!("{:?}", request.messages) };
         assert!(!content.contains("<|im_start|>") && !content.contains("[INST]"), "{content}");
     }
     // What the page reports of earlier messages is no conversation of ours.
@@ -220,7 +220,7 @@ async fn what_a_visitor_writes_stays_a_visitors_message() {
     scene.model.says("Hello.");
     scene.test.anonymous().post(&path, json!({"message": "Go on", "history": history})).await.expect(200);
     let heard = scene.model.heard();
-    let Message::User { content } = &heard.last().unwrap().messages[0] else { panic!("a report is a visitor's") };
+    let Message::User { content, .. } = &heard.last().unwrap().messages[0] else { panic!("a report is a visitor's") };
     assert_eq!(content.matches("</data>").count(), 1, "{content}");
 }
 

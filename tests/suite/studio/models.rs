@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tests::{Options, ScriptedModel, TestApp};
+use tests::{Options, PausedModel, ScriptedModel, TestApp};
 use wiremock::matchers::{header, method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -100,4 +100,103 @@ async fn another_model_is_asked_once_when_the_installations_own_fails() {
     model.fails();
     assert!(visitor.says("Hello again").await["reply"].as_str().unwrap().starts_with("Sorry"));
     assert_eq!(model.heard().len(), 4);
+}
+
+#[tokio::test]
+async fn a_reply_tells_the_tokens_of_all_its_rounds_with_what_was_cached_and_what_was_reasoning() {
+    let model = ScriptedModel::new();
+    let test = TestApp::with_model(model.clone()).await;
+    let owner = test.owner().await;
+    let agent = owner.agent_with(json!({"name": "Luna", "tools": ["capture_lead"], "publish": true})).await;
+    model.calls("capture_lead", json!({"email": "ana@example.com"}));
+    model.says("Thank you.");
+    test.visitor(&agent).says("I am ana@example.com").await;
+    let id = owner.conversations(&agent).await[0]["id"].as_u64().unwrap();
+    let thread = owner.conversation(&agent, id).await;
+    let (visitors, meta) = (&thread["messages"][0]["meta"], &thread["messages"][1]["meta"]);
+    let told = ["tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning"].map(|name| meta[name].as_u64());
+    assert_eq!(told, [Some(20), Some(10), Some(8), Some(4)], "{meta}");
+    assert!(visitors.get("tokens_cached").is_none(), "{visitors}");
+}
+
+/// A visitor of an agent whose model has a script, with these many tokens a turn.
+async fn with_tokens(tokens: u64) -> (TestApp, ScriptedModel, tests::Owner, tests::Agent) {
+    let model = ScriptedModel::new();
+    let llm: Option<Arc<dyn shared::ports::llm::Llm>> = Some(Arc::new(model.clone()));
+    let variables = vec![("CHATIA_TURN_TOKENS", tokens.to_string())];
+    let test = TestApp::with(Options { llm, variables, ..Options::default() }).await;
+    let owner = test.owner().await;
+    let agent = owner.agent_with(json!({"name": "Luna", "tools": ["schedule_appointment"], "publish": true})).await;
+    (test, model, owner, agent)
+}
+
+#[tokio::test]
+async fn an_endless_tool_loop_ends_by_rounds_by_calls_and_by_tokens() {
+    let when = |number: usize| json!({"when": format!("at {number}")});
+    // Each round reads and writes 15 tokens; none is asked once so many are used up.
+    for (tokens, rounds) in [(1_000, 6), (91, 6), (45, 3), (31, 3), (30, 2), (1, 1)] {
+        let (test, model, owner, agent) = with_tokens(tokens).await;
+        (0..20).for_each(|number| model.calls("schedule_appointment", when(number)));
+        let reply = test.visitor(&agent).says("Again and again.").await["reply"].clone();
+        assert!(reply.as_str().unwrap().starts_with("Sorry"), "{tokens}: {reply}");
+        assert_eq!(model.heard().len(), rounds, "{tokens}");
+        assert_eq!(owner_calls(&test).await, rounds, "what was called is carried out: {tokens}");
+        assert!(test.db_usage(&owner).await.is_empty(), "a fallback costs nothing: {tokens}");
+    }
+    let (test, model, _, agent) = with_tokens(1_000).await;
+    for round in 0..20 {
+        let calls = (0..4).map(|number| ("schedule_appointment", when(round * 4 + number)));
+        model.says_and_calls("", calls.collect());
+    }
+    test.visitor(&agent).says("Again and again.").await;
+    assert_eq!((model.heard().len(), owner_calls(&test).await), (6, 10), "24 calls were wanted");
+}
+
+/// Tool calls that were carried out.
+async fn owner_calls(test: &TestApp) -> usize {
+    test.workers().events().await.iter().filter(|event| event.kind == "tool.called").count()
+}
+
+#[tokio::test]
+async fn a_turn_whose_tokens_are_used_up_says_what_it_has() {
+    let (test, model, owner, agent) = with_tokens(30).await;
+    for text in ["One moment.", "I asked for ten o'clock."] {
+        model.says_and_calls(text, vec![("schedule_appointment", json!({"when": text}))]);
+    }
+    let path = format!("/api/public/agents/{}/chat/stream", agent.slug);
+    let told = test.anonymous().post(&path, json!({"message": "At ten, please."})).await;
+    assert!(told.text.contains("I asked for ten o'clock."), "{}", told.text);
+    let id = owner.conversations(&agent).await[0]["id"].as_u64().unwrap();
+    let reply = owner.conversation(&agent, id).await["messages"][1].clone();
+    assert_eq!((&reply["content"], &reply["meta"]["model"]), (&json!("I asked for ten o'clock."), &json!("test-1")));
+    assert_eq!((&reply["meta"]["tokens_in"], &reply["meta"]["fallback"]), (&json!(20), &json!(false)));
+    assert_eq!((model.heard().len(), test.db_usage(&owner).await.len()), (2, 1), "it is an answer");
+}
+
+#[tokio::test]
+async fn a_turn_whose_tokens_are_used_up_does_not_start_over_for_a_newer_message() {
+    for (tokens, first_reply) in [("1", "you said: one"), ("1000", "you said: one | two")] {
+        let (model, gate) = PausedModel::new();
+        let variables = vec![("CHATIA_TURN_TOKENS", tokens.to_owned())];
+        let test = TestApp::with(Options { llm: Some(Arc::new(model)), variables, ..Options::default() }).await;
+        let owner = test.owner().await;
+        let agent = owner.agent("Soporte").await;
+        let mut visitor = test.visitor(&agent);
+        gate.open();
+        visitor.says("hello").await;
+        gate.asked().await;
+        let send = |text: &'static str| {
+            let visitor = visitor.clone();
+            tokio::spawn(async move { visitor.send(text).await.expect(200)["reply"].clone() })
+        };
+        let first = send("one");
+        gate.asked().await;
+        let second = send("two");
+        let id = owner.conversations(&agent).await[0]["id"].as_u64().unwrap();
+        while owner.conversation(&agent, id).await["messages"].as_array().unwrap().len() < 4 {}
+        gate.open();
+        gate.open();
+        assert_eq!(first.await.unwrap(), first_reply, "{tokens}");
+        assert!(second.await.unwrap().as_str().unwrap().ends_with("two"), "{tokens}: nobody is left without an answer");
+    }
 }

@@ -1,6 +1,10 @@
 //! Anthropic's Messages API. Always streamed, so that there is one path.
 //!
-//! Thinking is never asked for, since its blocks would have to be kept and sent back unchanged in a tool loop.
+//! Thinking is not asked for, but models think unasked. Their blocks are signed, and go back unchanged as long as the tools
+//! of their answer are at work.
+
+#[cfg(test)]
+mod tests;
 
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
@@ -8,8 +12,8 @@ use serde_json::{Value, json};
 use super::call::{self, Call, Failure, key_header};
 use super::sse::Event;
 use super::{
-    Completion, Finish, Message, Request, Route, Tokens, Tool, ToolCall, Usage, estimate, read_arguments, schema,
-    send_arguments, temperature,
+    Completion, Finish, Image, Kept, Message, Request, Route, Target, Tokens, Tool, ToolCall, Usage, estimate,
+    read_arguments, schema, send_arguments, temperature,
 };
 use crate::kernel::{Code, Error, Result};
 
@@ -39,7 +43,7 @@ fn body(request: &Request, version: &str) -> Value {
     let mut body = json!({
         "model": request.target.model,
         "max_tokens": request.max_tokens.max(1),
-        "messages": messages(&request.messages),
+        "messages": messages(request),
         "stream": true,
     });
     if !request.system.is_empty() {
@@ -61,10 +65,10 @@ fn body(request: &Request, version: &str) -> Value {
 
 /// The conversation in alternating roles. All results of one round get into one user message, and to its front, as
 /// the API demands; what the visitor wrote meanwhile comes after them.
-fn messages(messages: &[Message]) -> Vec<Value> {
+fn messages(request: &Request) -> Vec<Value> {
     let mut turns: Vec<(&str, Vec<Value>)> = Vec::new();
-    for message in messages {
-        let (role, blocks) = blocks(message);
+    for message in &request.messages {
+        let (role, blocks) = blocks(message, &request.target);
         match turns.last_mut() {
             _ if blocks.is_empty() => {}
             Some((last, known)) if *last == role => known.extend(blocks),
@@ -84,11 +88,18 @@ fn messages(messages: &[Message]) -> Vec<Value> {
 }
 
 /// Role and blocks of one message; the API refuses blank texts.
-fn blocks(message: &Message) -> (&'static str, Vec<Value>) {
+fn blocks(message: &Message, target: &Target) -> (&'static str, Vec<Value>) {
     let texts = |content: &str| (!content.trim().is_empty()).then(|| text(content)).into_iter();
     match message {
-        Message::User { content } => ("user", texts(content).collect()),
-        Message::Assistant { content, tool_calls } => {
+        Message::User { content, images } => {
+            let image = |image: &Image| {
+                let source = json!({"type": "base64", "media_type": image.media_type(), "data": image.base64()});
+                json!({"type": "image", "source": source})
+            };
+            ("user", images.iter().map(image).chain(texts(content)).collect())
+        }
+        Message::Assistant { kept: Some(kept), .. } if kept.is_of(target) => ("assistant", kept.items.clone()),
+        Message::Assistant { content, tool_calls, .. } => {
             let call = |call: &ToolCall| {
                 let input = send_arguments(&call.arguments);
                 json!({"type": "tool_use", "id": call.id, "name": call.name, "input": input})
@@ -114,20 +125,49 @@ pub(super) struct Answer<'a> {
     request: &'a Request,
     model: Option<String>,
     content: String,
-    calls: Vec<Block>,
+    blocks: Vec<Block>,
     usage: Option<Counts>,
     stop: Option<String>,
     done: bool,
 }
 
-/// A `tool_use` block in pieces.
+/// A block of the answer, in pieces.
 struct Block {
     index: u64,
-    id: String,
-    name: String,
-    /// What the block began with: some compatible servers send the whole input here and no deltas.
-    input: Value,
+    /// What it began with, and what was added to it. Some compatible servers send the whole input of a tool here and no
+    /// deltas.
+    raw: Value,
+    /// The input of a tool, bit by bit.
     json: String,
+}
+
+impl Block {
+    fn is(&self, kind: &str) -> bool {
+        self.raw["type"] == kind
+    }
+
+    fn add(&mut self, field: &str, piece: &Value) {
+        let piece = piece.as_str().unwrap_or_default();
+        match &mut self.raw[field] {
+            Value::String(text) => text.push_str(piece),
+            other => *other = piece.into(),
+        }
+    }
+
+    fn arguments(&self) -> Value {
+        let input = &self.raw["input"];
+        if self.json.is_empty() && input.is_object() { input.clone() } else { read_arguments(&self.json) }
+    }
+
+    /// As it goes back; the API refuses blank texts, and inputs that are no objects.
+    fn sent_back(&self) -> Option<Value> {
+        let mut raw = self.raw.clone();
+        if self.is("tool_use") {
+            raw["input"] = send_arguments(&self.arguments());
+        }
+        let is_blank = self.is("text") && raw["text"].as_str().is_none_or(|text| text.trim().is_empty());
+        (!is_blank).then_some(raw)
+    }
 }
 
 /// The provider's counts, which come twice and cumulatively.
@@ -137,28 +177,35 @@ struct Counts {
     written: u64,
     cached: u64,
     out: u64,
+    thinking: u64,
 }
 
 impl Counts {
     fn update(&mut self, usage: &Value) {
-        let take = |name: &str, count: &mut u64| *count = usage[name].as_u64().unwrap_or(*count);
-        take("input_tokens", &mut self.fresh);
-        take("cache_creation_input_tokens", &mut self.written);
-        take("cache_read_input_tokens", &mut self.cached);
-        take("output_tokens", &mut self.out);
+        let take = |value: &Value, count: &mut u64| *count = value.as_u64().unwrap_or(*count);
+        take(&usage["input_tokens"], &mut self.fresh);
+        take(&usage["cache_creation_input_tokens"], &mut self.written);
+        take(&usage["cache_read_input_tokens"], &mut self.cached);
+        take(&usage["output_tokens"], &mut self.out);
+        take(&usage["output_tokens_details"]["thinking_tokens"], &mut self.thinking);
     }
 
-    /// Here the three input counts exclude each other; a [`Usage`] has their sum.
+    /// Here the three input counts exclude each other; a [`Usage`] has their sum. Thinking is part of the output.
     fn usage(&self) -> Usage {
-        Usage { tokens_in: self.fresh + self.written + self.cached, tokens_out: self.out, cached_in: self.cached }
+        Usage {
+            tokens_in: self.fresh.saturating_add(self.written).saturating_add(self.cached),
+            tokens_out: self.out,
+            cached_in: self.cached,
+            reasoning_out: self.thinking,
+        }
     }
 }
 
 impl<'a> Answer<'a> {
     /// Nothing yet.
     pub(super) fn new(request: &'a Request) -> Self {
-        let (content, calls) = (String::new(), Vec::new());
-        Self { request, model: None, content, calls, usage: None, stop: None, done: false }
+        let (content, blocks) = (String::new(), Vec::new());
+        Self { request, model: None, content, blocks, usage: None, stop: None, done: false }
     }
 
     fn write(&mut self, text: &Value, tokens: &dyn Tokens) {
@@ -175,46 +222,45 @@ impl<'a> Answer<'a> {
     }
 
     fn start_block(&mut self, event: &Value, tokens: &dyn Tokens) {
-        let block = &event["content_block"];
-        match block["type"].as_str() {
-            Some("text") => self.write(&block["text"], tokens),
-            Some("tool_use") => self.calls.push(Block {
-                index: event["index"].as_u64().unwrap_or_default(),
-                id: block["id"].as_str().unwrap_or_default().to_owned(),
-                name: block["name"].as_str().unwrap_or_default().to_owned(),
-                input: block["input"].clone(),
-                json: String::new(),
-            }),
-            // Thinking, and what is to come: nothing that we show or call.
-            _ => {}
+        // What is no object could not be added to.
+        let raw = event["content_block"].as_object().cloned().map_or_else(|| json!({}), Value::Object);
+        if raw["type"] == "text" {
+            self.write(&raw["text"], tokens);
         }
+        self.blocks.push(Block { index: event["index"].as_u64().unwrap_or_default(), raw, json: String::new() });
     }
 
     fn add_to_block(&mut self, event: &Value, tokens: &dyn Tokens) {
-        let delta = &event["delta"];
+        let (delta, index) = (&event["delta"], event["index"].as_u64().unwrap_or_default());
+        if delta["type"] == "text_delta" {
+            self.write(&delta["text"], tokens);
+        }
+        let Some(block) = self.blocks.iter_mut().rfind(|block| block.index == index) else { return };
         match delta["type"].as_str() {
-            Some("text_delta") => self.write(&delta["text"], tokens),
-            Some("input_json_delta") => {
-                let index = event["index"].as_u64().unwrap_or_default();
-                if let Some(block) = self.calls.iter_mut().find(|block| block.index == index) {
-                    block.json.push_str(delta["partial_json"].as_str().unwrap_or_default());
-                }
-            }
+            Some("text_delta") => block.add("text", &delta["text"]),
+            Some("input_json_delta") => block.json.push_str(delta["partial_json"].as_str().unwrap_or_default()),
+            Some("thinking_delta") => block.add("thinking", &delta["thinking"]),
+            Some("signature_delta") => block.add("signature", &delta["signature"]),
+            // Citations, and what is to come.
             _ => {}
         }
     }
 
-    fn tool_calls(&mut self) -> Vec<ToolCall> {
-        let call = |block: Block| ToolCall {
-            id: block.id,
-            name: block.name,
-            arguments: if block.json.is_empty() && block.input.is_object() {
-                block.input
-            } else {
-                read_arguments(&block.json)
-            },
+    fn tool_calls(&self) -> Vec<ToolCall> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let call = |block: &Block| ToolCall {
+            id: text(&block.raw["id"]),
+            name: text(&block.raw["name"]),
+            arguments: block.arguments(),
         };
-        std::mem::take(&mut self.calls).into_iter().map(call).collect()
+        self.blocks.iter().filter(|block| block.is("tool_use")).map(call).collect()
+    }
+
+    /// The answer as it has to come back with the results, if the model thought before it called.
+    fn kept(&self, finish: Finish) -> Option<Kept> {
+        let thought = self.blocks.iter().any(|block| block.is("thinking") || block.is("redacted_thinking"));
+        let blocks = || self.blocks.iter().filter_map(Block::sent_back).collect();
+        (thought && finish == Finish::ToolCalls).then(|| Kept::new(&self.request.target, blocks()))
     }
 
     fn finish(&self, calls: &[ToolCall]) -> Finish {
@@ -265,6 +311,7 @@ impl call::Answer for Answer<'_> {
         );
         let finish = self.finish(&tool_calls);
         let model = self.model.take().unwrap_or_else(|| self.request.target.model.clone());
-        Ok(Completion { content: self.content, tool_calls, usage, model, finish })
+        let kept = self.kept(finish);
+        Ok(Completion { content: self.content, tool_calls, kept, usage, model, finish })
     }
 }

@@ -66,6 +66,8 @@ pub(super) struct Failure {
     error: Error,
     retry: Retry,
     refusal: Option<Refusal>,
+    /// The parameter that the provider does not take.
+    param: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,12 +82,12 @@ enum Retry {
 impl Failure {
     /// Final.
     pub(super) fn end(cause: impl std::fmt::Display) -> Self {
-        Self { error: upstream(cause), retry: Retry::Never, refusal: None }
+        Self { error: upstream(cause), retry: Retry::Never, refusal: None, param: None }
     }
 
     /// Worth another try.
     pub(super) fn passing(cause: impl std::fmt::Display) -> Self {
-        Self { error: upstream(cause), retry: Retry::Usual, refusal: None }
+        Self { error: upstream(cause), retry: Retry::Usual, refusal: None, param: None }
     }
 
     /// From the `error` object of an event, after HTTP 200.
@@ -96,7 +98,7 @@ impl Failure {
         });
         let retry = if passing && !is_spent(&codes) { Retry::Usual } else { Retry::Never };
         let refusal = is_spent(&codes).then_some(Refusal::Spent);
-        Self { error: upstream(format_args!("the stream failed: {}", shown(&codes))), retry, refusal }
+        Self { error: upstream(format_args!("the stream failed: {}", shown(&codes))), retry, refusal, param: None }
     }
 
     /// From the answer to a request that was refused.
@@ -122,14 +124,15 @@ impl Failure {
             404 => Some(Refusal::Model),
             _ => None,
         };
-        Self { error: upstream(cause), retry, refusal }
+        let param = body.pointer("/error/param").and_then(Value::as_str).filter(|_| status == StatusCode::BAD_REQUEST);
+        Self { error: upstream(cause), retry, refusal, param: param.map(str::to_owned) }
     }
 
     /// From a request that got no answer, or an answer that broke off.
     fn broken(error: &reqwest::Error, what: &str) -> Self {
         // The guard refuses while it dials, inside the transport.
         if let refused @ SendError::Refused(_) = egress::reason(error) {
-            return Self { error: refused.into(), retry: Retry::Never, refusal: Some(Refusal::Model) };
+            return Self { error: refused.into(), retry: Retry::Never, refusal: Some(Refusal::Model), param: None };
         }
         // A time-out after the connection stood has used up the caller's patience already.
         let passing = error.is_connect() || !(error.is_timeout() || error.is_builder() || error.is_redirect());
@@ -150,6 +153,7 @@ pub(super) struct Call {
     url: Url,
     headers: HeaderMap,
     body: Value,
+    may_lack: &'static [&'static str],
 }
 
 impl Call {
@@ -158,7 +162,13 @@ impl Call {
         let mut url = route.base_url.clone();
         let no_base = || Error::with_message(Code::NotConfigured, "The base URL of the model provider is not usable.");
         url.path_segments_mut().map_err(|()| no_base())?.pop_if_empty().extend(path);
-        Ok(Self { client: route.client.clone(), url, headers, body })
+        Ok(Self { client: route.client.clone(), url, headers, body, may_lack: &[] })
+    }
+
+    /// Names parameters that not every model takes: when one is refused by name, it is left out and the call goes out
+    /// once more.
+    pub(super) fn which_may_lack(self, parameters: &'static [&'static str]) -> Self {
+        Self { may_lack: parameters, ..self }
     }
 
     /// Sends it until it is answered, and reads the answer into a fresh [`Answer`] each time.
@@ -171,7 +181,7 @@ impl Call {
         let watched = Watched { tokens, any: AtomicBool::new(false) };
         let mut tries = 0;
         loop {
-            let failure = match self.attempt(fresh(), &watched).await {
+            let failure = match self.attempt(&fresh, &watched).await {
                 Ok(completion) => return Ok(completion),
                 Err(failure) => failure,
             };
@@ -190,16 +200,29 @@ impl Call {
     }
 
     /// Sends it once, and says what that tells of the key.
-    pub(super) async fn probe<A: Answer>(&self, answer: A) -> Probe {
-        match self.attempt(answer, &NoTokens).await {
+    pub(super) async fn probe<A: Answer>(&self, fresh: impl Fn() -> A) -> Probe {
+        match self.attempt(&fresh, &NoTokens).await {
             Ok(_) => Probe::Works,
             Err(Failure { refusal: Some(refusal), .. }) => Probe::Refused(refusal),
             Err(_) => Probe::Unknown,
         }
     }
 
-    async fn attempt<A: Answer>(&self, mut answer: A, tokens: &dyn Tokens) -> Result<Completion, Failure> {
-        let request = self.client.post(self.url.clone()).headers(self.headers.clone()).json(&self.body);
+    async fn attempt<A: Answer>(&self, fresh: &impl Fn() -> A, tokens: &dyn Tokens) -> Result<Completion, Failure> {
+        let outcome = self.send(&self.body, fresh(), tokens).await;
+        let refused = outcome.as_ref().err().and_then(|failure| failure.param.as_deref());
+        let Some(name) = refused.and_then(|param| self.may_lack.iter().find(|name| param.starts_with(**name))) else {
+            return outcome;
+        };
+        let mut body = self.body.clone();
+        if let Some(fields) = body.as_object_mut() {
+            fields.shift_remove(*name);
+        }
+        self.send(&body, fresh(), tokens).await
+    }
+
+    async fn send<A: Answer>(&self, body: &Value, mut answer: A, tokens: &dyn Tokens) -> Result<Completion, Failure> {
+        let request = self.client.post(self.url.clone()).headers(self.headers.clone()).json(body);
         let mut response = request.send().await.map_err(|error| Failure::broken(&error, "request"))?;
         let status = response.status();
         if !status.is_success() {

@@ -1,8 +1,9 @@
-//! The model port: one trait, and behind it OpenAI and everything compatible, Anthropic, and the offline model.
+//! The model port: one trait, and behind it OpenAI by either of its protocols and everything compatible, Anthropic, and
+//! the offline model.
 //!
 //! A use case asks [`Llm::complete`] with a [`Request`] that knows no provider; [`Models`] chooses by
-//! [`Target::provider`]. Provider types stay in their own file (`openai`, `anthropic`), what both share over HTTP
-//! (retries, caps, errors) in `call`, and no type of theirs is ever stored.
+//! [`Target::provider`]. What a protocol looks like stays in its own file (`openai`, `responses`, `anthropic`), what they
+//! share over HTTP (retries, caps, errors) in `call`, and nothing of theirs is ever stored.
 //!
 //! Four things to note:
 //! - A call is cancelled by dropping its future: nothing is spawned. The caller bounds the whole with a time-out.
@@ -11,12 +12,14 @@
 //! - Neither key nor prompt ever gets into an error or a log line.
 //!
 //! To add a provider that speaks Chat Completions, add nothing: any unknown name with a base URL is one. To add
-//! another protocol, write its file beside `anthropic` and give it an arm in [`Models::complete`].
+//! another protocol, write its file beside `anthropic` and give it an arm in [`Models::protocol`] and two more.
 
 mod anthropic;
 mod call;
+mod image;
 pub mod offline;
 mod openai;
+mod responses;
 mod sse;
 #[cfg(test)]
 mod tests;
@@ -32,6 +35,7 @@ use url::Url;
 use crate::kernel::{Code, Error, Result, Secret};
 use crate::ports::egress::Egress;
 
+pub use image::{Image, MAX_IMAGE_BYTES, MAX_IMAGES, MAX_IMAGES_BYTES};
 pub use offline::OfflineModel;
 
 /// Something that completes a conversation.
@@ -40,7 +44,8 @@ pub trait Llm: Send + Sync {
     /// Asks the model once. Text is given to `tokens` as it arrives and is in the completion as a whole.
     ///
     /// # Errors
-    /// `not_configured` when there is no key to ask with, `egress.refused` when the customer's base URL may not be
+    /// `validation_error` for images that are too many or too large together; `not_configured` when there is no key to
+    /// ask with, `egress.refused` when the customer's base URL may not be
     /// called, `upstream_error` for everything that the provider did; its cause names status and code, no prompt.
     async fn complete(&self, request: &Request, tokens: &dyn Tokens) -> Result<Completion>;
 
@@ -121,8 +126,10 @@ pub struct Target {
 pub enum Message {
     /// What the visitor wrote.
     User {
-        /// The text.
+        /// The text; may be empty beside images.
         content: String,
+        /// What they show beside it.
+        images: Vec<Image>,
     },
     /// What the model answered.
     Assistant {
@@ -130,6 +137,8 @@ pub enum Message {
         content: String,
         /// The tools it called. Each needs a [`Message::ToolResult`] after it.
         tool_calls: Vec<ToolCall>,
+        /// What came beside it and has to go back to its provider, from [`Completion::kept`].
+        kept: Option<Kept>,
     },
     /// What a tool answered.
     ToolResult {
@@ -142,6 +151,40 @@ pub enum Message {
         /// Whether the tool failed.
         is_error: bool,
     },
+}
+
+impl Message {
+    /// What a visitor wrote.
+    #[must_use]
+    pub fn user(content: impl Into<String>) -> Self {
+        Self::User { content: content.into(), images: Vec::new() }
+    }
+
+    /// An answer without tool calls.
+    #[must_use]
+    pub fn assistant(content: impl Into<String>) -> Self {
+        Self::Assistant { content: content.into(), tool_calls: Vec::new(), kept: None }
+    }
+}
+
+/// An answer as its provider wrote it, with reasoning that is sealed or signed: it goes back unchanged as long as the
+/// tools of that answer are at work. It means nothing to another model, and is never stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept {
+    provider: String,
+    model: String,
+    items: Vec<Value>,
+}
+
+impl Kept {
+    fn new(target: &Target, items: Vec<Value>) -> Self {
+        Self { provider: target.provider.clone(), model: target.model.clone(), items }
+    }
+
+    /// Whether it was written by the model that is asked now.
+    fn is_of(&self, target: &Target) -> bool {
+        (&self.provider, &self.model) == (&target.provider, &target.model)
+    }
 }
 
 /// A tool as it is offered to a model.
@@ -174,6 +217,8 @@ pub struct Completion {
     pub content: String,
     /// The tools to call before asking again.
     pub tool_calls: Vec<ToolCall>,
+    /// What belongs beside them in the [`Message::Assistant`] of the next request.
+    pub kept: Option<Kept>,
     /// What it cost.
     pub usage: Usage,
     /// The model that answered, as the provider names it (usually more exact than what was asked for).
@@ -192,6 +237,26 @@ pub struct Usage {
     pub tokens_out: u64,
     /// The part of `tokens_in` that came from the provider's cache.
     pub cached_in: u64,
+    /// The part of `tokens_out` that was reasoning, where the provider says so.
+    pub reasoning_out: u64,
+}
+
+impl Usage {
+    /// Everything that was read and written.
+    #[must_use]
+    pub const fn total(self) -> u64 {
+        self.tokens_in.saturating_add(self.tokens_out)
+    }
+}
+
+impl std::ops::AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        // What a provider counts is only believed as far as it fits.
+        self.tokens_in = self.tokens_in.saturating_add(other.tokens_in);
+        self.tokens_out = self.tokens_out.saturating_add(other.tokens_out);
+        self.cached_in = self.cached_in.saturating_add(other.cached_in);
+        self.reasoning_out = self.reasoning_out.saturating_add(other.reasoning_out);
+    }
 }
 
 /// Why an answer ended.
@@ -212,6 +277,8 @@ pub enum Finish {
 pub struct ModelsConfig {
     /// Such as `https://api.openai.com/v1`.
     pub openai_base_url: Url,
+    /// Which of its protocols OpenAI is asked by.
+    pub openai_api: OpenAiApi,
     /// From `OPENAI_API_KEY`.
     pub openai_api_key: Option<Secret>,
     /// Such as `https://api.anthropic.com`.
@@ -220,6 +287,16 @@ pub struct ModelsConfig {
     pub anthropic_version: String,
     /// From `ANTHROPIC_API_KEY`.
     pub anthropic_api_key: Option<Secret>,
+}
+
+/// The protocols of OpenAI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OpenAiApi {
+    /// Chat Completions, which compatible servers know too.
+    #[default]
+    Chat,
+    /// Responses, by which newer models reason between tool calls.
+    Responses,
 }
 
 /// All models behind one [`Llm`].
@@ -241,6 +318,16 @@ impl Models {
     #[must_use]
     pub fn with_backoff(self, first: Duration) -> Self {
         Self { backoff: first, ..self }
+    }
+
+    /// How a target is spoken to. What is configured holds for the configured server: those of customers are mostly
+    /// compatible with Chat Completions only.
+    fn protocol(&self, target: &Target) -> Protocol {
+        match (target.provider.as_str(), self.config.openai_api) {
+            ("anthropic", _) => Protocol::Anthropic,
+            ("openai", OpenAiApi::Responses) if target.base_url.is_none() => Protocol::Responses,
+            _ => Protocol::Chat,
+        }
     }
 
     /// Client, base URL and key for a target: all the customer's, or the configured ones where the customer has none.
@@ -271,16 +358,24 @@ impl Models {
 #[async_trait]
 impl Llm for Models {
     async fn complete(&self, request: &Request, tokens: &dyn Tokens) -> Result<Completion> {
+        image::check(request)?;
         if request.target.provider == "offline" {
             return OfflineModel.complete(request, tokens).await;
         }
         let route = self.route(&request.target)?;
-        if request.target.provider == "anthropic" {
-            let call = anthropic::call(&route, request, &self.config.anthropic_version)?;
-            call.run(|| anthropic::Answer::new(request), tokens, self.backoff).await
-        } else {
-            let call = openai::call(&route, request)?;
-            call.run(|| openai::Answer::new(request), tokens, self.backoff).await
+        match self.protocol(&request.target) {
+            Protocol::Chat => {
+                let call = openai::call(&route, request)?;
+                call.run(|| openai::Answer::new(request), tokens, self.backoff).await
+            }
+            Protocol::Responses => {
+                let call = responses::call(&route, request)?;
+                call.run(|| responses::Answer::new(request), tokens, self.backoff).await
+            }
+            Protocol::Anthropic => {
+                let call = anthropic::call(&route, request, &self.config.anthropic_version)?;
+                call.run(|| anthropic::Answer::new(request), tokens, self.backoff).await
+            }
         }
     }
 
@@ -288,19 +383,24 @@ impl Llm for Models {
         let request = Request {
             target: target.clone(),
             system: String::new(),
-            messages: vec![Message::User { content: "Hi".into() }],
+            messages: vec![Message::user("Hi")],
             tools: Vec::new(),
             max_tokens: 1,
             temperature: None,
         };
         let Ok(route) = self.route(target) else { return Probe::Unknown };
         let probe = async {
-            if target.provider == "anthropic" {
-                let call = anthropic::call(&route, &request, &self.config.anthropic_version).ok()?;
-                Some(call.probe(anthropic::Answer::new(&request)).await)
-            } else {
-                Some(openai::call(&route, &request).ok()?.probe(openai::Answer::new(&request)).await)
-            }
+            let request = &request;
+            Some(match self.protocol(target) {
+                Protocol::Chat => openai::call(&route, request).ok()?.probe(|| openai::Answer::new(request)).await,
+                Protocol::Responses => {
+                    responses::call(&route, request).ok()?.probe(|| responses::Answer::new(request)).await
+                }
+                Protocol::Anthropic => {
+                    let call = anthropic::call(&route, request, &self.config.anthropic_version).ok()?;
+                    call.probe(|| anthropic::Answer::new(request)).await
+                }
+            })
         };
         let probe = tokio::time::timeout(PROBE, probe).await;
         probe.ok().flatten().unwrap_or(Probe::Unknown)
@@ -309,6 +409,14 @@ impl Llm for Models {
 
 /// How long a probe may take.
 const PROBE: Duration = Duration::from_secs(8);
+
+/// How a provider is spoken to.
+#[derive(Clone, Copy)]
+enum Protocol {
+    Chat,
+    Responses,
+    Anthropic,
+}
 
 /// Where a call goes.
 struct Route<'a> {
@@ -340,14 +448,14 @@ fn temperature(value: f32, most: f64) -> f64 {
     ((f64::from(value) * 1000.0).round() / 1000.0).clamp(0.0, most)
 }
 
-/// What a request and its answer probably cost: four characters are about one token.
+/// What a request and its answer probably cost: four characters are about one token, an image is a flat rate.
 pub(crate) fn estimate(request: &Request, content: &str, calls: &[ToolCall]) -> Usage {
     let calls_length = |calls: &[ToolCall]| -> usize {
         calls.iter().map(|call| call.name.len() + call.arguments.to_string().chars().count()).sum()
     };
     let message_length = |message: &Message| match message {
-        Message::User { content } | Message::ToolResult { content, .. } => content.chars().count(),
-        Message::Assistant { content, tool_calls } => content.chars().count() + calls_length(tool_calls),
+        Message::User { content, .. } | Message::ToolResult { content, .. } => content.chars().count(),
+        Message::Assistant { content, tool_calls, .. } => content.chars().count() + calls_length(tool_calls),
     };
     let tool_length =
         |tool: &Tool| tool.name.len() + tool.description.chars().count() + tool.parameters.to_string().len();
@@ -355,5 +463,7 @@ pub(crate) fn estimate(request: &Request, content: &str, calls: &[ToolCall]) -> 
         + request.messages.iter().map(message_length).sum::<usize>()
         + request.tools.iter().map(tool_length).sum::<usize>();
     let tokens = |characters: usize| u64::try_from(characters.div_ceil(4)).unwrap_or(u64::MAX);
-    Usage { tokens_in: tokens(read), tokens_out: tokens(content.chars().count() + calls_length(calls)), cached_in: 0 }
+    let written = content.chars().count() + calls_length(calls);
+    let shown = u64::try_from(image::of(request).count()).unwrap_or(u64::MAX).saturating_mul(image::IMAGE_TOKENS);
+    Usage { tokens_in: tokens(read).saturating_add(shown), tokens_out: tokens(written), ..Usage::default() }
 }

@@ -55,14 +55,15 @@ impl Llm for OfflineModel {
         if !tool_calls.is_empty() {
             let usage = estimate(request, "", &tool_calls);
             let model = MODEL.to_owned();
-            return Ok(Completion { content: String::new(), tool_calls, usage, model, finish: Finish::ToolCalls });
+            let (content, finish) = (String::new(), Finish::ToolCalls);
+            return Ok(Completion { content, tool_calls, kept: None, usage, model, finish });
         }
         let (content, finish) = limited(reply::compose(request, &turn), request.max_tokens);
         for word in content.split_inclusive(char::is_whitespace) {
             tokens.token(word);
         }
         let usage = estimate(request, &content, &[]);
-        Ok(Completion { content, tool_calls: Vec::new(), usage, model: MODEL.to_owned(), finish })
+        Ok(Completion { content, tool_calls: Vec::new(), kept: None, usage, model: MODEL.to_owned(), finish })
     }
 }
 
@@ -79,6 +80,8 @@ struct Turn<'a> {
 /// One message of the visitor.
 struct Asked<'a> {
     text: &'a str,
+    /// Whether images came with it.
+    shows: bool,
     reading: Reading,
     /// Whether it came before the last tool call, which then has been made for it, too.
     handled: bool,
@@ -108,9 +111,10 @@ impl<'a> Turn<'a> {
         let mut turn = Self { before, asked: Vec::new(), results: Vec::new() };
         for (at, message) in open.iter().enumerate() {
             match message {
-                Message::User { content } if is_report(content) => {}
-                Message::User { content } => turn.asked.push(Asked {
+                Message::User { content, .. } if is_report(content) => {}
+                Message::User { content, images } => turn.asked.push(Asked {
                     text: content,
+                    shows: !images.is_empty(),
                     reading: intents::read(content, before),
                     handled: last_call.is_some_and(|call| at < call),
                 }),
@@ -142,7 +146,7 @@ fn is_report(content: &str) -> bool {
 /// What the agent said last, by such a report.
 fn last_reported(message: &Message) -> Option<&str> {
     match message {
-        Message::User { content } if is_report(content) => {
+        Message::User { content, .. } if is_report(content) => {
             content.lines().rev().find_map(|line| line.strip_prefix("assistant: "))
         }
         Message::User { .. } | Message::Assistant { .. } | Message::ToolResult { .. } => None,
@@ -161,7 +165,7 @@ fn arguments_of<'a>(messages: &'a [Message], call_id: &str) -> Option<&'a Value>
 /// Everything that the visitor wrote, newest first.
 fn written(request: &Request) -> impl Iterator<Item = &str> {
     request.messages.iter().rev().filter_map(|message| match message {
-        Message::User { content } if !is_report(content) => Some(content.as_str()),
+        Message::User { content, .. } if !is_report(content) => Some(content.as_str()),
         Message::User { .. } | Message::Assistant { .. } | Message::ToolResult { .. } => None,
     })
 }

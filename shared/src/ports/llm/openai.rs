@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::call::{self, Call, Failure, key_header};
 use super::sse::Event;
 use super::{
-    Completion, Finish, Message, Request, Route, Tokens, Tool, ToolCall, Usage, estimate, read_arguments, schema,
-    send_arguments, temperature,
+    Completion, Finish, Image, Message, Request, Route, Tokens, Tool, ToolCall, Usage, estimate, read_arguments,
+    schema, send_arguments, temperature,
 };
 use crate::kernel::Result;
 
@@ -54,11 +54,16 @@ fn messages(request: &Request) -> Vec<Value> {
 
 fn message(message: &Message) -> Value {
     match message {
-        Message::User { content } => json!({"role": "user", "content": content}),
-        Message::Assistant { content, tool_calls } if tool_calls.is_empty() => {
+        Message::User { content, images } if images.is_empty() => json!({"role": "user", "content": content}),
+        Message::User { content, images } => {
+            let image = |image: &Image| json!({"type": "image_url", "image_url": {"url": image.data_url()}});
+            let text = (!content.is_empty()).then(|| json!({"type": "text", "text": content}));
+            json!({"role": "user", "content": images.iter().map(image).chain(text).collect::<Vec<_>>()})
+        }
+        Message::Assistant { content, tool_calls, .. } if tool_calls.is_empty() => {
             json!({"role": "assistant", "content": content})
         }
-        Message::Assistant { content, tool_calls } => {
+        Message::Assistant { content, tool_calls, .. } => {
             let call = |call: &ToolCall| {
                 let arguments = send_arguments(&call.arguments).to_string();
                 json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}})
@@ -209,14 +214,16 @@ impl call::Answer for Answer<'_> {
         });
         let finish = self.finish(&tool_calls);
         let model = self.model.take().unwrap_or_else(|| self.request.target.model.clone());
-        Ok(Completion { content: self.content, tool_calls, usage, model, finish })
+        Ok(Completion { content: self.content, tool_calls, kept: None, usage, model, finish })
     }
 }
 
+/// Here the details are parts of the counts, as in a [`Usage`].
 fn usage(usage: &Value) -> Usage {
     Usage {
         tokens_in: usage["prompt_tokens"].as_u64().unwrap_or(0),
         tokens_out: usage["completion_tokens"].as_u64().unwrap_or(0),
         cached_in: usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap_or(0),
+        reasoning_out: usage["completion_tokens_details"]["reasoning_tokens"].as_u64().unwrap_or(0),
     }
 }

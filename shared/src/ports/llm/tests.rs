@@ -1,4 +1,5 @@
-//! The HTTP providers against a mock on loopback, through [`Models`] as a caller uses it.
+//! The HTTP providers against a mock on loopback, through [`Models`] as a caller uses it: what all of them have, and Chat
+//! Completions. The other protocols have files beside theirs.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -12,7 +13,7 @@ use crate::ports::egress::{self, Cidr, EgressConfig};
 
 /// Keeps what it is told.
 #[derive(Default)]
-struct Heard(Mutex<Vec<String>>);
+pub(super) struct Heard(Mutex<Vec<String>>);
 
 impl Tokens for Heard {
     fn token(&self, text: &str) {
@@ -21,15 +22,16 @@ impl Tokens for Heard {
 }
 
 impl Heard {
-    fn tokens(&self) -> Vec<String> {
+    pub(super) fn tokens(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
 }
 
-fn models(server: &str) -> Models {
+pub(super) fn models(server: &str) -> Models {
     let base = |path: &str| Url::parse(&format!("{server}{path}")).unwrap();
     let config = ModelsConfig {
         openai_base_url: base("/v1"),
+        openai_api: OpenAiApi::Chat,
         openai_api_key: Some(Secret::new("sk-configured")),
         anthropic_base_url: base(""),
         anthropic_version: "2026-10-21".into(),
@@ -44,11 +46,11 @@ fn guard(allow: &str) -> Arc<Egress> {
     Arc::new(Egress::new(EgressConfig { allow: Cidr::parse_list(allow).unwrap(), ..EgressConfig::default() }))
 }
 
-fn request(provider: &str) -> Request {
+pub(super) fn request(provider: &str) -> Request {
     Request {
         target: Target { provider: provider.into(), model: "m-1".into(), api_key: None, base_url: None },
         system: "You are Luna.".into(),
-        messages: vec![Message::User { content: "Hi there".into() }],
+        messages: vec![Message::user("Hi there")],
         tools: vec![Tool {
             name: "capture_lead".into(),
             description: "Keeps a lead.".into(),
@@ -60,17 +62,17 @@ fn request(provider: &str) -> Request {
 }
 
 /// A stream of unnamed events.
-fn stream(events: &[Value]) -> ResponseTemplate {
+pub(super) fn stream(events: &[Value]) -> ResponseTemplate {
     let text: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
     raw(format!("{text}data: [DONE]\n\n"))
 }
 
 /// A stream of events that are named by their type.
-fn named(events: &[Value]) -> ResponseTemplate {
+pub(super) fn named(events: &[Value]) -> ResponseTemplate {
     raw(events.iter().map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap())).collect())
 }
 
-fn raw(text: String) -> ResponseTemplate {
+pub(super) fn raw(text: String) -> ResponseTemplate {
     ResponseTemplate::new(200).set_body_raw(text, "text/event-stream")
 }
 
@@ -83,8 +85,9 @@ fn ends(reason: &str) -> Value {
 }
 
 fn openai_usage() -> Value {
-    let cached = json!({"cached_tokens": 32});
-    json!({"choices": [], "usage": {"prompt_tokens": 40, "completion_tokens": 5, "prompt_tokens_details": cached}})
+    let (cached, reasoned) = (json!({"cached_tokens": 32}), json!({"reasoning_tokens": 3}));
+    json!({"choices": [], "usage": {"prompt_tokens": 40, "completion_tokens": 5, "total_tokens": 45,
+        "prompt_tokens_details": cached, "completion_tokens_details": reasoned}})
 }
 
 fn text_answer() -> ResponseTemplate {
@@ -92,26 +95,26 @@ fn text_answer() -> ResponseTemplate {
 }
 
 /// Answers once with the first, then always with the second.
-async fn first_then(server: &MockServer, first: ResponseTemplate, then: ResponseTemplate) {
+pub(super) async fn first_then(server: &MockServer, first: ResponseTemplate, then: ResponseTemplate) {
     Mock::given(method("POST")).respond_with(first).up_to_n_times(1).mount(server).await;
     Mock::given(method("POST")).respond_with(then).mount(server).await;
 }
 
-async fn always(answer: ResponseTemplate) -> MockServer {
+pub(super) async fn always(answer: ResponseTemplate) -> MockServer {
     let server = MockServer::start().await;
     Mock::given(method("POST")).respond_with(answer).mount(&server).await;
     server
 }
 
-async fn calls(server: &MockServer) -> usize {
+pub(super) async fn calls(server: &MockServer) -> usize {
     server.received_requests().await.unwrap().len()
 }
 
-async fn body(server: &MockServer) -> Value {
+pub(super) async fn body(server: &MockServer) -> Value {
     server.received_requests().await.unwrap()[0].body_json().unwrap()
 }
 
-fn cause(error: &Error) -> String {
+pub(super) fn cause(error: &Error) -> String {
     assert_eq!(error.code(), Code::UpstreamError, "{error}");
     error.cause().unwrap().to_owned()
 }
@@ -138,7 +141,7 @@ async fn openai_text_is_streamed_and_counted() {
     let completion = models(&server.uri()).complete(&request("openai"), &heard).await.unwrap();
     assert_eq!(heard.tokens(), ["Hel", "lo ñ"]);
     assert_eq!((completion.content.as_str(), completion.finish), ("Hello ñ", Finish::Stop));
-    assert_eq!(completion.usage, Usage { tokens_in: 40, tokens_out: 5, cached_in: 32 });
+    assert_eq!(completion.usage, Usage { tokens_in: 40, tokens_out: 5, cached_in: 32, reasoning_out: 3 });
     assert_eq!(completion.model, "m-1-2026");
 }
 
@@ -342,130 +345,6 @@ async fn however_the_network_cuts_a_stream_it_reads_the_same() {
     }
 }
 
-fn anthropic_start() -> Value {
-    json!({"type": "message_start", "message": {"model": "c-1-2026", "usage": {"input_tokens": 10,
-        "cache_creation_input_tokens": 20, "cache_read_input_tokens": 30, "output_tokens": 1}}})
-}
-
-fn block(index: u64, block: Value) -> Value {
-    json!({"type": "content_block_start", "index": index, "content_block": block})
-}
-
-fn block_delta(index: u64, delta: Value) -> Value {
-    json!({"type": "content_block_delta", "index": index, "delta": delta})
-}
-
-fn anthropic_end(reason: &str) -> [Value; 2] {
-    [
-        json!({"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {"output_tokens": 9}}),
-        json!({"type": "message_stop"}),
-    ]
-}
-
-fn anthropic_text(text: &str, reason: &str) -> ResponseTemplate {
-    let said = [
-        anthropic_start(),
-        json!({"type": "ping"}),
-        block(0, json!({"type": "text", "text": ""})),
-        block_delta(0, json!({"type": "text_delta", "text": text})),
-        json!({"type": "content_block_stop", "index": 0}),
-    ];
-    named(&[said.as_slice(), &anthropic_end(reason)].concat())
-}
-
-#[tokio::test]
-async fn anthropic_text_is_streamed_and_counted_in_the_same_sense() {
-    let server = MockServer::start().await;
-    let expected = json!({"model": "m-1", "max_tokens": 300, "stream": true, "system": "You are Luna.",
-        "tools": [{"name": "capture_lead", "input_schema": {"type": "object"}}]});
-    Mock::given(path("/v1/messages"))
-        .and(header("x-api-key", "sk-ant-configured"))
-        .and(header("anthropic-version", "2026-10-21"))
-        .and(body_partial_json(expected))
-        .respond_with(anthropic_text("Hello", "end_turn"))
-        .mount(&server)
-        .await;
-    let heard = Heard::default();
-    let completion = models(&server.uri()).complete(&request("anthropic"), &heard).await.unwrap();
-    assert_eq!(heard.tokens(), ["Hello"]);
-    assert_eq!((completion.model.as_str(), completion.finish), ("c-1-2026", Finish::Stop));
-    assert_eq!(completion.usage, Usage { tokens_in: 60, tokens_out: 9, cached_in: 30 });
-    assert!(body(&server).await.get("temperature").is_none());
-}
-
-#[tokio::test]
-async fn anthropic_sampling_is_sent_under_the_old_version_only() {
-    let server = always(anthropic_text("Hi", "end_turn")).await;
-    let mut models = models(&server.uri());
-    models.config.anthropic_version = "2023-06-01".into();
-    models.complete(&request("anthropic"), &NoTokens).await.unwrap();
-    assert_eq!(body(&server).await["temperature"], 0.7);
-}
-
-#[tokio::test]
-async fn anthropic_tool_calls_are_put_together() {
-    let server = always(named(
-        &[
-            [anthropic_start(), block(0, json!({"type": "tool_use", "id": "t1", "name": "capture_lead", "input": {}}))]
-                .as_slice(),
-            &[
-                block_delta(0, json!({"type": "input_json_delta", "partial_json": ""})),
-                block_delta(0, json!({"type": "input_json_delta", "partial_json": "{\"email\": \"a"})),
-                block_delta(0, json!({"type": "input_json_delta", "partial_json": "@b.io\"}"})),
-                block(1, json!({"type": "tool_use", "id": "t2", "name": "now", "input": {}})),
-                block(2, json!({"type": "tool_use", "id": "t3", "name": "cut", "input": {}})),
-                block_delta(2, json!({"type": "input_json_delta", "partial_json": "{\"a\""})),
-            ],
-            &anthropic_end("tool_use"),
-        ]
-        .concat(),
-    ))
-    .await;
-    let completion = models(&server.uri()).complete(&request("anthropic"), &NoTokens).await.unwrap();
-    let arguments: Vec<Value> = completion.tool_calls.iter().map(|call| call.arguments.clone()).collect();
-    assert_eq!(arguments, [json!({"email": "a@b.io"}), json!({}), json!("{\"a\"")]);
-    assert_eq!((completion.tool_calls[0].id.as_str(), completion.finish), ("t1", Finish::ToolCalls));
-}
-
-#[tokio::test]
-async fn anthropic_gets_all_results_of_a_round_in_one_message() {
-    let server = always(anthropic_text("Done", "end_turn")).await;
-    let call = |id: &str, arguments| ToolCall { id: id.into(), name: "capture_lead".into(), arguments };
-    let result = |id: &str, is_error| Message::ToolResult {
-        call_id: id.into(),
-        name: "capture_lead".into(),
-        content: "{}".into(),
-        is_error,
-    };
-    let mut request = request("anthropic");
-    request.messages = vec![
-        Message::Assistant { content: "Welcome!".into(), tool_calls: Vec::new() },
-        Message::User { content: "Hi".into() },
-        Message::Assistant {
-            content: String::new(),
-            tool_calls: vec![call("a", json!({"x": 1})), call("b", json!("{cut"))],
-        },
-        result("a", false),
-        Message::User { content: "and this".into() },
-        result("b", true),
-        Message::User { content: " ".into() },
-    ];
-    models(&server.uri()).complete(&request, &NoTokens).await.unwrap();
-    let expected = json!([
-        {"role": "user", "content": [{"type": "text", "text": "(The conversation begins.)"}]},
-        {"role": "assistant", "content": [{"type": "text", "text": "Welcome!"}]},
-        {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
-        {"role": "assistant", "content": [
-            {"type": "tool_use", "id": "a", "name": "capture_lead", "input": {"x": 1}},
-            {"type": "tool_use", "id": "b", "name": "capture_lead", "input": {"invalid_arguments": "{cut"}}]},
-        {"role": "user", "content": [
-            {"type": "tool_result", "tool_use_id": "a", "content": "{}"},
-            {"type": "tool_result", "tool_use_id": "b", "content": "{}", "is_error": true},
-            {"type": "text", "text": "and this"}]},
-    ]);
-    assert_eq!(body(&server).await["messages"], expected);
-}
-
 #[tokio::test]
 async fn openai_gets_results_and_failures_as_tool_messages() {
     let server = always(text_answer()).await;
@@ -474,10 +353,10 @@ async fn openai_gets_results_and_failures_as_tool_messages() {
     let result =
         |is_error| Message::ToolResult { call_id: "a".into(), name: "now".into(), content: "no".into(), is_error };
     request.messages = vec![
-        Message::Assistant { content: String::new(), tool_calls: vec![call] },
+        Message::Assistant { content: String::new(), tool_calls: vec![call], kept: None },
         result(true),
         result(false),
-        Message::Assistant { content: "ok".into(), tool_calls: Vec::new() },
+        Message::assistant("ok"),
     ];
     models(&server.uri()).complete(&request, &NoTokens).await.unwrap();
     let function = json!({"name": "now", "arguments": "{\"x\":1}"});
@@ -491,44 +370,61 @@ async fn openai_gets_results_and_failures_as_tool_messages() {
     assert_eq!(body(&server).await["messages"], expected);
 }
 
+/// An image of at least so many bytes.
+pub(super) fn image(size: usize) -> Image {
+    let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
+    bytes.resize(size.max(bytes.len()), 0);
+    Image::new(bytes).unwrap()
+}
+
+/// What two messages with images become: one with text, one without.
+pub(super) async fn sent_with_images(models: &Models, server: &MockServer, provider: &str) -> Value {
+    let mut request = request(provider);
+    request.messages = vec![
+        Message::User { content: "What is this?".into(), images: vec![image(0), image(0)] },
+        Message::assistant("A dot."),
+        Message::User { content: String::new(), images: vec![image(0)] },
+    ];
+    models.complete(&request, &NoTokens).await.unwrap();
+    body(server).await
+}
+
+/// [`image`], as it travels.
+pub(super) const IMAGE: &str = "iVBORw0KGgo=";
+
 #[tokio::test]
-async fn anthropic_overload_is_retried_and_a_spend_limit_is_not() {
-    let overload = json!({"type": "error", "error": {"type": "overloaded_error", "message": "m"}});
-    let server = MockServer::start().await;
-    first_then(&server, named(&[anthropic_start(), overload.clone()]), anthropic_text("Hi", "max_tokens")).await;
-    let completion = models(&server.uri()).complete(&request("anthropic"), &NoTokens).await.unwrap();
-    assert_eq!((completion.content.as_str(), completion.finish), ("Hi", Finish::Length));
-    let server = MockServer::start().await;
-    first_then(&server, ResponseTemplate::new(529).set_body_json(&overload), anthropic_text("Hi", "refusal")).await;
-    let completion = models(&server.uri()).complete(&request("anthropic"), &NoTokens).await.unwrap();
-    assert_eq!((calls(&server).await, completion.finish), (2, Finish::Filtered));
-    let spent = json!({"type": "error", "error": {"type": "rate_limit_error", "message": "m",
-        "details": {"error_code": "enforced_spend_limit_reached"}}});
-    let server = always(ResponseTemplate::new(429).set_body_json(spent)).await;
-    let error = models(&server.uri()).complete(&request("anthropic"), &NoTokens).await.unwrap_err();
-    assert!(cause(&error).contains("enforced_spend_limit_reached"));
-    assert_eq!(calls(&server).await, 1);
+async fn openai_gets_images_as_addresses_that_hold_them() {
+    let server = always(text_answer()).await;
+    let body = sent_with_images(&models(&server.uri()), &server, "openai").await;
+    let image = json!({"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{IMAGE}")}});
+    let expected = json!([
+        {"role": "system", "content": "You are Luna."},
+        {"role": "user", "content": [image, image, {"type": "text", "text": "What is this?"}]},
+        {"role": "assistant", "content": "A dot."},
+        {"role": "user", "content": [image]},
+    ]);
+    assert_eq!(body["messages"], expected);
 }
 
 #[tokio::test]
-async fn anthropic_without_usage_is_estimated_and_cut_streams_fail() {
-    let said = [block(0, json!({"type": "text", "text": "Hi"})), json!({"type": "message_stop"})];
-    let server = always(named(&said)).await;
-    let completion = models(&server.uri()).complete(&request("anthropic"), &NoTokens).await.unwrap();
-    assert!(completion.usage.tokens_in > 5 && completion.usage.tokens_out == 1, "{:?}", completion.usage);
-    let server = always(named(&[anthropic_start(), block(0, json!({"type": "text", "text": "Hi"}))])).await;
-    let error = models(&server.uri()).complete(&request("anthropic"), &NoTokens).await.unwrap_err();
-    assert!(cause(&error).contains("ended before"));
-    assert_eq!(calls(&server).await, 1);
+async fn images_that_are_too_many_or_too_large_together_are_not_sent() {
+    let server = always(text_answer()).await;
+    let mut request = request("openai");
+    let cases = [(vec![image(0); MAX_IMAGES + 1], "10 images"), (vec![image(MAX_IMAGE_BYTES); 3], "8388608 bytes")];
+    for (images, what) in cases {
+        request.messages = vec![Message::User { content: "Hi".into(), images }];
+        let error = models(&server.uri()).complete(&request, &NoTokens).await.unwrap_err();
+        assert_eq!(error.code(), Code::ValidationError);
+        assert!(error.message().contains(what), "{error}");
+    }
+    assert_eq!(calls(&server).await, 0);
 }
 
-#[tokio::test]
-async fn a_base_url_of_anthropic_may_have_its_version() {
-    let server = always(anthropic_text("Hi", "end_turn")).await;
-    let mut request = request("anthropic");
-    request.target.base_url = Some(format!("{}/proxy/v1/", server.uri()).parse().unwrap());
-    models("http://127.0.0.1:9").complete(&request, &NoTokens).await.unwrap();
-    let received = &server.received_requests().await.unwrap()[0];
-    assert_eq!(received.url.path(), "/proxy/v1/messages");
-    assert!(!received.headers.contains_key("x-api-key"));
+#[test]
+fn an_image_counts_in_an_estimate() {
+    let mut request = request("openai");
+    let without = estimate(&request, "Hi", &[]);
+    request.messages.push(Message::User { content: String::new(), images: vec![image(100_000); 2] });
+    let with = estimate(&request, "Hi", &[]);
+    assert_eq!((with.tokens_in - without.tokens_in, with.tokens_out), (3_200, without.tokens_out));
 }

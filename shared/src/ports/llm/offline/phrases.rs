@@ -84,6 +84,7 @@ phrases! {
         es: "Puedo pedir una cita para ti.",
         pt: "Posso pedir um agendamento para você."
     }
+    NO_IMAGES { en: "I can't see images.", es: "No puedo ver imágenes.", pt: "Não consigo ver imagens." }
     UNKNOWN {
         en: "I don't have that information.",
         es: "No tengo esa información.",

@@ -29,6 +29,9 @@ pub(super) fn compose(request: &Request, turn: &Turn<'_>) -> String {
         let sentence = confirmation(lang, outcome);
         reply.parts.push(sentence);
     }
+    if turn.asked.iter().any(|asked| asked.shows) {
+        reply.parts.push(NO_IMAGES.of(lang).to_owned());
+    }
     for asked in &turn.asked {
         reply.answer(asked);
     }

@@ -26,11 +26,11 @@ P: ¿Hacen reembolsos? R: Sí, durante 30 días.
 const ALL: [&str; 4] = [CAPTURE_LEAD, HANDOFF, SCHEDULE, "http_request"];
 
 fn user(text: &str) -> Message {
-    Message::User { content: text.into() }
+    Message::user(text)
 }
 
 fn agent(text: &str) -> Message {
-    Message::Assistant { content: text.into(), tool_calls: Vec::new() }
+    Message::assistant(text)
 }
 
 fn result(call: &ToolCall, content: &str, is_error: bool) -> Message {
@@ -218,7 +218,7 @@ async fn a_result_is_confirmed_in_the_visitors_language_and_the_rest_is_answered
         let mut request = request(&ALL, vec![user(text)]);
         let tool_calls = ask(&request).await.tool_calls;
         let outcome = result(&tool_calls[0], content, is_error);
-        request.messages.push(Message::Assistant { content: String::new(), tool_calls });
+        request.messages.push(Message::Assistant { content: String::new(), tool_calls, kept: None });
         request.messages.push(outcome);
         let completion = ask(&request).await;
         assert_eq!((completion.content.as_str(), completion.finish), (expected, Finish::Stop), "{text}");
@@ -229,8 +229,11 @@ async fn a_result_is_confirmed_in_the_visitors_language_and_the_rest_is_answered
 async fn a_result_of_an_unknown_tool_shows_its_plain_fields() {
     let call = ToolCall { id: "1".into(), name: "http_request".into(), arguments: json!({}) };
     let outcome = result(&call, r#"{"status":"shipped","days":3,"raw":[1]}"#, false);
-    let messages =
-        vec![user("where is it?"), Message::Assistant { content: String::new(), tool_calls: vec![call] }, outcome];
+    let messages = vec![
+        user("where is it?"),
+        Message::Assistant { content: String::new(), tool_calls: vec![call], kept: None },
+        outcome,
+    ];
     let content = ask(&request(&[], messages)).await.content;
     assert!(content.starts_with("Done: status: shipped, days: 3."), "{content}");
 }
@@ -259,7 +262,7 @@ async fn a_message_that_arrives_during_a_tool_call_is_answered_too() {
     let mut request = request(&ALL, vec![user("I'm Ana, a@b.io")]);
     let tool_calls = ask(&request).await.tool_calls;
     let outcome = result(&tool_calls[0], "{}", false);
-    request.messages.extend([Message::Assistant { content: String::new(), tool_calls }, outcome]);
+    request.messages.extend([Message::Assistant { content: String::new(), tool_calls, kept: None }, outcome]);
     request.messages.push(user("Is there parking?"));
     let content = ask(&request).await.content;
     assert_eq!(content, "Thank you, Ana! I have noted your contact details. Yes, behind the house.");
@@ -461,4 +464,17 @@ assistant: ¿Qué día y a qué hora te vendría bien?
     assert_eq!(asked[0].arguments, json!({"when": "mañana a las 10", "notes": "mañana a las 10"}));
     let answered = ask(&request(&ALL, vec![user(report), user("Is there parking?")])).await;
     assert_eq!(answered.content, "Yes, behind the house.");
+}
+
+#[tokio::test]
+async fn images_are_not_seen_and_the_words_beside_them_are_answered() {
+    let image = crate::ports::llm::Image::new(b"GIF89a".to_vec()).unwrap();
+    let shown = |text: &str| Message::User { content: text.into(), images: vec![image.clone()] };
+    let answer = ask(&request(&[], vec![shown("What are your opening hours?")])).await.content;
+    assert!(answer.contains("I can't see images.") && answer.contains("from 9:00 to 18:00"), "{answer}");
+    let answer = ask(&request(&[], vec![shown("¿Hacen reembolsos?")])).await.content;
+    assert!(answer.starts_with("No puedo ver imágenes."), "{answer}");
+    assert_eq!(ask(&request(&[], vec![shown("")])).await.content, "I can't see images.");
+    let later = vec![shown("Hi"), agent("Hello!"), user("What are your opening hours?")];
+    assert!(!ask(&request(&[], later)).await.content.contains("images"), "it was said once");
 }
