@@ -28,7 +28,6 @@ use shared::ports::queue::{MemoryQueue, Queue};
 use shared::ports::secrets::MemorySecrets;
 use shared::store;
 use shared::table::Table;
-use shared::table::admin::{connect, connect_through};
 use shared::table::fault::Faults;
 
 pub use broker::{Broker, QueueFaults};
@@ -100,7 +99,7 @@ impl TestApp {
         let clock = Arc::new(ManualClock::at(START));
         let standing: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
         let shape = local::template::table_shape().expect("the template describes the table");
-        let (client, name) = (connect(&ENGINE.endpoint()), format!("test-{number}"));
+        let (client, name) = (ENGINE.client(), format!("test-{number}"));
         let table = Table::open(client, &name, &shape, rng.clone(), Arc::clone(&standing)).await;
         let (queue, mail) = (Arc::new(MemoryQueue::default()), Arc::new(MemoryMailer::default()));
         let config = config(options.polar.as_deref(), &options.variables);
@@ -218,7 +217,7 @@ impl TestApp {
     #[must_use]
     pub fn process_with(&self, rng: Rng, faults: &Faults, queue: Arc<dyn Queue>) -> App {
         let parts = &self.app;
-        let client = connect_through(&ENGINE.endpoint(), Some(faults));
+        let client = ENGINE.client_through(faults);
         App::new(Parts {
             table: Table::new(client, &self.table, rng.clone(), Arc::clone(&parts.clock)),
             clock: Arc::clone(&parts.clock),

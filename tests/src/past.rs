@@ -16,7 +16,6 @@ use shared::http::gate::BoxFuture;
 use shared::kernel::secret::hmac_sha256;
 use shared::kernel::{Id, Secret};
 use shared::store;
-use shared::table::admin::connect;
 use shared::table::{AttributeValue, Item, Unit};
 use uuid::Uuid;
 
@@ -53,7 +52,7 @@ pub(crate) type Scan = Box<dyn Fn() -> BoxFuture<'static, Vec<Item>> + Send + Sy
 
 /// A reader of everything in a table.
 pub(crate) fn scan(table: String) -> Scan {
-    let client = LazyLock::new(|| connect(&ENGINE.endpoint()));
+    let client = LazyLock::new(|| ENGINE.client());
     Box::new(move || {
         let (client, table) = (LazyLock::force(&client).clone(), table.clone());
         Box::pin(async move {

@@ -10,7 +10,6 @@ use shared::ports::objects::Objects;
 use shared::ports::queue::MemoryQueue;
 use shared::ports::secrets::{MemorySecrets, Secrets};
 use shared::table::Table;
-use shared::table::admin::connect;
 
 use crate::engine::Engine;
 use crate::queue::LocalQueue;
@@ -32,7 +31,7 @@ impl Bench {
         // 2040-03-05 09:00 UTC: in the future, since the engine deletes what has expired by the machine's clock.
         let manual = Arc::new(ManualClock::at(Time::from_millis(2_214_550_800_000)));
         let (clock, rng): (Arc<dyn Clock>, _) = (manual.clone(), Rng::from_system());
-        let client = connect(&engine.endpoint());
+        let client = engine.client();
         let open = |name| Table::open(client.clone(), name, &shape, rng.clone(), clock.clone());
         let (table, places) = (open("main").await.unwrap(), open("places").await.unwrap());
         let config = Config::read(|_| None).unwrap();

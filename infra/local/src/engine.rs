@@ -1,25 +1,76 @@
-//! The embedded database: a DynamoDB engine on SQLite behind a loopback port, so that the code path is production's down
-//! to the SDK call and the AWS CLI can look at the table.
+//! The embedded database: a DynamoDB engine on SQLite. The code path is production's down to what the SDK sends, which is
+//! handed over within the process; beside that it listens on a loopback port, so that the AWS CLI can look at the table.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use dynoxide::Database;
+use dynoxide::{Database, DynoxideError};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use shared::kernel::{Code, Error, Result};
+use shared::table::admin::{Client, connect_inside, connect_through};
+use shared::table::fault::Faults;
+use shared::table::inside;
 
 /// How often expired items are deleted; AWS takes up to days for the same.
 const SWEEP: Duration = Duration::from_secs(60);
 
 /// A running engine. It stops with the process.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Engine {
     address: SocketAddr,
+    database: Database,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl inside::Engine for Engine {
+    fn answer(&self, operation: &str, body: &[u8]) -> (u16, String) {
+        let database = &self.database;
+        let done = match operation {
+            "GetItem" => carry_out(body, |request| database.get_item(request)),
+            "BatchGetItem" => carry_out(body, |request| database.batch_get_item(request)),
+            "Query" => carry_out(body, |request| database.query(request)),
+            "Scan" => carry_out(body, |request| database.scan(request)),
+            "PutItem" => carry_out(body, |request| database.put_item(request)),
+            "UpdateItem" => carry_out(body, |request| database.update_item(request)),
+            "DeleteItem" => carry_out(body, |request| database.delete_item(request)),
+            "TransactWriteItems" => carry_out(body, |request| database.transact_write_items(request)),
+            "CreateTable" => carry_out(body, |request| database.create_table(request)),
+            "DescribeTable" => carry_out(body, |request| database.describe_table(request)),
+            "UpdateTimeToLive" => carry_out(body, |request| database.update_time_to_live(request)),
+            other => {
+                let why = format!("{other} is not used by this system: add it to infra/local/src/engine.rs");
+                Err(DynoxideError::ValidationException(why))
+            }
+        };
+        match done {
+            Ok(answer) => (200, answer),
+            Err(error) => (error.status_code(), error.to_json()),
+        }
+    }
+}
+
+/// Reads a request, carries it out, and writes its answer.
+fn carry_out<Request: DeserializeOwned, Answer: Serialize>(
+    body: &[u8],
+    work: impl FnOnce(Request) -> dynoxide::Result<Answer>,
+) -> dynoxide::Result<String> {
+    let unreadable = |error: serde_json::Error| DynoxideError::SerializationException(error.to_string());
+    let answer = work(serde_json::from_slice(body).map_err(unreadable)?)?;
+    serde_json::to_string(&answer).map_err(|error| DynoxideError::InternalServerError(error.to_string()))
 }
 
 impl Engine {
-    /// Starts an engine on a file, or in memory. It has a thread and a runtime of its own, since SQLite blocks.
+    /// Starts an engine on a file, or in memory. What comes by its port and the sweeping of expired items have a thread
+    /// of their own.
     ///
     /// # Errors
     /// `not_configured` when the file or the port cannot be opened; the message says which.
@@ -30,16 +81,30 @@ impl Engine {
         };
         let place = file.map_or_else(|| "memory".into(), |file| file.display().to_string());
         let database = database.map_err(|error| failed(&format!("The database ({place}) does not open: {error}")))?;
-        let (tell, told) = mpsc::channel();
+        let ((tell, told), served) = (mpsc::channel(), database.clone());
         let thread = std::thread::Builder::new().name("engine".into());
         thread
-            .spawn(move || serve(database, &tell))
+            .spawn(move || serve(served, &tell))
             .map_err(|error| failed(&format!("No thread for the database: {error}")))?;
         let address = told.recv().map_err(|_| failed("The database did not start."))?;
-        address.map(|address| Self { address }).map_err(|error| failed(&format!("The database has no port: {error}")))
+        address
+            .map(|address| Self { address, database })
+            .map_err(|error| failed(&format!("The database has no port: {error}")))
     }
 
-    /// Where it listens, for the SDK and for the AWS CLI's `--endpoint-url`.
+    /// A client of it.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        connect_inside(Arc::new(self.clone()))
+    }
+
+    /// The same, with faults on the way.
+    #[must_use]
+    pub fn client_through(&self, faults: &Faults) -> Client {
+        connect_through(Arc::new(self.clone()), faults)
+    }
+
+    /// Where it listens, for the AWS CLI's `--endpoint-url`.
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)

@@ -14,7 +14,6 @@ use shared::ports::objects::Objects;
 use shared::ports::polar::Polar;
 use shared::ports::secrets::{EnvFirst, FileSecrets, Secrets};
 use shared::table::Table;
-use shared::table::admin::connect;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -188,7 +187,7 @@ impl Ground {
             given(options, name).or_else(|| (name == "PUBLIC_BASE_URL").then(|| format!("http://{address}")))
         })?;
         let (clock, rng): (Arc<dyn Clock>, _) = (Arc::new(SystemClock), Rng::from_system());
-        let client = connect(&engine.endpoint());
+        let client = engine.client();
         let open = |name| Table::open(client.clone(), name, &template.table, rng.clone(), Arc::clone(&clock));
         let (table, places) = (open(TABLE).await?, open(QUEUES).await?);
         let queue = LocalQueue::open(places.clone(), Arc::clone(&clock), rng.clone(), &template.queues).await?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aws_sdk_dynamodb::Client;
+pub use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
@@ -12,8 +12,10 @@ use aws_sdk_dynamodb::types::{
 };
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use super::fault::Faults;
+use super::inside::{Engine, Inside};
 use super::{Table, unavailable};
 use crate::kernel::{Clock, Error, Result, Rng};
 
@@ -42,17 +44,23 @@ pub struct IndexShape {
 /// A client of an engine at `endpoint`, which takes any credentials.
 #[must_use]
 pub fn connect(endpoint: &str) -> Client {
-    connect_through(endpoint, None)
+    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).build_https();
+    client(endpoint, http)
 }
 
-/// As [`connect`], with faults on the way.
+/// A client of an engine in this process.
 #[must_use]
-pub fn connect_through(endpoint: &str, faults: Option<&Faults>) -> Client {
-    let https = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).build_https();
-    let http = match faults {
-        Some(faults) => faults.wrap(https),
-        None => https,
-    };
+pub fn connect_inside(engine: Arc<dyn Engine>) -> Client {
+    client("http://inside", SharedHttpClient::new(Inside(engine)))
+}
+
+/// As [`connect_inside`], with faults on the way.
+#[must_use]
+pub fn connect_through(engine: Arc<dyn Engine>, faults: &Faults) -> Client {
+    client("http://inside", faults.wrap(SharedHttpClient::new(Inside(engine))))
+}
+
+fn client(endpoint: &str, http: SharedHttpClient) -> Client {
     let config = aws_sdk_dynamodb::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::from_static("local"))

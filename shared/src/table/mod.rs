@@ -8,6 +8,7 @@ mod attempt;
 mod cache;
 mod expr;
 pub mod fault;
+pub mod inside;
 mod meter;
 mod query;
 mod row;

@@ -92,3 +92,37 @@ pub(crate) async fn memory() -> Report {
     }
     Report::new().table(&rows)
 }
+
+/// What the time of one turn is made of, without HTTP and workers.
+pub(crate) async fn anatomy() -> Report {
+    let test = tests::TestApp::new().await;
+    let agent = test.paying_owner().await.agent("Soporte").await;
+    let meter = test.app.table.meter();
+    let (mut whole, mut table) = (Times::default(), Times::default());
+    let mut calls: std::collections::BTreeMap<(usize, &'static str), (Times, Times)> =
+        std::collections::BTreeMap::new();
+    for _ in 0..20 {
+        let mut visitor = test.visitor(&agent);
+        visitor.says("Hello").await;
+        for _ in 0..20 {
+            meter.record();
+            let began = Instant::now();
+            visitor.says("How long does delivery take?").await;
+            whole.add(began.elapsed());
+            let made = meter.take();
+            table.add(shared::table::Meter::time(&made));
+            for (number, call) in made.iter().enumerate() {
+                let times = calls.entry((number, call.operation)).or_default();
+                times.0.add(call.time.0 - began);
+                times.1.add(call.time.1 - call.time.0);
+            }
+        }
+    }
+    let mut rows = vec![row([&"call", &"begins at", &"takes"])];
+    for ((_, operation), (begins, takes)) in calls.iter().filter(|(_, (begins, _))| begins.count() > 100) {
+        rows.push(row([operation, &begins.shown(50), &takes.shown(50)]));
+    }
+    rows.push(row([&"any table call", &"", &table.shown(50)]));
+    rows.push(row([&"the turn", &"", &whole.shown(50)]));
+    Report::new().table(&rows)
+}

@@ -23,6 +23,7 @@ type Part = (&'static str, fn() -> futures_util::future::BoxFuture<'static, Repo
 
 const PARTS: &[Part] = &[
     ("chat", || Box::pin(chat::turns())),
+    ("anatomy", || Box::pin(chat::anatomy())),
     ("streaming", || Box::pin(chat::first_token())),
     ("operations", || Box::pin(operations::costs())),
     ("deliveries", || Box::pin(deliveries::rates())),
