@@ -21,3 +21,6 @@ pub mod stream;
 pub mod template;
 
 pub use platform::{Lookup, Options, Platform};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

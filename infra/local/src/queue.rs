@@ -3,21 +3,23 @@
 //!
 //! This process alone sends and receives, so it knows what waits (`waiting`): a message costs a write when it is sent
 //! and one when it is done, and those in between only when its work failed. After a kill, what workers held can be
-//! received at once: nobody works on it any more.
+//! received at once: nobody works on it any more, and that it was received is forgotten. (A message whose work ends the
+//! whole process is so never given up here; SQS counts it.)
 //!
 //! | entity | pk | sk | gsi1 |
 //! | --- | --- | --- | --- |
-//! | message | `Q#<queue>` | `<message id>` | `Q#<queue>` / visible at, id; dead letters `DEAD#<queue>` / died at, id |
+//! | message | `Q#<queue>` | `<message id>` | only dead letters: `DEAD#<queue>` / died at, id |
 //! | places in the outbox (see `stream`) | `CURSOR` | `outbox` | |
 
 mod waiting;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use shared::kernel::{Clock, Code, Error, Ids, Result, Rng, Time};
+use shared::kernel::{Clock, Code, Cursor, Error, Ids, Result, Rng, Time};
 use shared::ports::queue::{
     DeadLetter, Death, MAX_DEAD, MAX_DELAY, MAX_LISTED, Outgoing, Queue, QueueName, WORKER_ENDED,
 };
@@ -32,8 +34,10 @@ use crate::template::QueueSpec;
 const MAX_BYTES: usize = 350 * 1024;
 /// How many messages are written in one transaction.
 const CHUNK: usize = 25;
-/// How many messages are looked at when the platform starts.
-const MOST: usize = 100_000;
+/// How many messages are read at a time when the platform starts.
+const PAGE: usize = 1_000;
+/// When a message comes again that could not be read.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// The queues of the template.
 pub struct LocalQueue {
@@ -110,10 +114,14 @@ impl LocalQueue {
         let queues = specs.iter().map(|spec| (spec.name, here(spec))).collect();
         let queue = Self { table, ids: Ids::new(Arc::clone(&clock), rng), clock, queues };
         for (name, here) in &queue.queues {
-            for item in queue.table.query(&Query::partition(Index::Main, partition(*name)), MOST).await?.items {
-                let record: Record = decode(item)?;
-                if record.died_at.is_none() {
-                    here.line().put(record.into_waiting());
+            let mut after = None;
+            loop {
+                let (records, more) = page(&queue.table, *name, after.as_ref()).await?;
+                let alive = records.into_iter().filter(|record| record.died_at.is_none());
+                alive.for_each(|record| here.line().put(record.into_waiting()));
+                after = more;
+                if after.is_none() {
+                    break;
                 }
             }
         }
@@ -134,19 +142,38 @@ impl LocalQueue {
             if found.is_empty() {
                 break;
             }
+            let mut fault = None;
             for message in found {
-                if message.receives > here.spec.max_receives {
-                    self.give_up(here, &message, now).await?;
-                } else if let Some(body) = self.body(name, &message).await? {
-                    let Waiting { id, sent_at, receives, .. } = message;
-                    received.push(Received { id, body, sent_at, receives });
-                } else {
-                    // The table forgets what is older than the queue's retention.
-                    here.line().remove(&message.id);
+                match self.take(here, &message, now).await {
+                    Ok(taken) => received.extend(taken),
+                    Err(error) => {
+                        // As if it had not been received: nobody has it.
+                        let receives = message.receives - 1;
+                        here.line().put(Waiting { visible_at: now + AGAIN, receives, ..message });
+                        fault = Some(error);
+                    }
                 }
+            }
+            if let Some(error) = fault.filter(|_| received.is_empty()) {
+                return Err(error);
             }
         }
         Ok(received)
+    }
+
+    /// A message that is received, unless it is given up or gone.
+    async fn take(&self, here: &Here, message: &Waiting, now: Time) -> Result<Option<Received>> {
+        if message.receives > here.spec.max_receives {
+            self.give_up(here, message, now).await?;
+            return Ok(None);
+        }
+        let Some(body) = self.body(here.spec.name, message).await? else {
+            // The table forgets what is older than the queue's retention.
+            here.line().remove(&message.id);
+            return Ok(None);
+        };
+        let Waiting { id, sent_at, receives, .. } = message.clone();
+        Ok(Some(Received { id, body, sent_at, receives }))
     }
 
     /// The text of a message; `None` when it is gone.
@@ -210,7 +237,7 @@ impl LocalQueue {
         for id in ids {
             let Some(Waiting { visible_at, receives, .. }) = here.line().get(id).cloned() else { continue };
             let update = Update::new(key(name, id)).set("receives", receives).set("visible_at", visible_at);
-            self.change(update.set("gsi1sk", position(visible_at, id))).await?;
+            self.change(update).await?;
         }
         Ok(())
     }
@@ -227,11 +254,11 @@ impl LocalQueue {
     async fn revive(&self, here: &Here, id: &str) -> Result<()> {
         let (spec, now) = (&here.spec, self.clock.now());
         let update = Update::new(key(spec.name, id))
-            .set("gsi1pk", partition(spec.name))
-            .set("gsi1sk", position(now, id))
             .set("visible_at", now)
             .set("receives", 0)
             .set("ttl", (now + spec.retention).seconds())
+            .remove("gsi1pk")
+            .remove("gsi1sk")
             .remove("died_at")
             .remove("reason");
         let item = self.table.update(update, Some(is_dead()), Error::not_found()).await?;
@@ -260,7 +287,23 @@ impl LocalQueue {
 /// # Errors
 /// When the table cannot be read.
 pub async fn is_empty(table: &Table, name: QueueName) -> Result<bool> {
-    Ok(table.query(&Query::partition(Index::Gsi1, partition(name)), 1).await?.items.is_empty())
+    let mut after = None;
+    loop {
+        let (records, more) = page(table, name, after.as_ref()).await?;
+        if records.iter().any(|record| record.died_at.is_none()) {
+            return Ok(false);
+        }
+        after = more;
+        if after.is_none() {
+            return Ok(true);
+        }
+    }
+}
+
+/// Some records of a queue, its dead among them, and where to go on.
+async fn page(table: &Table, name: QueueName, after: Option<&Cursor>) -> Result<(Vec<Record>, Option<Cursor>)> {
+    let query = Query::partition(Index::Main, partition(name));
+    Ok(table.query(&query.after(after), PAGE).await?.readable(decode))
 }
 
 fn partition(name: QueueName) -> String {
@@ -306,19 +349,19 @@ impl Queue for LocalQueue {
             for message in chunk {
                 let now = self.clock.now();
                 let (id, visible_at) = (self.ids.uuid().to_string(), now + message.delay);
-                let (key, position) = (key(queue, &id), position(visible_at, &id));
-                let body = message.body.clone();
+                let (key, body) = (key(queue, &id), message.body.clone());
                 let record = Record { id, body, sent_at: now, visible_at, receives: 0, died_at: None, reason: None };
-                let row = Row::new(key, "message", &record)?.gsi1(partition(queue), position);
-                unit.create_fresh(row.ttl(now + here.spec.retention));
+                unit.create_fresh(Row::new(key, "message", &record)?.ttl(now + here.spec.retention));
                 sent.push(record.into_waiting());
             }
-            self.table.commit(unit).await?;
-            {
+            let outcome = self.table.commit(unit).await;
+            // What may be written is given too: its sender will send it again, and twice is better than at the next start.
+            if !matches!(outcome, Err(Refusal::Conditions(_))) {
                 let mut line = here.line();
                 sent.into_iter().for_each(|message| line.put(message));
+                here.sent.notify_one();
             }
-            here.sent.notify_one();
+            outcome?;
         }
         Ok(())
     }

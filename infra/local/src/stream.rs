@@ -107,6 +107,8 @@ impl Outbox {
         let (mut look_at, mut busy_at, mut faults) = (Instant::now(), Instant::now(), 0_u32);
         loop {
             if look_at <= Instant::now() {
+                // The look has it all.
+                drop(self.app.committed().take());
                 match self.look().await {
                     Ok(found) => {
                         faults = 0;
@@ -128,14 +130,15 @@ impl Outbox {
             };
             busy_at = Instant::now();
             let soonest = match self.give(&told.events).await {
-                Ok(()) if told.is_unsure => busy_at,
+                Ok(()) if told.is_unsure => busy_at + BACK_OFF,
                 Ok(()) => busy_at + LOOK_BUSY,
                 Err(error) => {
                     tracing::warn!(%error, "a reader of the outbox failed; it is given its events again");
                     busy_at + BACK_OFF
                 }
             };
-            look_at = look_at.min(soonest);
+            // A look that failed keeps its own pause.
+            look_at = if faults == 0 { look_at.min(soonest) } else { look_at };
         }
         self.save().await;
     }
@@ -224,24 +227,35 @@ impl Shard {
 }
 
 impl Reader {
-    /// Takes what it was not given before, in batches over all shards but for those that it is behind in.
+    /// Takes what it was not given before, in batches over all shards but for those that it is behind in. After a fault
+    /// each shard of the batch is tried by itself, so that only those fall behind that must.
     async fn take_new(&self, app: &App, events: &[Event], mut shards: Vec<&mut Progress>) -> Result<()> {
         let place = |event: &Event| usize::from(shard_of_int(event.thread()));
-        let is_new = |event: &&Event| {
-            let progress = &shards[place(event)];
-            !progress.is_behind && !progress.seen.contains_key(&event.id)
-        };
-        let new: Vec<Event> = events.iter().filter(is_new).cloned().collect();
+        let new: Vec<&Event> =
+            events.iter().filter(|event| !shards[place(event)].seen.contains_key(&event.id)).collect();
         let mut fault = None;
         for batch in new.chunks(self.batch.max(1)) {
-            if fault.is_none() {
-                fault = self.read(app, batch.to_vec()).await.err();
+            let batch: Vec<Event> =
+                batch.iter().filter(|event| !shards[place(event)].is_behind).map(|event| (*event).clone()).collect();
+            if batch.is_empty() {
+                continue;
             }
-            for event in batch {
-                let progress = &mut shards[place(event)];
-                match fault {
-                    None => drop(progress.seen.insert(event.id, event.at)),
-                    Some(_) => progress.is_behind = true,
+            if self.read(app, batch.clone()).await.is_ok() {
+                for event in &batch {
+                    shards[place(event)].seen.insert(event.id, event.at);
+                }
+                continue;
+            }
+            let mut by_shard: BTreeMap<usize, Vec<Event>> = BTreeMap::new();
+            batch.into_iter().for_each(|event| by_shard.entry(place(&event)).or_default().push(event));
+            for (number, events) in by_shard {
+                let took: Vec<_> = events.iter().map(|event| (event.id, event.at)).collect();
+                match self.read(app, events).await {
+                    Ok(()) => shards[number].seen.extend(took),
+                    Err(error) => {
+                        shards[number].is_behind = true;
+                        fault = Some(error);
+                    }
                 }
             }
         }

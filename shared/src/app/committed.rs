@@ -62,7 +62,8 @@ impl Committed {
             return;
         }
         let mut news = self.news();
-        if is_written && news.events.len() + events.len() <= KEPT {
+        // Once something is missing nothing is told before it: the look has all, in order.
+        if is_written && !news.is_unsure && news.events.len() + events.len() <= KEPT {
             news.events.extend(events);
         } else {
             news.is_unsure = true;

@@ -1,5 +1,7 @@
 //! Settings, each from one environment variable; `docs/CONFIGURATION.md` lists them. Nothing else reads the environment.
 
+use std::fmt::Display;
+use std::str::FromStr;
 use std::time::Duration;
 
 use url::Url;
@@ -14,6 +16,7 @@ const TURN: Duration = Duration::from_secs(24);
 
 /// Enough for several rounds of tools in a long conversation.
 const TURN_TOKENS: u64 = 100_000;
+const REPLY_TOKENS: u32 = 2_048;
 
 /// Settings of the installation.
 #[derive(Debug, Clone)]
@@ -48,6 +51,8 @@ pub struct Config {
     pub stream_budget: Duration,
     /// `CHATIA_TURN_TOKENS`: how many tokens a turn may read and write in all before no further round is asked.
     pub turn_tokens: u64,
+    /// `CHATIA_REPLY_TOKENS`: how many tokens one answer of a model may have, its reasoning included.
+    pub reply_tokens: u32,
     /// `CHATIA_WATCH_SECONDS`: how often a turn looks whether it may go on; 1 s.
     pub watch_every: Duration,
     /// `CHATIA_ORIGIN_SECRET`: what the CDN adds, so that its word on the caller's address is believed.
@@ -87,6 +92,7 @@ impl Config {
             turn_budget: seconds("CHATIA_TURN_SECONDS", given, TURN)?,
             stream_budget: seconds("CHATIA_STREAM_SECONDS", given, Duration::from_secs(120))?,
             turn_tokens: tokens("CHATIA_TURN_TOKENS", given, TURN_TOKENS)?,
+            reply_tokens: tokens("CHATIA_REPLY_TOKENS", given, REPLY_TOKENS)?,
             watch_every: seconds("CHATIA_WATCH_SECONDS", given, Duration::from_secs(1))?,
             origin_secret: given("CHATIA_ORIGIN_SECRET"),
         })
@@ -113,10 +119,13 @@ fn seconds(name: &str, given: impl Fn(&str) -> Option<String>, longest: Duration
     read.filter(|read| !read.is_zero() && *read <= longest).ok_or_else(wrong)
 }
 
-fn tokens(name: &str, given: impl Fn(&str) -> Option<String>, default: u64) -> Result<u64> {
+fn tokens<T>(name: &str, given: impl Fn(&str) -> Option<String>, default: T) -> Result<T>
+where
+    T: FromStr + PartialOrd + Default + Display,
+{
     let Some(text) = given(name) else { return Ok(default) };
     let wrong = || Error::field(name, "invalid", format!("{name} must be a number of tokens, such as {default}"));
-    text.trim().parse().ok().filter(|tokens| *tokens > 0).ok_or_else(wrong)
+    text.trim().parse().ok().filter(|tokens| *tokens > T::default()).ok_or_else(wrong)
 }
 
 fn retries(text: &str) -> Result<Vec<Duration>> {

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::App;
 use crate::access::{Rate, RateClass};
@@ -65,7 +66,8 @@ impl Standing {
             return Ok(self);
         }
         let seconds = self.reset.since(now).as_millis().div_ceil(1000);
-        Err(Error::new(Code::RateLimited).retry_after(u32::try_from(seconds).unwrap_or(60).max(1)))
+        let seconds = u32::try_from(seconds).unwrap_or(60).max(1);
+        Err(Error::new(Code::RateLimited).retry_after(seconds).exceeded(self.limit, self.reset))
     }
 }
 
@@ -82,6 +84,11 @@ enum Step {
 
 /// Beyond this many windows those that have ended are forgotten.
 const CAPACITY: usize = 10_000;
+/// Beyond this many also those of callers who are far from their limit: a flood from ever new addresses must not fill
+/// the memory.
+const MOST: usize = 100_000;
+/// How long a call waits for the table where the limit is not exact.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 impl App {
     /// Counts a call, and refuses it with `rate_limited` when it is one too many.
@@ -95,16 +102,16 @@ impl App {
     /// Counts a call and says how its caller stands.
     ///
     /// # Errors
-    /// What the table says, where the limit is exact: nobody guesses passwords while nobody counts. Elsewhere a table that cannot count lets the call pass, since a limit that fails
-    /// must not take the product down with it; where the limit is exact it is an error: nobody guesses passwords
-    /// meanwhile.
+    /// What the table says, where the limit is exact: nobody guesses passwords while nobody counts. Elsewhere a table
+    /// that cannot count, or not soon, lets the call pass: a limit that fails must not take the product down with it.
     async fn count(&self, class: RateClass, subject: &str) -> Result<Standing> {
-        let (now, rate) = (self.now(), class.rate());
+        let (rate, key) = (class.rate(), (class, subject.to_owned()));
         let length = i64::try_from(rate.window.as_millis()).unwrap_or(i64::MAX);
-        let number = now.millis().div_euclid(length);
-        let reset = Time::from_millis((number + 1).saturating_mul(length));
-        let key = (class, subject.to_owned());
         loop {
+            // Anew each time: a window may have ended while the call waited.
+            let now = self.now();
+            let number = now.millis().div_euclid(length);
+            let reset = Time::from_millis((number + 1).saturating_mul(length));
             let asking = match self.rates().step(&key, reset, rate, now) {
                 Step::Pass(remaining) => {
                     return Ok(Standing { limit: rate.limit, remaining, reset, is_refused: false });
@@ -112,18 +119,39 @@ impl App {
                 Step::Refuse => return Ok(Standing { limit: rate.limit, remaining: 0, reset, is_refused: true }),
                 Step::Ask(asking) => asking,
             };
-            let _alone = asking.lock().await;
+            let alone = asking.lock_owned().await;
             // Whoever asked before may have got enough for this call, too.
             let Some(tokens) = self.rates().wanted(&key, reset, rate) else { continue };
-            match store::rate::take(&self.table, class, subject, number, tokens, reset + rate.window).await {
-                Ok(given) => self.rates().receive(&key, reset, rate, tokens, given),
-                Err(error) if rate.exact => return Err(error),
-                Err(error) => {
-                    tracing::warn!(class = class.key(), %error, "a rate window was not counted");
-                    self.rates().presume(&key, reset, tokens);
-                }
+            let (app, key) = (self.clone(), key.clone());
+            // A task of its own: a caller that leaves must not take along what the table gave for all.
+            let asked = async move {
+                let _alone = alone;
+                app.take_tokens(&key, (number, reset), rate, tokens).await
+            };
+            tokio::spawn(asked).await.map_err(Error::internal)??;
+        }
+    }
+
+    async fn take_tokens(
+        &self,
+        key: &(RateClass, String),
+        (number, reset): (i64, Time),
+        rate: Rate,
+        tokens: u32,
+    ) -> Result<()> {
+        let (class, subject) = key;
+        let take = store::rate::take(&self.table, *class, subject, number, tokens, reset + rate.window);
+        let patience = if rate.exact { Duration::MAX } else { PATIENCE };
+        match tokio::time::timeout(patience, take).await {
+            Ok(Ok(given)) => self.rates().receive(key, reset, rate, tokens, given),
+            Ok(Err(error)) if rate.exact => return Err(error),
+            failed => {
+                let error = failed.ok().and_then(Result::err).map(|error| error.to_string());
+                tracing::warn!(class = class.key(), error, "a rate window was not counted");
+                self.rates().presume(key, reset, tokens);
             }
         }
+        Ok(())
     }
 
     /// Counts a call for each of these, and says how the caller stands where the least is left. After one that refuses,
@@ -155,7 +183,8 @@ impl Rates {
         let mut windows = self.lock();
         windows.forget(now);
         let window = windows.all.entry(key.clone()).or_insert_with(|| Window::new(ends, rate));
-        if window.ends != ends {
+        // A call that was late to look at the clock must not take the place of a window that has begun meanwhile.
+        if window.ends < ends {
             *window = Window::new(ends, rate);
         }
         window.step(rate)
@@ -174,7 +203,8 @@ impl Rates {
 
     fn presume(&self, key: &(RateClass, String), ends: Time, tokens: u32) {
         if let Some(window) = self.lock().of(key, ends) {
-            window.in_hand += tokens;
+            window.in_hand += tokens.saturating_sub(window.owed);
+            window.owed = 0;
         }
     }
 }
@@ -187,7 +217,11 @@ impl Windows {
     fn forget(&mut self, now: Time) {
         if self.all.len() >= self.forget_at.max(CAPACITY) {
             self.all.retain(|_, window| window.ends > now);
-            self.forget_at = self.all.len() * 2;
+            if self.all.len() >= MOST {
+                // Those who called so seldom that they have not even used up their credit.
+                self.all.retain(|_, window| window.given > 0);
+            }
+            self.forget_at = (self.all.len() * 2).min(MOST).max(self.all.len() + CAPACITY);
         }
     }
 }
@@ -338,5 +372,17 @@ mod tests {
             step(number, 5);
         }
         assert_eq!(step(40_000, 11).0, 15_001, "those that ended are gone");
+        for number in 40_001..300_000 {
+            assert!(step(number, 11).0 <= MOST + CAPACITY);
+        }
+    }
+
+    #[test]
+    fn a_late_call_does_not_wipe_the_window_that_began_meanwhile() {
+        let (rates, rate, at) = (Rates::default(), RateClass::General.rate(), Time::from_millis);
+        let key = (RateClass::General, "key_1".to_owned());
+        assert!(matches!(rates.step(&key, at(20), rate, at(11)), Step::Pass(599)));
+        assert!(matches!(rates.step(&key, at(10), rate, at(9)), Step::Pass(598)), "it counts in the new one");
+        assert!(matches!(rates.step(&key, at(20), rate, at(12)), Step::Pass(597)));
     }
 }

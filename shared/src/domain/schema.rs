@@ -97,7 +97,8 @@ const PLAIN: [&str; 29] = [
     "$comment",
 ];
 
-/// The drafts that a schema may name. All are read as the newest; where they differ, it has a keyword that is refused.
+/// The drafts that a schema may name. All are read as the newest: what stands beside a `$ref` counts, as it did not in
+/// draft 7; elsewhere where they differ there is a keyword that is refused.
 const DRAFTS: [&str; 3] = ["draft/2020-12/schema", "draft/2019-09/schema", "draft-07/schema"];
 
 /// A schema that may be used.
@@ -112,12 +113,20 @@ impl Schema {
     /// # Errors
     /// What is wrong with it, for its owner.
     pub fn read(given: &Value) -> Result<Self, String> {
+        Self::compile(Self::write_out(given)?)
+    }
+
+    /// An owner's schema as it is offered to a model: whole, without references. Cheap beside [`Self::read`], which
+    /// compiles it as well.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn write_out(given: &Value) -> Result<Value, String> {
         if given.to_string().len() > MAX_SCHEMA_BYTES {
             return Err(format!("it may have {MAX_SCHEMA_BYTES} bytes"));
         }
         let mut reader = Reader { root: given, bytes: 0, patterns: 0 };
-        let written_out = reader.schema(given, 0, &mut Vec::new())?;
-        Self::compile(written_out)
+        reader.schema(given, 0, &mut Vec::new())
     }
 
     /// A schema of our own.

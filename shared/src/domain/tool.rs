@@ -114,9 +114,9 @@ fn methods(config: &Map<String, Value>) -> Vec<&'static str> {
 
 /// What a body looks like: an object, or what the owner says. One whose schema is not understood any more is refused.
 fn body(config: &Map<String, Value>) -> Value {
-    match config.get("body_schema").map(Schema::read) {
+    match config.get("body_schema").map(Schema::write_out) {
         None => json!({"type": "object", "description": "JSON body, for methods that send one"}),
-        Some(Ok(schema)) => schema.written_out().clone(),
+        Some(Ok(schema)) => schema,
         Some(Err(_)) => json!({"not": {}}),
     }
 }

@@ -12,12 +12,14 @@ use axum::response::{IntoResponse, Response};
 pub use futures_util::future::BoxFuture;
 
 use super::call::{Context, Idempotent, replay};
+use super::errors::parked;
 use super::extract::{MAX_JSON, too_large};
 use super::serve::{ClientAddress, RequestId};
 use crate::access::rate::network;
 use crate::access::{Caller, Idempotency, Op, PlanGate, RateClass, decide};
 use crate::app::App;
 use crate::app::rate::Standing;
+use crate::kernel::error::Exceeded;
 use crate::kernel::secret::sha256_hex;
 use crate::kernel::{Code, Error, Result};
 use crate::store;
@@ -41,6 +43,10 @@ pub(super) async fn gate(State(gate): State<Gate>, request: Request, next: Next)
         Ok(Passed::Answered(response)) => response,
         Err(error) => error.into_response(),
     };
+    // A limit that only the handler could count (by e-mail, by agent) refused: its figures are the ones that matter.
+    if let Some(Exceeded { limit, reset }) = parked(&response).and_then(|error| error.limit_exceeded()) {
+        standing = Some(Standing { limit, remaining: 0, reset, is_refused: true });
+    }
     standing.iter().for_each(|standing| rate_headers(response.headers_mut(), standing));
     response
 }
@@ -116,8 +122,13 @@ fn method(method: &Method) -> &str {
     method.as_str()
 }
 
+/// How a caller stands: calls in a window, calls left, and when the window ends (unix seconds).
+pub(super) const RATE_HEADERS: [&str; 3] = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
+
 fn rate_headers(headers: &mut HeaderMap, standing: &Standing) {
-    headers.insert("x-ratelimit-limit", HeaderValue::from(standing.limit));
-    headers.insert("x-ratelimit-remaining", HeaderValue::from(standing.remaining));
-    headers.insert("x-ratelimit-reset", HeaderValue::from(standing.reset.seconds()));
+    let Standing { limit, remaining, reset, .. } = *standing;
+    let values = [HeaderValue::from(limit), HeaderValue::from(remaining), HeaderValue::from(reset.seconds())];
+    for (name, value) in RATE_HEADERS.into_iter().zip(values) {
+        headers.insert(name, value);
+    }
 }

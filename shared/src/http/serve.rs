@@ -15,6 +15,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{Any, CorsLayer};
 
 use super::errors::{Asked, Dialect, parked};
+use super::gate::RATE_HEADERS;
 use super::ops::{Group, Surface};
 use super::respond::REPLAYED;
 use crate::app::App;
@@ -50,7 +51,8 @@ pub fn surface<'a>(app: &App, surface: &'static Surface, groups: impl IntoIterat
 /// Bearer tokens only and no cookies, so any origin may call: a page can send no more than what its author holds.
 fn cors() -> CorsLayer {
     let headers = [AUTHORIZATION, CONTENT_TYPE, ACCEPT, HeaderName::from_static("idempotency-key"), LAST_EVENT_ID];
-    let exposed = [RETRY_AFTER, REPLAYED, REQUEST_ID, HeaderName::from_static("x-ratelimit-remaining")];
+    let [limit, remaining, reset] = RATE_HEADERS.map(HeaderName::from_static);
+    let exposed = [RETRY_AFTER, REPLAYED, REQUEST_ID, limit, remaining, reset];
     let methods = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
     CorsLayer::new()
         .allow_origin(Any)

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::Code;
+use super::{Code, Time};
 
 /// `Result` with the product's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -72,7 +72,17 @@ struct Parts {
     message: Cow<'static, str>,
     fields: Vec<Field>,
     retry_after: Option<u32>,
+    exceeded: Option<Exceeded>,
     internal: Option<String>,
+}
+
+/// The limit of calls that a refused one was beyond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exceeded {
+    /// Calls in a window.
+    pub limit: u32,
+    /// When the window ends.
+    pub reset: Time,
 }
 
 impl Error {
@@ -86,7 +96,7 @@ impl Error {
     #[must_use]
     pub fn with_message(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         let message = message.into();
-        Self(Box::new(Parts { code, message, fields: Vec::new(), retry_after: None, internal: None }))
+        Self(Box::new(Parts { code, message, fields: Vec::new(), retry_after: None, exceeded: None, internal: None }))
     }
 
     /// One invalid field.
@@ -130,6 +140,13 @@ impl Error {
         self
     }
 
+    /// Says which limit of calls refused.
+    #[must_use]
+    pub fn exceeded(mut self, limit: u32, reset: Time) -> Self {
+        self.0.exceeded = Some(Exceeded { limit, reset });
+        self
+    }
+
     /// The exact code.
     #[must_use]
     pub fn code(&self) -> Code {
@@ -158,6 +175,12 @@ impl Error {
     #[must_use]
     pub fn retry_after_seconds(&self) -> Option<u32> {
         self.0.retry_after
+    }
+
+    /// The limit of calls that refused, for `rate_limited`.
+    #[must_use]
+    pub fn limit_exceeded(&self) -> Option<Exceeded> {
+        self.0.exceeded
     }
 
     /// What we log.

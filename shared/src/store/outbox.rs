@@ -68,7 +68,7 @@ impl Walk {
         self
     }
 
-    /// The next events; `None` at the end.
+    /// The next events; `None` at the end. One that does not read is logged and left out.
     ///
     /// # Errors
     /// When the table cannot be read; the same events come with the next call.
@@ -77,16 +77,17 @@ impl Walk {
             let until = format!("{}~", keys::uuid_at(self.until));
             let query = Query::between(Index::Main, keys::outbox(self.day, self.shard), &self.from, until);
             let rows = table.query(&query.after(self.after.as_ref()), self.chunk).await?;
-            match rows.more_after {
-                Some(position) => self.after = Some(Cursor { position }),
+            let (events, next) = rows.readable(decode);
+            match next {
+                Some(next) => self.after = Some(next),
                 None => {
                     self.after = None;
                     self.day = Time::from_millis(self.day.millis() + DAY_MILLIS);
                     self.ended = self.day > self.until;
                 }
             }
-            if !rows.items.is_empty() {
-                return rows.items.into_iter().map(decode).collect::<Result<_>>().map(Some);
+            if !events.is_empty() {
+                return Ok(Some(events));
             }
         }
         Ok(None)

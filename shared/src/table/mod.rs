@@ -118,8 +118,9 @@ impl Table {
         if let Some(kept) = self.0.cache.get(key) {
             return Ok(Some(kept));
         }
+        let reading = self.0.cache.read(key);
         let found = self.get_item(key).await?.map(decode).transpose()?;
-        Ok(found.map(|body| self.0.cache.put(key.clone(), body)))
+        Ok(found.map(|body| reading.keep(body)))
     }
 
     /// As [`Self::get`], with the version that an optimistic write must name.

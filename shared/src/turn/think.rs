@@ -18,15 +18,13 @@ use crate::domain::text::shorten;
 use crate::domain::tool::Builtin;
 use crate::domain::{Agent, Conversation, Workspace};
 use crate::kernel::{Error, Id, Kind, Result};
-use crate::ports::llm::{self, Completion, Request, Target, ToolCall, Usage};
+use crate::ports::llm::{self, Completion, Finish, Request, Target, ToolCall, Usage};
 use crate::store;
 
 /// Rounds of model and tools in one turn.
 const MAX_TOOL_ROUNDS: u32 = 6;
 /// Tool calls in one turn.
 const MAX_CALLS: u32 = 10;
-/// The longest reply, in tokens.
-const MAX_TOKENS: u32 = 1_024;
 /// The longest reply that is stored, in characters.
 const MAX_CONTENT: usize = 16_000;
 /// The longest arguments of a tool call, in bytes of JSON.
@@ -76,6 +74,8 @@ pub(super) struct Thinking<'a> {
     guard: Guard,
     /// Why the model cannot be asked at all.
     broken: Option<Error>,
+    /// Rounds of the whole turn, also those before newer messages came in.
+    rounds: u32,
     calls: u32,
     so_far: Thought,
 }
@@ -95,7 +95,7 @@ impl<'a> Thinking<'a> {
             system: prompt::system(&scene.snapshot, app.now()),
             messages: prompt::messages(&turn.transcript),
             tools: tools.collect(),
-            max_tokens: MAX_TOKENS,
+            max_tokens: app.config.reply_tokens,
             temperature: None,
         };
         Ok(Self {
@@ -108,6 +108,7 @@ impl<'a> Thinking<'a> {
             request,
             guard: Guard::new(&scene.snapshot.prompt),
             broken,
+            rounds: 0,
             calls: 0,
             so_far: Thought::default(),
         })
@@ -160,7 +161,7 @@ impl<'a> Thinking<'a> {
 
     /// Whether no further round may be asked: each reads the whole conversation once more.
     pub(super) fn is_spent(&self) -> bool {
-        self.so_far.usage.total() >= self.app.config.turn_tokens
+        self.rounds == MAX_TOOL_ROUNDS || self.so_far.usage.total() >= self.app.config.turn_tokens
     }
 
     async fn rounds(&mut self) -> Result<Thought> {
@@ -168,10 +169,8 @@ impl<'a> Thinking<'a> {
             return Err(error.clone());
         }
         let mut beside_calls = None;
-        for _ in 0..MAX_TOOL_ROUNDS {
-            if self.is_spent() {
-                break;
-            }
+        while !self.is_spent() {
+            self.rounds += 1;
             let completion = self.ask().await?;
             self.so_far.usage += completion.usage;
             let content = completion.content.trim();
@@ -179,10 +178,15 @@ impl<'a> Thinking<'a> {
                 if content.is_empty() {
                     return Err(Error::internal("the model answered nothing"));
                 }
+                if completion.finish == Finish::Length {
+                    let agent = self.scene.snapshot.agent_id.text();
+                    tracing::warn!(agent, "a reply was cut: it is as long as CHATIA_REPLY_TOKENS allows");
+                }
                 let content = self.guarded(shorten(content, MAX_CONTENT));
                 self.request.messages.push(llm::Message::assistant(content.clone()));
                 return Ok(self.thought(content, completion.model));
             }
+            let before = self.request.messages.len();
             beside_calls = (!content.is_empty()).then(|| (shorten(content, MAX_CONTENT), completion.model));
             self.request.messages.push(llm::Message::Assistant {
                 content: completion.content,
@@ -190,7 +194,11 @@ impl<'a> Thinking<'a> {
                 kept: completion.kept,
             });
             self.audience.discard(Discarded::Tools);
-            self.carry_out(&completion.tool_calls).await?;
+            if let Err(error) = self.carry_out(&completion.tool_calls).await {
+                // Calls without their results would make every later question unreadable.
+                self.request.messages.truncate(before);
+                return Err(error);
+            }
         }
         // What it wrote beside its last calls is all that there is to say.
         let (content, model) =

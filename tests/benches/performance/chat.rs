@@ -93,18 +93,18 @@ pub(crate) async fn memory() -> Report {
     Report::new().table(&rows)
 }
 
-/// What the time of one turn is made of, without HTTP and workers.
+/// What the time of one turn is made of, without HTTP, workers and model.
 pub(crate) async fn anatomy() -> Report {
-    let test = tests::TestApp::new().await;
+    let test = tests::TestApp::with_model(tests::ScriptedModel::new()).await;
     let agent = test.paying_owner().await.agent("Soporte").await;
     let meter = test.app.table.meter();
     let (mut whole, mut table) = (Times::default(), Times::default());
     let mut calls: std::collections::BTreeMap<(usize, &'static str), (Times, Times)> =
         std::collections::BTreeMap::new();
-    for _ in 0..20 {
+    for _ in 0..40 {
         let mut visitor = test.visitor(&agent);
         visitor.says("Hello").await;
-        for _ in 0..20 {
+        for _ in 1..MESSAGES {
             meter.record();
             let began = Instant::now();
             visitor.says("How long does delivery take?").await;

@@ -65,7 +65,7 @@ impl Connection {
         Ok(Answer { status, body: String::from_utf8_lossy(&bytes).into_owned() })
     }
 
-    /// Sends a request whose answer is a stream, and waits until it holds `text`. Call [`Self::to_end`] then.
+    /// Sends a request whose answer is a stream, and waits until it holds `text`.
     pub(crate) async fn post_until(&mut self, path: &str, body: &Value, text: &str) -> io::Result<()> {
         self.write("POST", path, &body.to_string()).await?;
         let (status, _) = self.head().await?;

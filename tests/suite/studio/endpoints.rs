@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use shared::app::{deliver, relay};
+use shared::kernel::{Id, Rng};
 use shared::ports::queue::QueueName;
+use shared::store;
 use tests::{Owner, TestApp};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
@@ -193,4 +196,24 @@ async fn a_retry_to_an_endpoint_that_is_off_says_so() {
     assert_eq!(owner.session.post(&retry, json!({})).await.code(409), "webhook_disabled");
     owner.session.delete(&path).await.expect(204);
     assert_eq!(owner.session.post(&retry, json!({})).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_process_that_remembers_an_endpoint_as_switched_off_loses_no_event_after_it_is_switched_on() {
+    let (test, server) = (TestApp::new().await, receiver(ResponseTemplate::new(200)).await);
+    let owner = test.owner().await;
+    let (webhook, _) = owner.webhook(&server.uri(), Value::Null).await;
+    let path = format!("/api/developers/webhooks/{webhook}");
+    owner.session.patch(&path, json!({"is_active": false})).await.expect(200);
+    let (elsewhere, workspace) = (test.process(Rng::seeded(77)), test.db_workspace(&owner).await.id);
+    let known = store::webhook::get_cached(&elsewhere.table, workspace, Id::from_int(webhook).unwrap()).await;
+    assert!(!known.unwrap().unwrap().is_active, "it is remembered so for five seconds");
+    owner.session.patch(&path, json!({"is_active": true})).await.expect(200);
+    publish(&owner, "order.paid").await;
+    relay::fan_out(&test.app, &test.workers().events().await).await.unwrap();
+    for message in test.queue.take(QueueName::Deliver) {
+        let task = serde_json::from_str(&message.body).unwrap();
+        deliver::run(&elsewhere, QueueName::Deliver, &task).await.unwrap();
+    }
+    assert!(received(&server).await >= 1);
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use shared::ports::queue::QueueName;
+use shared::store::{keys, outbox};
+use shared::table::{Key, Row, Unit};
 use tests::{Owner, ScriptedModel, TestApp};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
@@ -119,4 +121,27 @@ async fn only_the_operator_replays_the_outbox_and_only_a_time_that_is_kept() {
     assert_eq!(test.queue.take(QueueName::Deliver).len(), 16, "one for each shard");
     let audited = test.db_dump().await;
     assert_eq!(audited.of("audit").filter(|entry| entry["action"] == "replay_outbox").count(), 1);
+}
+
+#[tokio::test]
+async fn an_event_that_does_not_read_holds_back_none_behind_it() {
+    let (test, server) = (TestApp::new().await, receiver().await);
+    let owner = test.owner().await;
+    owner.webhook(&server.uri(), Value::Null).await;
+    let workspace = test.db_workspace(&owner).await.id;
+    let mut events = Vec::new();
+    for name in ["first", "second", "third"] {
+        test.clock.advance(Duration::from_secs(1));
+        events.push(publish(&owner, name).await);
+    }
+    let place = Key::new(keys::outbox(test.app.now(), keys::shard_of_int(workspace.int())), events.remove(1));
+    let mut unit = Unit::new();
+    unit.put(Row::new(place, outbox::ENTITY, &json!({"id": 7})).unwrap());
+    test.app.commit(unit).await.unwrap();
+    let hour = json!({"since": "2040-03-05T09:00:00Z", "until": "2040-03-05T10:00:00Z"});
+    test.superadmin().await.post(REPLAY, hour).await.expect(200);
+    test.workers().run_queues().await;
+    let mut seen = received(&server).await;
+    seen.sort();
+    assert_eq!(seen, events);
 }

@@ -174,3 +174,18 @@ async fn without_a_table_to_count_in_work_goes_on_but_nobody_tries_passwords() {
     let error = app.count_call(RateClass::AuthEmail, "somebody").await.unwrap_err();
     assert_ne!(error.code(), Code::RateLimited);
 }
+
+#[tokio::test]
+async fn a_refusal_tells_of_the_limit_that_refused() {
+    let test = TestApp::new().await;
+    let owner = test.owner().await;
+    let agent = owner.agent("Soporte").await;
+    let id = shared::kernel::Id::<shared::domain::Agent>::from_int(agent.id).unwrap().text();
+    while test.app.count_call(RateClass::AgentChat, &id).await.unwrap().remaining > 0 {}
+    let refused = test.visitor(&agent).send("Hello").await;
+    assert_eq!((refused.status.as_u16(), left(&refused)), (429, 0));
+    assert_eq!(refused.headers["x-ratelimit-limit"], "2400", "the agent's, not the visitor's own 600");
+    assert!((1..=120).contains(&seconds(&refused)));
+    let reset: u64 = refused.headers["x-ratelimit-reset"].to_str().unwrap().parse().unwrap();
+    assert_eq!(reset, u64::try_from(test.app.now().seconds()).unwrap() + seconds(&refused));
+}

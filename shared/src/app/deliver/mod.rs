@@ -11,6 +11,7 @@ mod notices;
 pub mod replay;
 pub mod send;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -142,9 +143,14 @@ pub async fn run(app: &App, queue: QueueName, task: &Task) -> Result<()> {
 }
 
 /// The endpoint, unless it is gone or switched off meanwhile.
-async fn endpoint(app: &App, workspace: Id<Workspace>, webhook: Id<Webhook>) -> Result<Option<Webhook>> {
+async fn endpoint(app: &App, workspace: Id<Workspace>, webhook: Id<Webhook>) -> Result<Option<Arc<Webhook>>> {
+    let known = store::webhook::get_cached(&app.table, workspace, webhook).await?;
+    if let Some(active) = known.filter(|webhook| webhook.is_active) {
+        return Ok(Some(active));
+    }
+    // It may have been switched on since: what is remembered must not cost it an event.
     match store::webhook::get(&app.table, workspace, webhook).await {
-        Ok(Versioned { body, .. }) => Ok(Some(body).filter(|webhook| webhook.is_active)),
+        Ok(Versioned { body, .. }) => Ok(Some(body).filter(|webhook| webhook.is_active).map(Arc::new)),
         Err(error) if error.code() == Code::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -3,7 +3,7 @@
 //! The protocols differ only in their body and in how they read events ([`Answer`]). A retry happens only while the
 //! caller has seen no token, at most twice. The rule is that of the official SDKs: `x-should-retry` decides if it is
 //! there, else 408, 409, 429 and ≥ 500 are retried; the pause is `retry-after-ms`, else `Retry-After`, else half a
-//! second doubled each time. A used-up quota is never retried, whatever the headers say.
+//! second doubled each time, less up to a quarter; a provider that asks for more than eight seconds is not asked again. A used-up quota is never retried, whatever the headers say.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,12 +15,12 @@ use url::Url;
 
 use super::sse::{Event, Parser};
 use super::{Completion, NoTokens, Probe, Refusal, Route, Tokens};
-use crate::kernel::{Code, Error, Result, Secret};
+use crate::kernel::{Code, Error, Result, Rng, Secret};
 use crate::ports::egress::{self, SendError};
 
 /// The first pause before a retry.
 pub(super) const BACKOFF: Duration = Duration::from_millis(500);
-/// The longest pause, whatever the provider asks for: a turn has 24 s in all.
+/// The longest pause before a retry: a turn has 24 s in all.
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 const RETRIES: u32 = 2;
 /// The most that one answer may send, framing included.
@@ -176,7 +176,7 @@ impl Call {
         &self,
         fresh: impl Fn() -> A,
         tokens: &dyn Tokens,
-        backoff: Duration,
+        (backoff, rng): (Duration, &Rng),
     ) -> Result<Completion> {
         let watched = Watched { tokens, any: AtomicBool::new(false) };
         let mut tries = 0;
@@ -187,15 +187,17 @@ impl Call {
             };
             let pause = match failure.retry {
                 Retry::Never => return Err(failure.error),
-                Retry::Usual => backoff.saturating_mul(1 << tries),
+                // Spread, so that turns which met the same failure do not come back together.
+                Retry::Usual => backoff.saturating_mul(1 << tries).mul_f64(1.0 - f64::from(rng.below(251)) / 1_000.0),
                 Retry::After(pause) => pause,
             };
-            if tries == RETRIES || watched.any.load(Ordering::Relaxed) {
+            // Whoever wants to be left alone for longer is not asked sooner: another model, or the fallback text, is there.
+            if tries == RETRIES || pause > LONGEST_PAUSE || watched.any.load(Ordering::Relaxed) {
                 return Err(failure.error);
             }
             tries += 1;
             tracing::info!(cause = failure.error.cause(), tries, "the model provider is asked again");
-            tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -230,7 +232,13 @@ impl Call {
             return Err(Failure::refused(status, response.headers(), &body));
         }
         let (mut parser, mut size) = (Parser::default(), 0);
-        while let Some(chunk) = response.chunk().await.map_err(|error| Failure::broken(&error, "stream"))? {
+        loop {
+            let chunk = match response.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break,
+                // All of the answer may have come before the connection broke.
+                Err(error) => return answer.complete().map_err(|_| Failure::broken(&error, "stream")),
+            };
             size += chunk.len();
             if size > STREAM_CAP {
                 return Err(Failure::end("the answer is larger than 2 MB"));

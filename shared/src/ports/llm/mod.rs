@@ -32,7 +32,7 @@ use reqwest::Client;
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::kernel::{Code, Error, Result, Secret};
+use crate::kernel::{Code, Error, Result, Rng, Secret};
 use crate::ports::egress::Egress;
 
 pub use image::{Image, MAX_IMAGE_BYTES, MAX_IMAGES, MAX_IMAGES_BYTES};
@@ -305,13 +305,14 @@ pub struct Models {
     managed: Client,
     egress: Arc<Egress>,
     backoff: Duration,
+    rng: Rng,
 }
 
 impl Models {
     /// `managed` calls the configured base URLs; those that a customer gave are called through `egress`.
     #[must_use]
     pub fn new(config: ModelsConfig, managed: Client, egress: Arc<Egress>) -> Self {
-        Self { config, managed, egress, backoff: call::BACKOFF }
+        Self { config, managed, egress, backoff: call::BACKOFF, rng: Rng::from_system() }
     }
 
     /// Another first pause before a retry than half a second; it doubles with each one. Tests use zero.
@@ -366,15 +367,15 @@ impl Llm for Models {
         match self.protocol(&request.target) {
             Protocol::Chat => {
                 let call = openai::call(&route, request)?;
-                call.run(|| openai::Answer::new(request), tokens, self.backoff).await
+                call.run(|| openai::Answer::new(request), tokens, (self.backoff, &self.rng)).await
             }
             Protocol::Responses => {
                 let call = responses::call(&route, request)?;
-                call.run(|| responses::Answer::new(request), tokens, self.backoff).await
+                call.run(|| responses::Answer::new(request), tokens, (self.backoff, &self.rng)).await
             }
             Protocol::Anthropic => {
                 let call = anthropic::call(&route, request, &self.config.anthropic_version)?;
-                call.run(|| anthropic::Answer::new(request), tokens, self.backoff).await
+                call.run(|| anthropic::Answer::new(request), tokens, (self.backoff, &self.rng)).await
             }
         }
     }

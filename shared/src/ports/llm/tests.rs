@@ -245,6 +245,9 @@ async fn a_busy_provider_is_asked_again_twice_at_most() {
     let error = models(&server.uri()).complete(&request("openai"), &NoTokens).await.unwrap_err();
     assert!(cause(&error).contains("status 503"), "{error}");
     assert_eq!(calls(&server).await, 3);
+    let server = always(ResponseTemplate::new(429).insert_header("retry-after", "60")).await;
+    models(&server.uri()).complete(&request("openai"), &NoTokens).await.unwrap_err();
+    assert_eq!(calls(&server).await, 1, "who wants a minute's rest is not asked within it");
 }
 
 #[tokio::test]
