@@ -15,9 +15,9 @@ use crate::report::{Report, Times, per_second, row};
 use crate::stage::{Place, Stage};
 
 /// Endpoints of each tenant: one event makes so many deliveries.
-const ENDPOINTS: u32 = 5;
+const ENDPOINTS: u32 = 10;
 /// Deliveries a second that are offered.
-const OFFERED: [u32; 7] = [100, 200, 300, 400, 500, 600, 800];
+const OFFERED: [u32; 7] = [100, 200, 300, 400, 500, 550, 600];
 const MEASURED: Duration = Duration::from_secs(5);
 /// How long the last delivery is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
