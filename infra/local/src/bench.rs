@@ -10,6 +10,7 @@ use shared::ports::objects::Objects;
 use shared::ports::queue::MemoryQueue;
 use shared::ports::secrets::{MemorySecrets, Secrets};
 use shared::table::Table;
+use shared::table::fault::Faults;
 
 use crate::engine::Engine;
 use crate::queue::LocalQueue;
@@ -22,6 +23,7 @@ pub(crate) struct Bench {
     pub(crate) sent: Arc<MemoryQueue>,
     /// The table of queues and places.
     pub(crate) places: Table,
+    engine: Engine,
 }
 
 impl Bench {
@@ -50,13 +52,22 @@ impl Bench {
             egress,
             config,
         });
-        Self { clock: manual, app, sent, places }
+        Self { clock: manual, app, sent, places, engine }
     }
 
     /// The queues as a new start of the platform finds them.
     pub(crate) async fn queues(&self) -> Arc<LocalQueue> {
-        let template = Template::of_this_build().unwrap();
-        let (places, clock) = (self.places.clone(), Arc::clone(&self.app.clock));
+        self.queues_in(self.places.clone()).await
+    }
+
+    /// The same, with faults on the way to their table.
+    pub(crate) async fn queues_through(&self, faults: &Faults) -> Arc<LocalQueue> {
+        let (client, clock) = (self.engine.client_through(faults), Arc::clone(&self.app.clock));
+        self.queues_in(Table::new(client, "places", self.app.rng.clone(), clock)).await
+    }
+
+    async fn queues_in(&self, places: Table) -> Arc<LocalQueue> {
+        let (template, clock) = (Template::of_this_build().unwrap(), Arc::clone(&self.app.clock));
         Arc::new(LocalQueue::open(places, clock, self.app.rng.clone(), &template.queues).await.unwrap())
     }
 }

@@ -427,6 +427,8 @@ impl Queue for LocalQueue {
 mod tests {
     use std::time::Duration;
 
+    use shared::table::fault::{Faults, Rates};
+
     use super::*;
     use crate::bench::Bench;
 
@@ -479,6 +481,28 @@ mod tests {
         let Death { reason, tries, died_at, .. } = &letters[0].death;
         assert_eq!((reason.as_str(), *tries, *died_at), (WORKER_ENDED, spec.max_receives, Some(bench.clock.now())));
         assert_eq!(queue.next_visible(NAME).unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_fault_of_the_table_takes_no_message_from_those_received_with_it() {
+        let (bench, faults) = (Bench::new().await, Faults::new(Rng::seeded(3)));
+        let queue = bench.queues_through(&faults).await;
+        let spec = queue.here(NAME).unwrap().spec.clone();
+        queue.send(NAME, vec![Outgoing::now("worn out")]).await.unwrap();
+        for _ in 0..spec.max_receives {
+            assert_eq!(queue.receive(NAME, 10).await.unwrap().len(), 1);
+            bench.clock.advance(spec.visibility);
+        }
+        queue.send(NAME, vec![Outgoing::now("fresh")]).await.unwrap();
+        faults.set(Rates { failed: 1_000, ..Rates::default() });
+        assert_eq!(bodies(&queue).await, ["fresh"], "the other one could not be given up, and waits");
+        bench.clock.advance(AGAIN);
+        assert!(queue.receive(NAME, 10).await.is_err());
+        faults.set(Rates::default());
+        bench.clock.advance(AGAIN);
+        assert!(bodies(&queue).await.is_empty());
+        let letters = queue.dead_letters(NAME, 10).await.unwrap();
+        assert_eq!((letters.len(), letters[0].death.tries), (1, spec.max_receives), "the faults cost it no try");
     }
 
     #[tokio::test]

@@ -197,7 +197,16 @@ impl Shard {
         // A reader that failed waits for the next look, so that its events keep their order.
         let mut faults: Vec<Option<Error>> = readers.iter().map(|_| None).collect();
         let mut walk = Walk::new(self.number, from, now);
-        while let Some(events) = walk.next(&app.table).await? {
+        loop {
+            let events = match walk.next(&app.table).await {
+                Ok(Some(events)) => events,
+                Ok(None) => break,
+                Err(error) => {
+                    // Nobody knows what comes before that which is told from now on.
+                    self.progress.iter_mut().for_each(|progress| progress.is_behind = true);
+                    return Err(error);
+                }
+            };
             let each = readers.iter().zip(&mut self.progress).zip(&mut faults);
             for ((reader, progress), fault) in each.filter(|(_, fault)| fault.is_none()) {
                 let new: Vec<Event> =
@@ -338,6 +347,18 @@ mod tests {
         Box::pin(note(app, QueueName::UsageReport, events))
     }
 
+    /// Whether the second reader fails, in the tests that want it to; each has its own.
+    static FAILS: [AtomicBool; 2] = [const { AtomicBool::new(true) }; 2];
+
+    fn moody<const TEST: usize>(app: App, events: Vec<Event>) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async move {
+            if FAILS[TEST].load(Ordering::Relaxed) {
+                return Err(Error::new(Code::Unavailable));
+            }
+            note(app, QueueName::UsageReport, events).await
+        })
+    }
+
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test]
@@ -386,17 +407,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_that_failed_is_given_nothing_of_the_shard_before_what_it_missed() {
-        static FAILS: AtomicBool = AtomicBool::new(true);
-        fn moody(app: App, events: Vec<Event>) -> BoxFuture<'static, Result<()>> {
-            Box::pin(async move {
-                if FAILS.load(Ordering::Relaxed) {
-                    return Err(Error::new(Code::Unavailable));
-                }
-                note(app, QueueName::UsageReport, events).await
-            })
-        }
         let bench = Bench::new().await;
-        let mut outbox = bench.open(moody).await;
+        let mut outbox = bench.open(moody::<0>).await;
         let (workspace, mut names) = (bench.app.ids().id(), Vec::new());
         for number in 0..4 {
             bench.clock.advance(Duration::from_millis(5));
@@ -406,7 +418,7 @@ mod tests {
             bench.app.commit(unit).await.unwrap();
             names.push(format!("{number}"));
             // The second fails; those after it are told while it is behind.
-            FAILS.store(number == 1, Ordering::Relaxed);
+            FAILS[0].store(number == 1, Ordering::Relaxed);
             let told = bench.app.committed().take();
             assert_eq!(outbox.give(&told.events).await.is_err(), number == 1);
         }
@@ -437,22 +449,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_that_fails_is_given_its_events_again_and_the_other_is_not() {
-        static FAILS: AtomicBool = AtomicBool::new(true);
-        fn moody(app: App, events: Vec<Event>) -> BoxFuture<'static, Result<()>> {
-            Box::pin(async move {
-                if FAILS.load(Ordering::Relaxed) {
-                    return Err(Error::new(Code::Unavailable));
-                }
-                note(app, QueueName::UsageReport, events).await
-            })
-        }
         let bench = Bench::new().await;
-        let mut outbox = bench.open(moody).await;
+        let mut outbox = bench.open(moody::<1>).await;
         bench.commit("a", Duration::ZERO).await;
         assert!(outbox.look().await.unwrap_err().to_string().contains("second"));
         bench.clock.advance(SECOND * 600);
         assert!(outbox.look().await.is_err(), "its place is not lost");
-        FAILS.store(false, Ordering::Relaxed);
+        FAILS[1].store(false, Ordering::Relaxed);
         outbox.look().await.unwrap();
         assert_eq!(bench.given(), [["a"], ["a"]]);
     }

@@ -21,7 +21,7 @@ use crate::store;
 /// # Errors
 /// When the table or the queue cannot be reached; the whole batch is then given again.
 pub async fn fan_out(app: &App, events: &[Event]) -> Result<()> {
-    let tasks = asked_for(app, events, is_about).await?;
+    let tasks = asked_for(app, events).await?;
     send(app, &tasks).await
 }
 
@@ -31,7 +31,7 @@ pub async fn fan_out(app: &App, events: &[Event]) -> Result<()> {
 /// # Errors
 /// As [`fan_out`].
 pub async fn fan_out_again(app: &App, events: &[Event]) -> Result<()> {
-    let mut tasks = asked_for(app, events, is_about).await?;
+    let mut tasks = asked_for(app, events).await?;
     let mut pairs: HashMap<(Id<Workspace>, Id<Webhook>), Vec<Uuid>> = HashMap::new();
     for task in &tasks {
         if let Task::Deliver { webhook_id, event, .. } = task {
@@ -58,8 +58,8 @@ fn is_about(webhook: &Webhook, event: &Event) -> bool {
     webhook.created_at <= event.at + SKEW
 }
 
-/// What events ask for, of the endpoints that `may_know`.
-async fn asked_for(app: &App, events: &[Event], may_know: impl Fn(&Webhook, &Event) -> bool) -> Result<Vec<Task>> {
+/// What events ask for.
+async fn asked_for(app: &App, events: &[Event]) -> Result<Vec<Task>> {
     let mut endpoints: HashMap<Id<Workspace>, Vec<Webhook>> = HashMap::new();
     let mut tasks = Vec::new();
     for event in events {
@@ -71,7 +71,7 @@ async fn asked_for(app: &App, events: &[Event], may_know: impl Fn(&Webhook, &Eve
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => new.insert(store::webhook::all(&app.table, event.workspace_id).await?),
         };
-        let wanting = webhooks.iter().filter(|webhook| webhook.wants(&name) && may_know(webhook, event));
+        let wanting = webhooks.iter().filter(|webhook| webhook.wants(&name) && is_about(webhook, event));
         tasks.extend(wanting.map(|webhook| Task::Deliver {
             webhook_id: webhook.id,
             event: event.clone(),

@@ -217,3 +217,18 @@ async fn a_process_that_remembers_an_endpoint_as_switched_off_loses_no_event_aft
     }
     assert!(received(&server).await >= 1);
 }
+
+#[tokio::test]
+async fn an_event_that_is_relayed_again_is_not_told_to_an_endpoint_made_since() {
+    let test = TestApp::new().await;
+    let owner = test.owner().await;
+    publish(&owner, "order.paid").await;
+    let before = test.workers().events().await;
+    test.clock.advance(Duration::from_secs(6));
+    owner.webhook("http://127.0.0.1:9/in", Value::Null).await;
+    relay::fan_out(&test.app, &before).await.unwrap();
+    assert!(test.queue.take(QueueName::Deliver).is_empty());
+    publish(&owner, "order.paid").await;
+    relay::fan_out(&test.app, &test.workers().events().await).await.unwrap();
+    assert_eq!(test.queue.take(QueueName::Deliver).len(), 1);
+}

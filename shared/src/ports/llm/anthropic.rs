@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use super::call::{self, Call, Failure, key_header};
 use super::sse::Event;
 use super::{
-    Completion, Finish, Image, Kept, Message, Request, Route, Target, Tokens, Tool, ToolCall, Usage, estimate,
-    read_arguments, schema, send_arguments, temperature,
+    Completion, Finish, Image, Kept, Message, Request, Route, Target, Tokens, Tool, ToolCall, Usage, read_arguments,
+    schema, send_arguments, temperature,
 };
 use crate::kernel::{Code, Error, Result};
 
@@ -208,13 +208,6 @@ impl<'a> Answer<'a> {
         Self { request, model: None, content, blocks, usage: None, stop: None, done: false }
     }
 
-    fn write(&mut self, text: &Value, tokens: &dyn Tokens) {
-        if let Some(text) = text.as_str().filter(|text| !text.is_empty()) {
-            self.content.push_str(text);
-            tokens.token(text);
-        }
-    }
-
     fn count(&mut self, usage: &Value) {
         if usage.is_object() {
             self.usage.get_or_insert_default().update(usage);
@@ -225,7 +218,7 @@ impl<'a> Answer<'a> {
         // What is no object could not be added to.
         let raw = event["content_block"].as_object().cloned().map_or_else(|| json!({}), Value::Object);
         if raw["type"] == "text" {
-            self.write(&raw["text"], tokens);
+            call::write(&mut self.content, &raw["text"], tokens);
         }
         self.blocks.push(Block { index: event["index"].as_u64().unwrap_or_default(), raw, json: String::new() });
     }
@@ -233,7 +226,7 @@ impl<'a> Answer<'a> {
     fn add_to_block(&mut self, event: &Value, tokens: &dyn Tokens) {
         let (delta, index) = (&event["delta"], event["index"].as_u64().unwrap_or_default());
         if delta["type"] == "text_delta" {
-            self.write(&delta["text"], tokens);
+            call::write(&mut self.content, &delta["text"], tokens);
         }
         let Some(block) = self.blocks.iter_mut().rfind(|block| block.index == index) else { return };
         match delta["type"].as_str() {
@@ -302,13 +295,7 @@ impl call::Answer for Answer<'_> {
             return Err(Failure::passing("the stream ended before the answer"));
         }
         let tool_calls = self.tool_calls();
-        let usage = self.usage.as_ref().map_or_else(
-            || {
-                tracing::warn!(provider = "anthropic", "the model sent no usage, it is estimated");
-                estimate(self.request, &self.content, &tool_calls)
-            },
-            Counts::usage,
-        );
+        let usage = call::counted(self.request, self.usage.as_ref().map(Counts::usage), &self.content, &tool_calls);
         let finish = self.finish(&tool_calls);
         let model = self.model.take().unwrap_or_else(|| self.request.target.model.clone());
         let kept = self.kept(finish);

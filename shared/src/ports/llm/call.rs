@@ -14,7 +14,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::sse::{Event, Parser};
-use super::{Completion, NoTokens, Probe, Refusal, Route, Tokens};
+use super::{Completion, NoTokens, Probe, Refusal, Request, Route, Tokens, ToolCall, Usage, estimate};
 use crate::kernel::{Code, Error, Result, Rng, Secret};
 use crate::ports::egress::{self, SendError};
 
@@ -254,6 +254,22 @@ impl Call {
         }
         answer.complete()
     }
+}
+
+/// Adds a piece of text to an answer and tells it; what is no text, or empty, is none.
+pub(super) fn write(content: &mut String, text: &Value, tokens: &dyn Tokens) {
+    if let Some(text) = text.as_str().filter(|text| !text.is_empty()) {
+        content.push_str(text);
+        tokens.token(text);
+    }
+}
+
+/// What an answer cost, as the provider says it; estimated where it says nothing.
+pub(super) fn counted(request: &Request, told: Option<Usage>, content: &str, calls: &[ToolCall]) -> Usage {
+    told.unwrap_or_else(|| {
+        tracing::warn!(provider = request.target.provider, "the model sent no usage, it is estimated");
+        estimate(request, content, calls)
+    })
 }
 
 /// A key as a header value that no log shows.

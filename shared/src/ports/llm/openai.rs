@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::call::{self, Call, Failure, key_header};
 use super::sse::Event;
 use super::{
-    Completion, Finish, Image, Message, Request, Route, Tokens, Tool, ToolCall, Usage, estimate, read_arguments,
-    schema, send_arguments, temperature,
+    Completion, Finish, Image, Message, Request, Route, Tokens, Tool, ToolCall, Usage, read_arguments, schema,
+    send_arguments, temperature,
 };
 use crate::kernel::Result;
 
@@ -118,13 +118,6 @@ impl<'a> Answer<'a> {
         }
     }
 
-    fn write(&mut self, text: &Value, tokens: &dyn Tokens) {
-        if let Some(text) = text.as_str().filter(|text| !text.is_empty()) {
-            self.content.push_str(text);
-            tokens.token(text);
-        }
-    }
-
     fn add_call(&mut self, piece: &Value) {
         let (index, id) = (piece["index"].as_u64(), piece["id"].as_str().unwrap_or_default());
         // Some compatible servers send no index, or the same for all calls: there a new id begins a new call.
@@ -189,10 +182,10 @@ impl call::Answer for Answer<'_> {
         // The last chunk has the usage and no choice.
         let choice = &chunk["choices"][0];
         let delta = &choice["delta"];
-        self.write(&delta["content"], tokens);
+        call::write(&mut self.content, &delta["content"], tokens);
         if delta["refusal"].is_string() {
             self.refused = true;
-            self.write(&delta["refusal"], tokens);
+            call::write(&mut self.content, &delta["refusal"], tokens);
         }
         for piece in delta["tool_calls"].as_array().into_iter().flatten() {
             self.add_call(piece);
@@ -208,10 +201,7 @@ impl call::Answer for Answer<'_> {
             return Err(Failure::passing("the stream ended before the answer"));
         }
         let tool_calls = self.tool_calls();
-        let usage = self.usage.unwrap_or_else(|| {
-            tracing::warn!(provider = self.request.target.provider, "the model sent no usage, it is estimated");
-            estimate(self.request, &self.content, &tool_calls)
-        });
+        let usage = call::counted(self.request, self.usage, &self.content, &tool_calls);
         let finish = self.finish(&tool_calls);
         let model = self.model.take().unwrap_or_else(|| self.request.target.model.clone());
         Ok(Completion { content: self.content, tool_calls, kept: None, usage, model, finish })

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use super::call::{self, Call, Failure, key_header};
 use super::sse::Event;
 use super::{
-    Completion, Finish, Image, Kept, Message, Request, Route, Target, Tokens, Tool, ToolCall, Usage, estimate,
-    read_arguments, schema, send_arguments, temperature,
+    Completion, Finish, Image, Kept, Message, Request, Route, Target, Tokens, Tool, ToolCall, Usage, read_arguments,
+    schema, send_arguments, temperature,
 };
 use crate::kernel::Result;
 
@@ -126,13 +126,6 @@ impl<'a> Answer<'a> {
         Self { request, model: None, content, items, usage: None, end: None, refused: false }
     }
 
-    fn write(&mut self, text: &Value, tokens: &dyn Tokens) {
-        if let Some(text) = text.as_str().filter(|text| !text.is_empty()) {
-            self.content.push_str(text);
-            tokens.token(text);
-        }
-    }
-
     fn item(&mut self, event: &Value) -> &mut Item {
         self.items.entry(event["output_index"].as_u64().unwrap_or_default()).or_default()
     }
@@ -158,10 +151,10 @@ impl<'a> Answer<'a> {
             let messages: Vec<Value> = self.items.values().map(|item| item.raw["content"].clone()).collect();
             for part in messages.iter().filter_map(Value::as_array).flatten() {
                 match part["type"].as_str() {
-                    Some("output_text") => self.write(&part["text"], tokens),
+                    Some("output_text") => call::write(&mut self.content, &part["text"], tokens),
                     Some("refusal") => {
                         self.refused = true;
-                        self.write(&part["refusal"], tokens);
+                        call::write(&mut self.content, &part["refusal"], tokens);
                     }
                     // The text of reasoning, and what is to come: nothing that we show.
                     _ => {}
@@ -220,10 +213,10 @@ impl call::Answer for Answer<'_> {
             "response.function_call_arguments.delta" => {
                 self.item(&data).arguments.push_str(data["delta"].as_str().unwrap_or_default());
             }
-            "response.output_text.delta" => self.write(&data["delta"], tokens),
+            "response.output_text.delta" => call::write(&mut self.content, &data["delta"], tokens),
             "response.refusal.delta" => {
                 self.refused = true;
-                self.write(&data["delta"], tokens);
+                call::write(&mut self.content, &data["delta"], tokens);
             }
             "response.completed" => self.end(&data["response"], End::Complete, tokens),
             "response.incomplete" => {
@@ -243,10 +236,7 @@ impl call::Answer for Answer<'_> {
             return Err(Failure::passing("the stream ended before the answer"));
         }
         let tool_calls = self.tool_calls();
-        let usage = self.usage.unwrap_or_else(|| {
-            tracing::warn!(provider = self.request.target.provider, "the model sent no usage, it is estimated");
-            estimate(self.request, &self.content, &tool_calls)
-        });
+        let usage = call::counted(self.request, self.usage, &self.content, &tool_calls);
         let finish = self.finish(&tool_calls);
         let kept = self.kept(finish);
         let model = self.model.unwrap_or_else(|| self.request.target.model.clone());
