@@ -148,6 +148,16 @@ impl Queue for Broker {
         if self.happens(faults.lost) { Err(Error::new(Code::Unavailable)) } else { Ok(()) }
     }
 
+    async fn again(&self, queue: QueueName, receipt: &str, wait: Duration) -> Result<()> {
+        let visible_at = self.clock.now() + wait;
+        let mut state = self.state();
+        let held = |record: &&mut Record| record.held.queue == queue && record.held.id.to_string() == receipt;
+        if let Some(record) = state.records.iter_mut().find(held) {
+            record.visible_at = visible_at;
+        }
+        Ok(())
+    }
+
     async fn bury(&self, queue: QueueName, body: &str, death: Death) -> Result<()> {
         let mut state = self.state();
         state.next += 1;

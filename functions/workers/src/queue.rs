@@ -18,6 +18,10 @@ use shared::kernel::{Clock, Code, Error, Result, Time};
 use shared::ports::queue::{Death, Queue, QueueName};
 use tokio::sync::Semaphore;
 
+/// When a message comes again whose first try failed: most faults are short ones. Those after it have the queue's
+/// visibility time-out, so that a long one does not use up all tries.
+const SOON: Duration = Duration::from_secs(60);
+
 /// The longest reason that is kept, in characters.
 const REASON: usize = 500;
 
@@ -102,6 +106,12 @@ impl Desk<'_> {
         }
         let id = message.message_id.unwrap_or_default();
         tracing::error!(queue, message = id, tries, %error, "a message failed and will come again");
+        if tries == 1 {
+            let receipt = message.receipt_handle.unwrap_or_default();
+            if let Err(fault) = self.queue.again(self.name, &receipt, SOON).await {
+                tracing::warn!(queue, message = id, %fault, "a message comes again no sooner than usual");
+            }
+        }
         Some(id)
     }
 
@@ -190,6 +200,7 @@ mod tests {
             message.attributes.insert("ApproximateReceiveCount".into(), tries.to_string());
             message.attributes.insert("SentTimestamp".into(), "1767225000000".into());
             message.message_id = Some(format!("m{number}"));
+            message.receipt_handle = Some(format!("r{number}"));
             message.body = Some((*body).to_owned());
             message
         };
@@ -230,6 +241,8 @@ mod tests {
         for tries in 1..NAME.tries() {
             let response = bench.desk().each(batch(&["1", "2", "4"], tries), |_| Some(()), work).await;
             assert_eq!((failed(&response), bench.dead().await.len()), (vec!["m1"], 0));
+            let again = if tries == 1 { vec![("r1".to_owned(), SOON)] } else { Vec::new() };
+            assert_eq!(bench.queue.take_again(NAME), again, "a short fault is soon over, a long one is not");
         }
         let response = bench.desk().each(batch(&["1", "2", "4"], NAME.tries()), |_| Some(()), work).await;
         assert!(failed(&response).is_empty(), "it is acknowledged");
@@ -280,6 +293,9 @@ mod tests {
             async fn send(&self, _: QueueName, _: Vec<shared::ports::queue::Outgoing>) -> Result<()> {
                 Err(Error::new(Code::Unavailable))
             }
+            async fn again(&self, _: QueueName, _: &str, _: Duration) -> Result<()> {
+                Err(Error::new(Code::Unavailable))
+            }
             async fn bury(&self, _: QueueName, _: &str, _: Death) -> Result<()> {
                 Err(Error::new(Code::Unavailable))
             }
@@ -295,6 +311,8 @@ mod tests {
         }
         let bench = Bench::new();
         let desk = Desk { queue: &Full, ..bench.desk() };
+        let response = desk.each(batch(&["1", "x"], 1), |_| Some(()), async |_: u8| Err(Error::internal("no"))).await;
+        assert_eq!(failed(&response), ["m0", "m1"]);
         let response = desk.each(batch(&["1", "x"], 9), |_| Some(()), async |_: u8| Err(Error::internal("no"))).await;
         assert_eq!(failed(&response), ["m0", "m1"]);
     }

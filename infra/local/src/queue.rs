@@ -227,8 +227,8 @@ impl LocalQueue {
         Ok(())
     }
 
-    /// Lets go of messages whose work failed. They come again when their visibility time-out ends, as with SQS, also
-    /// after a restart.
+    /// Lets go of messages whose work failed. They come again when their visibility time-out ends or when
+    /// [`Queue::again`] said, as with SQS, also after a restart.
     ///
     /// # Errors
     /// When the table cannot be written.
@@ -363,6 +363,12 @@ impl Queue for LocalQueue {
             }
             outcome?;
         }
+        Ok(())
+    }
+
+    async fn again(&self, queue: QueueName, receipt: &str, wait: Duration) -> Result<()> {
+        // What its worker lets go of afterwards keeps this time ([`LocalQueue::release`]).
+        self.here(queue)?.line().hide(receipt, self.clock.now() + wait);
         Ok(())
     }
 

@@ -285,7 +285,7 @@ pub async fn deliveries(
 /// One delivery with every attempt.
 ///
 /// # Errors
-/// `not_found`.
+/// `not_found`, also when its endpoint was deleted.
 pub async fn delivery(app: &App, caller: &Caller, delivery: Uuid) -> Result<Delivery> {
     Ok(store::delivery::by_id(&app.table, caller.workspace_id, delivery).await?.body)
 }

@@ -298,6 +298,14 @@ impl Delivery {
         uuid::Builder::from_custom_bytes((head | tail).to_be_bytes()).into_uuid()
     }
 
+    /// How the text of the event's id begins, from the delivery's id: its millisecond.
+    #[must_use]
+    pub fn event_begins_with(id: Uuid) -> String {
+        let mut text = id.to_string();
+        text.truncate("01910000-0000".len());
+        text
+    }
+
     /// The wait after so many tries; `None` when they are used up.
     #[must_use]
     pub fn wait_after(schedule: &[Duration], tries: u32) -> Option<Duration> {
@@ -388,6 +396,7 @@ mod tests {
         assert_eq!(Delivery::id_for(one, event), Delivery::id_for(one, event));
         assert_ne!(Delivery::id_for(one, event), Delivery::id_for(two, event));
         assert_eq!(Delivery::id_for(one, event).as_u128() >> 80, event.as_u128() >> 80);
+        assert!(event.to_string().starts_with(&Delivery::event_begins_with(Delivery::id_for(one, event))));
     }
 
     #[test]

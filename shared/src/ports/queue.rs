@@ -154,6 +154,13 @@ pub trait Queue: Send + Sync + 'static {
     /// here; `unavailable` when some were not sent.
     async fn send(&self, queue: QueueName, messages: Vec<Outgoing>) -> Result<()>;
 
+    /// Lets a received message that is not acknowledged come again after `wait`, instead of at the end of the queue's
+    /// visibility time-out. `receipt` is the handle that it was received with.
+    ///
+    /// # Errors
+    /// `not_configured` when the queue is not known here; `unavailable` when it was not taken.
+    async fn again(&self, queue: QueueName, receipt: &str, wait: Duration) -> Result<()>;
+
     /// Puts a message among the dead letters. Whoever has it acknowledges it after; a crash in between leaves it in
     /// both places, which a replay bears.
     ///

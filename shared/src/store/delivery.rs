@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use uuid::Uuid;
 
 use super::keys;
@@ -12,19 +13,20 @@ use crate::table::{Index, Query, Row, Table, Unit, Versioned, decode, decode_ver
 
 /// Longer than the events themselves, so that one which is relayed or replayed at the last moment meets its delivery.
 const KEPT: Duration = Duration::from_secs(35 * 24 * 3600);
+/// How many events of one millisecond are looked through for a delivery's id.
+const SAME_MILLISECOND: usize = 1_000;
 /// How many deliveries one page of a filtered list looks at; the page after goes on behind them.
 const LOOKED_AT: usize = 2_000;
 /// How many it reads at once.
 const CHUNK: usize = 100;
 
 /// The row of a delivery. While it waits for an attempt it is listed among the due ones, once given up among the failed.
+/// Its own id is not indexed: there are far more deliveries than questions for one ([`by_id`]).
 fn row(delivery: &Delivery) -> Result<Row> {
     let key = keys::delivery(delivery.workspace_id, delivery.webhook_id, delivery.event_id);
     let sk = key.sk.clone();
-    let row = Row::new(key, "delivery", delivery)?
-        .gsi1(keys::delivery_ids(delivery.workspace_id), delivery.id.to_string())
-        // A late retry begins anew, and must not vanish on the way.
-        .ttl(delivery.created_at.max(delivery.updated_at) + KEPT);
+    // A late retry begins anew, and must not vanish on the way.
+    let row = Row::new(key, "delivery", delivery)?.ttl(delivery.created_at.max(delivery.updated_at) + KEPT);
     Ok(match (delivery.status, delivery.next_at) {
         (DeliveryStatus::Pending, Some(at)) => {
             let due = keys::due_deliveries(keys::shard_of(delivery.event_id));
@@ -82,15 +84,21 @@ pub async fn of_events(
     table.batch_get(&keys).await?.into_iter().map(decode_versioned).collect()
 }
 
-/// A delivery by its own id.
+/// A delivery by its own id, to one of the workspace's endpoints. The id tells the millisecond of the event, so that
+/// each endpoint is asked for those few deliveries that begin with it.
 ///
 /// # Errors
-/// `not_found` when the workspace has none such, or the table cannot be read.
+/// `not_found` when the workspace has none such or its endpoint was deleted, or the table cannot be read.
 pub async fn by_id(table: &Table, workspace: Id<Workspace>, id: Uuid) -> Result<Versioned<Delivery>> {
-    let id = id.to_string();
-    let query = Query::between(Index::Gsi1, keys::delivery_ids(workspace), id.clone(), id);
-    let found = table.query(&query, 1).await?.items.pop();
-    decode_versioned(found.ok_or_else(Error::not_found)?)
+    let of_endpoint = async |webhook: Id<Webhook>| {
+        let prefix = format!("{}{}", keys::DELIVERY, Delivery::event_begins_with(id));
+        let query = Query::prefix(Index::Main, keys::deliveries(workspace, webhook), &prefix);
+        let found = table.query(&query, SAME_MILLISECOND).await?.items.into_iter().map(decode_versioned::<Delivery>);
+        found.collect::<Result<Vec<_>>>().map(|found| found.into_iter().find(|found| found.body.id == id))
+    };
+    let endpoints = super::webhook::all(table, workspace).await?;
+    let found = try_join_all(endpoints.iter().map(|webhook| of_endpoint(webhook.id))).await?;
+    found.into_iter().flatten().next().ok_or_else(Error::not_found)
 }
 
 /// Which deliveries of an endpoint are wanted.

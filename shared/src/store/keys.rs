@@ -32,7 +32,7 @@
 //! | webhook endpoint | `W` | `WH#<id>` | | | relay, lists |
 //! | how an endpoint fares | `W#WHH` | `<endpoint>` | | | every attempt; lists |
 //! | last replay to an endpoint | `W` | `REPLAY#<endpoint>` | | | each step of it |
-//! | delivery | `W#WH#<endpoint>` | `DL#<event>` | `W#DL` / delivery id | pending: `DUE#WH#<0-15>` / due, id; failed: `W#WH#<endpoint>#F` / `DL#<event>` | lists; one by id; due scan; failed ones; 35 d |
+//! | delivery | `W#WH#<endpoint>` | `DL#<event>` | | waiting: `DUE#WH#<0-15>` / due, id; failed: `W#WH#<endpoint>#F` / `DL#<event>` | lists; one by id; due scan; failed ones; 35 d |
 //! | mail that went out | `W#ML` | `<event>` | | | each event mailed once; 35 d |
 //! | billing account | `B` | `ACC` | `ACCOUNTS` / id | | every turn; reconciliation |
 //! | allowance | `B` | `USE#<period>` | | | every turn: a plain conditional counter |
@@ -380,12 +380,6 @@ pub const DELIVERY: &str = "DL#";
 #[must_use]
 pub fn delivery(workspace: Id<Workspace>, webhook: Id<Webhook>, event: Uuid) -> Key {
     Key::new(deliveries(workspace, webhook), format!("{DELIVERY}{event}"))
-}
-
-/// Where a workspace's deliveries are found by id.
-#[must_use]
-pub fn delivery_ids(workspace: Id<Workspace>) -> String {
-    format!("{}#DL", w(workspace))
 }
 
 /// Where deliveries wait for their time.

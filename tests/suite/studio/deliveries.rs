@@ -182,6 +182,38 @@ async fn an_endpoint_has_five_deliveries_under_way_however_many_processes_there_
 }
 
 #[tokio::test]
+async fn a_first_attempt_whose_sender_stopped_is_followed_by_a_second_one_when_its_message_comes_again() {
+    let test = TestApp::new().await;
+    let owner = test.owner().await;
+    let (url, arrived, gate, _) = slow_receiver().await;
+    let (webhook, _) = owner.webhook(&url, Value::Null).await;
+    publish(&owner, "once").await;
+    shared::app::relay::fan_out(&test.app, &test.workers().events().await).await.unwrap();
+    let message = test.queue.take(QueueName::Deliver).remove(0);
+    let task: Task = serde_json::from_str(&message.body).unwrap();
+    let app = test.process(Rng::seeded(7));
+    tokio::select! {
+        _ = deliver::run(&app, QueueName::Deliver, &task) => unreachable!("the receiver keeps it"),
+        reached = arrived.acquire() => reached.unwrap().forget(),
+    }
+    // The message comes again while the claim of the sender that stopped still counts: nothing is sent, nothing lost.
+    deliver::run(&test.app, QueueName::Deliver, &task).await.unwrap();
+    assert_eq!(arrived.available_permits(), 0);
+    assert_eq!(test.queue.take(QueueName::Deliver).len(), 1, "it waits for the end of the claim");
+    let [running] = &deliveries(&owner, webhook, "").await[..] else { panic!("one") };
+    assert_eq!((&running["status"], &running["next_attempt_at"]), (&json!("pending"), &Value::Null));
+    gate.add_permits(2);
+    test.clock.advance(Duration::from_secs(61));
+    deliver::run(&test.app, QueueName::Deliver, &task).await.unwrap();
+    let [done] = &deliveries(&owner, webhook, "").await[..] else { panic!("one") };
+    let attempts = done["attempts"].as_array().unwrap();
+    assert_eq!((&done["status"], attempts.len()), (&json!("succeeded"), 2), "{done}");
+    assert!(attempts[0]["error"].as_str().unwrap().contains("the sender stopped"), "{done}");
+    deliver::run(&test.app, QueueName::Deliver, &task).await.unwrap();
+    assert_eq!((arrived.available_permits(), test.queue.take(QueueName::Deliver).len()), (1, 0), "it is done");
+}
+
+#[tokio::test]
 async fn an_endpoint_that_asks_for_a_pause_gets_nothing_else_meanwhile() {
     let (test, server) = (TestApp::new().await, MockServer::start().await);
     answers(&server, ResponseTemplate::new(429).insert_header("retry-after", "600")).await;

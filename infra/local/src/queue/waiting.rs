@@ -67,6 +67,13 @@ impl Line {
         due.into_iter().filter_map(hide).collect()
     }
 
+    /// Hides a message until then, if it is still here.
+    pub(super) fn hide(&mut self, id: &str, until: Time) {
+        if let Some(message) = self.remove(id) {
+            self.put(Waiting { visible_at: until, ..message });
+        }
+    }
+
     /// When the next message becomes visible.
     pub(super) fn next_visible(&self) -> Option<Time> {
         self.by_time.first().map(|(at, _)| *at)

@@ -37,15 +37,27 @@ pub(super) fn is_wanted(delivery: &Delivery, number: u32, now: Time) -> bool {
 }
 
 /// Creates the delivery with its first attempt claimed and its payload frozen, and makes the attempt. When it is known
-/// already that message is a repeat; only one that waits for its first attempt gets it now.
+/// already the message is a repeat: one that waits for its first attempt gets it now, and one whose sender stopped gets
+/// its next one.
 pub(super) async fn first(app: &App, webhook: &Webhook, news: News<'_>, place: &Place) -> Result<Left> {
     let Some(mut delivery) = new(app, webhook, news).await? else { return Ok(Left::Unused) };
     delivery.begin_attempt(place.slot.claim, app.now(), place.until);
+    // Its queue message is there until the outcome is recorded. So the clock needs not look for it as well, and nearly
+    // all deliveries are spared an entry among the due ones and its end.
+    delivery.next_at = None;
     if create(app, &delivery).await? {
         return make(app, webhook, Versioned { body: delivery, v: 1 }, place).await;
     }
+    let now = app.now();
     match store::delivery::get(&app.table, webhook.workspace_id, webhook.id, news.event.id).await? {
-        Some(found) if found.body.attempt == 0 => next(app, webhook, found, place).await,
+        Some(found) if found.body.attempt == 0 || found.body.is_lost(now) => next(app, webhook, found, place).await,
+        Some(found) if found.body.is_running(now) => {
+            // This may be the message of a sender that stopped: it must be there when the claim has run out.
+            let rest = Time::from_millis(found.body.claimed_until).since(now) + Duration::from_secs(1);
+            let body = Task::first(webhook.id, news).to_json()?;
+            app.queue.send(QueueName::Deliver, vec![Outgoing { body, delay: rest.min(MAX_DELAY) }]).await?;
+            Ok(Left::Unused)
+        }
         _ => Ok(Left::Unused),
     }
 }

@@ -69,6 +69,11 @@ pub enum Task {
 }
 
 impl Task {
+    /// The first telling of an event.
+    fn first(webhook_id: Id<Webhook>, News { event, replay }: News<'_>) -> Self {
+        Self::Deliver { webhook_id, event: event.clone(), replay, deferred: 0 }
+    }
+
     /// The attempt that a delivery waits for.
     #[must_use]
     pub const fn attempt(delivery: &Delivery) -> Self {

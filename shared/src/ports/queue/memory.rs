@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -17,6 +18,8 @@ pub struct MemoryQueue(Mutex<HashMap<QueueName, Held>>);
 struct Held {
     sent: Vec<Outgoing>,
     dead: Vec<DeadLetter>,
+    /// What is to come again, by its receipt, and when.
+    again: Vec<(String, Duration)>,
     /// How many were ever buried; the last one's id.
     buried: usize,
 }
@@ -26,6 +29,12 @@ impl MemoryQueue {
     #[must_use]
     pub fn take(&self, queue: QueueName) -> Vec<Outgoing> {
         std::mem::take(&mut self.held().entry(queue).or_default().sent)
+    }
+
+    /// Takes out which receipts of `queue` are to come again, and when.
+    #[must_use]
+    pub fn take_again(&self, queue: QueueName) -> Vec<(String, Duration)> {
+        std::mem::take(&mut self.held().entry(queue).or_default().again)
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<QueueName, Held>> {
@@ -47,6 +56,11 @@ impl Queue for MemoryQueue {
     async fn send(&self, queue: QueueName, messages: Vec<Outgoing>) -> Result<()> {
         check(queue, &messages)?;
         self.held().entry(queue).or_default().sent.extend(messages);
+        Ok(())
+    }
+
+    async fn again(&self, queue: QueueName, receipt: &str, wait: Duration) -> Result<()> {
+        self.held().entry(queue).or_default().again.push((receipt.to_owned(), wait));
         Ok(())
     }
 

@@ -247,6 +247,12 @@ impl Queue for SqsQueue {
         Err(Error::new(Code::Unavailable).caused_by(format!("{count} of {total} messages for {name} not sent: {why}")))
     }
 
+    async fn again(&self, queue: QueueName, receipt: &str, wait: Duration) -> Result<()> {
+        let request = self.client().change_message_visibility().queue_url(self.live(queue)?).receipt_handle(receipt);
+        let seconds = i32::try_from(wait.as_secs()).unwrap_or(i32::MAX);
+        Box::pin(request.visibility_timeout(seconds).send()).await.map(drop).map_err(unavailable)
+    }
+
     async fn bury(&self, queue: QueueName, body: &str, death: Death) -> Result<()> {
         let request = self.client().send_message().queue_url(self.dead(queue)?).message_body(body);
         let mut request = request
