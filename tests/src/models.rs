@@ -16,6 +16,17 @@ pub struct Gate {
 }
 
 impl Gate {
+    fn new() -> Self {
+        Self { asked: Arc::new(Semaphore::new(0)), open: Arc::new(Semaphore::new(0)) }
+    }
+
+    /// Tells that the model was asked, and waits until it may answer.
+    async fn pass(&self) -> Result<()> {
+        self.asked.add_permits(1);
+        self.open.acquire().await.map_err(|_| Error::new(Code::UpstreamError))?.forget();
+        Ok(())
+    }
+
     /// Waits until the model has been asked once more.
     ///
     /// # Panics
@@ -38,7 +49,7 @@ impl PausedModel {
     /// The model and its gate.
     #[must_use]
     pub fn new() -> (Self, Gate) {
-        let gate = Gate { asked: Arc::new(Semaphore::new(0)), open: Arc::new(Semaphore::new(0)) };
+        let gate = Gate::new();
         (Self(gate.clone()), gate)
     }
 }
@@ -46,8 +57,7 @@ impl PausedModel {
 #[async_trait]
 impl Llm for PausedModel {
     async fn complete(&self, request: &Request, _: &dyn Tokens) -> Result<Completion> {
-        self.0.asked.add_permits(1);
-        self.0.open.acquire().await.map_err(|_| Error::new(Code::UpstreamError))?.forget();
+        self.0.pass().await?;
         Ok(completion(&echo(request), Vec::new()))
     }
 }
@@ -57,6 +67,7 @@ impl Llm for PausedModel {
 pub struct ScriptedModel {
     script: Arc<Mutex<VecDeque<Result<Completion>>>>,
     heard: Arc<Mutex<Vec<Request>>>,
+    pause: Option<(usize, Gate)>,
 }
 
 impl ScriptedModel {
@@ -64,6 +75,13 @@ impl ScriptedModel {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same, but before the answer of this number, the first being 1, it waits until its gate is opened.
+    #[must_use]
+    pub fn pausing_at(self, number: usize) -> (Self, Gate) {
+        let gate = Gate::new();
+        (Self { pause: Some((number, gate.clone())), ..self }, gate)
     }
 
     /// Next, it says this.
@@ -105,7 +123,14 @@ impl ScriptedModel {
 #[async_trait]
 impl Llm for ScriptedModel {
     async fn complete(&self, request: &Request, _: &dyn Tokens) -> Result<Completion> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
+        let number = {
+            let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            heard.push(request.clone());
+            heard.len()
+        };
+        if let Some((_, gate)) = self.pause.as_ref().filter(|(at, _)| *at == number) {
+            gate.pass().await?;
+        }
         let next = self.script.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         next.unwrap_or_else(|| Ok(completion(&echo(request), Vec::new())))
     }
@@ -135,7 +160,7 @@ impl TypingModel {
     /// The same, but after so many pieces it waits until its gate is opened.
     #[must_use]
     pub fn pausing_after(self, pieces: usize) -> (Self, Gate) {
-        let gate = Gate { asked: Arc::new(Semaphore::new(0)), open: Arc::new(Semaphore::new(0)) };
+        let gate = Gate::new();
         (Self { pause: Some((pieces, gate.clone())), ..self }, gate)
     }
 }
@@ -145,8 +170,7 @@ impl Llm for TypingModel {
     async fn complete(&self, _: &Request, tokens: &dyn Tokens) -> Result<Completion> {
         for (number, piece) in self.pieces.iter().enumerate() {
             if let Some((_, gate)) = self.pause.as_ref().filter(|(after, _)| *after == number) {
-                gate.asked.add_permits(1);
-                gate.open.acquire().await.map_err(|_| Error::new(Code::UpstreamError))?.forget();
+                gate.pass().await?;
             }
             tokens.token(piece);
             tokio::task::yield_now().await;

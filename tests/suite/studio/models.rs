@@ -1,8 +1,12 @@
 //! Which model answers, and what becomes of keys that do not fit.
 
 use serde_json::{Value, json};
+use shared::kernel::Id;
+use shared::ports::llm::Message;
+use shared::store::keys;
+use shared::table::Row;
 use std::sync::Arc;
-use tests::{Options, PausedModel, ScriptedModel, TestApp};
+use tests::{Agent, Options, Owner, PausedModel, ScriptedModel, TestApp, Visitor};
 use wiremock::matchers::{header, method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -199,4 +203,71 @@ async fn a_turn_whose_tokens_are_used_up_does_not_start_over_for_a_newer_message
         assert_eq!(first.await.unwrap(), first_reply, "{tokens}");
         assert!(second.await.unwrap().as_str().unwrap().ends_with("two"), "{tokens}: nobody is left without an answer");
     }
+}
+
+/// A conversation in which the model is asked for the `number`th time when a second message comes in; both are let go
+/// then. Gives what the first message was answered with.
+async fn interrupted(owner: &Owner, agent: &Agent, mut visitor: Visitor, gate: tests::Gate) -> Value {
+    visitor.says("hello").await;
+    let send = |text: &'static str| {
+        let visitor = visitor.clone();
+        tokio::spawn(async move { visitor.send(text).await.expect(200)["reply"].clone() })
+    };
+    let first = send("one");
+    gate.asked().await;
+    let second = send("two");
+    let id = owner.conversations(agent).await[0]["id"].as_u64().unwrap();
+    while owner.conversation(agent, id).await["messages"].as_array().unwrap().len() < 4 {}
+    gate.open();
+    let reply = first.await.unwrap();
+    assert_eq!(second.await.unwrap(), reply, "one reply answers both");
+    reply
+}
+
+#[tokio::test]
+async fn rounds_count_over_all_messages_that_a_turn_answers() {
+    let (model, gate) = ScriptedModel::new().pausing_at(6);
+    let test = TestApp::with_model(model.clone()).await;
+    let owner = test.owner().await;
+    let agent = owner.agent_with(json!({"name": "Luna", "tools": ["schedule_appointment"], "publish": true})).await;
+    model.says("Hello.");
+    (0..4).for_each(|number| model.calls("schedule_appointment", json!({"when": format!("at {number}")})));
+    model.says("Not told: a newer message is there.");
+    model.says_and_calls("The sixth round.", vec![("schedule_appointment", json!({"when": "at 5"}))]);
+    model.says("The seventh.");
+    let reply = interrupted(&owner, &agent, test.visitor(&agent), gate).await;
+    assert_eq!((reply, model.heard().len()), (json!("The sixth round."), 1 + 6));
+}
+
+#[tokio::test]
+async fn a_call_that_could_not_be_made_leaves_no_question_without_its_answer() {
+    let (model, gate) = ScriptedModel::new().pausing_at(2);
+    let test = TestApp::with_model(model.clone()).await;
+    let owner = test.owner().await;
+    let agent = owner.agent_with(json!({"name": "Luna", "tools": ["schedule_appointment"], "publish": true})).await;
+    let tool = json!({"name": "http_request", "config": {
+        "allowed_hosts": ["api.example.com"], "headers": {"authorization": "Bearer sk-12345"},
+    }});
+    owner.session.post(&format!("/api/agents/{}/tools", agent.id), tool).await.expect(201);
+    spoil_headers(&test, &owner, &agent).await;
+    model.says("Hello.");
+    let request = json!({"method": "GET", "url": "http://api.example.com/"});
+    model.says_and_calls("", vec![("schedule_appointment", json!({"when": "at ten"})), ("http_request", request)]);
+    model.says("Here I am again.");
+    let reply = interrupted(&owner, &agent, test.visitor(&agent), gate).await;
+    assert_eq!(reply, "Here I am again.");
+    let heard = model.heard();
+    let calls = |message: &Message| matches!(message, Message::Assistant { tool_calls, .. } if !tool_calls.is_empty());
+    assert!(!heard[2].messages.iter().any(calls), "{:?}", heard[2].messages);
+    assert_eq!(owner_calls(&test).await, 1, "the first of the two calls was made");
+}
+
+/// What is sealed for the agent's tools does not open any more.
+async fn spoil_headers(test: &TestApp, owner: &Owner, agent: &Agent) {
+    let key = keys::live(test.db_workspace(owner).await.id, Id::from_int(agent.id).unwrap());
+    let mut live: Value = test.app.table.get(&key).await.unwrap().unwrap();
+    let tools = live["tools"].as_array_mut().unwrap();
+    let sealed = tools.iter_mut().filter_map(|tool| tool.get_mut("secrets")).find(|sealed| sealed.is_string()).unwrap();
+    *sealed = json!("v1.spoiled");
+    test.app.table.overwrite(Row::new(key, "live", &live).unwrap()).await.unwrap();
 }

@@ -187,8 +187,7 @@ impl Call {
             };
             let pause = match failure.retry {
                 Retry::Never => return Err(failure.error),
-                // Spread, so that turns which met the same failure do not come back together.
-                Retry::Usual => backoff.saturating_mul(1 << tries).mul_f64(1.0 - f64::from(rng.below(251)) / 1_000.0),
+                Retry::Usual => usual_pause(backoff, tries, rng),
                 Retry::After(pause) => pause,
             };
             // Whoever wants to be left alone for longer is not asked sooner: another model, or the fallback text, is there.
@@ -339,6 +338,12 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok().map(str::trim)
 }
 
+/// The pause after so many retries: it doubles, and is up to a quarter shorter, so that turns which met the same failure
+/// do not come back together.
+fn usual_pause(first: Duration, tries: u32, rng: &Rng) -> Duration {
+    first.saturating_mul(1 << tries).mul_f64(1.0 - f64::from(rng.below(251)) / 1_000.0)
+}
+
 /// The pause that the provider asks for. A date counts from the answer's own `Date`, so that no clock is needed.
 fn pause_asked(headers: &HeaderMap) -> Option<Duration> {
     if let Some(millis) = text(headers, "retry-after-ms").and_then(|text| text.parse::<f64>().ok()) {
@@ -395,6 +400,18 @@ mod tests {
             "details":{"error_code":"enforced_spend_limit_reached"}}}"#;
         for body in [openai, anthropic] {
             assert_eq!(retry(429, &[("x-should-retry", "true"), ("retry-after", "1")], body), Retry::Never);
+        }
+    }
+
+    #[test]
+    fn usual_pauses_double_and_are_spread() {
+        let rng = Rng::seeded(3);
+        for tries in 0..RETRIES {
+            let whole = BACKOFF * (1 << tries);
+            let pauses: Vec<_> = (0..50).map(|_| usual_pause(BACKOFF, tries, &rng)).collect();
+            assert!(pauses.iter().all(|pause| (whole.mul_f64(0.749)..=whole).contains(pause)), "{pauses:?}");
+            let different: std::collections::HashSet<_> = pauses.iter().collect();
+            assert!(different.len() > 25, "{different:?}");
         }
     }
 
