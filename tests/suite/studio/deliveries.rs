@@ -182,6 +182,35 @@ async fn an_endpoint_has_five_deliveries_under_way_however_many_processes_there_
 }
 
 #[tokio::test]
+async fn a_delivery_that_goes_well_costs_four_writes_and_no_index_entry() {
+    let (test, server) = (TestApp::new().await, receiver(200).await);
+    let owner = test.owner().await;
+    owner.webhook(&server.uri(), json!(["message.sent"])).await;
+    let agent = owner.agent("Soporte").await;
+    test.visitor(&agent).says("How long does delivery take?").await;
+    let (app, events) = (&test.app, test.workers().events().await);
+    shared::app::relay::fan_out(app, &events).await.unwrap();
+    let mut messages = test.queue.take(QueueName::Deliver).into_iter();
+    let task = messages.find_map(|message| match serde_json::from_str(&message.body).unwrap() {
+        task @ Task::Deliver { .. } => Some(task),
+        _ => None,
+    });
+    app.table.meter().record();
+    deliver::run(app, QueueName::Deliver, &task.unwrap()).await.unwrap();
+    let calls = app.table.meter().take();
+    let (writes, reads) =
+        calls.iter().fold((0.0, 0.0), |(writes, reads), call| (writes + call.write, reads + call.read));
+    // Seen with `--nocapture`; docs/PERFORMANCE.md quotes it.
+    println!("a delivery of a reply: {} calls, {writes} write units, {reads} read units", calls.len());
+    calls.iter().for_each(|call| println!("  {} writes {} reads {}", call.operation, call.write, call.read));
+    assert_eq!(received(&server).await.len(), 1);
+    // The endpoint's lane, the delivery with its claim, its outcome, the lane again; the items have up to two kilobytes.
+    assert_eq!(calls.iter().filter(|call| call.write > 0.0).count(), 4, "{calls:#?}");
+    assert!((4.0..=6.0).contains(&writes), "{writes} units: {calls:#?}");
+    assert!(reads <= 3.0, "endpoint, head and message: {calls:#?}");
+}
+
+#[tokio::test]
 async fn a_first_attempt_whose_sender_stopped_is_followed_by_a_second_one_when_its_message_comes_again() {
     let test = TestApp::new().await;
     let owner = test.owner().await;
