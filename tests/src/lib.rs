@@ -20,6 +20,7 @@ use local::engine::Engine;
 use shared::app::{App, Config, Parts, aws};
 use shared::domain::plan::PlanKey;
 use shared::kernel::{Clock, Id, Keyring, ManualClock, Rng, Time};
+use shared::ports::journal::MemoryJournal;
 use shared::ports::llm::Llm;
 use shared::ports::mail::MemoryMailer;
 use shared::ports::objects::Objects;
@@ -54,6 +55,8 @@ pub struct TestApp {
     pub clock: Arc<ManualClock>,
     /// Its queue.
     pub queue: Arc<MemoryQueue>,
+    /// What was told of requests, messages and runs.
+    pub journal: Arc<MemoryJournal>,
     /// Its mail.
     pub mail: Arc<MemoryMailer>,
     router: Router,
@@ -102,6 +105,7 @@ impl TestApp {
         let (client, name) = (ENGINE.client(), format!("test-{number}"));
         let table = Table::open(client, &name, &shape, rng.clone(), Arc::clone(&standing)).await;
         let (queue, mail) = (Arc::new(MemoryQueue::default()), Arc::new(MemoryMailer::default()));
+        let journal = Arc::new(MemoryJournal::default());
         let config = config(options.polar.as_deref(), &options.variables);
         let secrets = Arc::new(secrets(&rng));
         let egress = aws::egress(&config);
@@ -115,6 +119,7 @@ impl TestApp {
                 None => polar,
             }),
             queue: Arc::clone(&queue) as _,
+            journal: Arc::clone(&journal) as _,
             mailer: Arc::clone(&mail) as _,
             objects: Objects::memory(),
             clock: standing,
@@ -129,6 +134,7 @@ impl TestApp {
             app,
             clock,
             queue,
+            journal,
             mail,
             router,
             table: name,
@@ -225,6 +231,7 @@ impl TestApp {
             config: parts.config.clone(),
             secrets: Arc::clone(&parts.secrets),
             queue,
+            journal: Arc::clone(&parts.journal),
             mailer: Arc::clone(&parts.mailer),
             objects: Objects::memory(),
             llm: Arc::clone(&parts.llm),

@@ -236,6 +236,7 @@ impl TestApp {
             tries: 6,
             lost: 0,
             claimed_until: 0,
+            request_id: None,
             claim: None,
             reason: None,
             replay: None,

@@ -238,6 +238,7 @@ async fn a_panic_is_a_500_that_tells_nothing() {
         config: parts.config.clone(),
         secrets: Arc::new(Panicking),
         queue: Arc::clone(&parts.queue),
+        journal: Arc::clone(&parts.journal),
         mailer: Arc::clone(&parts.mailer),
         objects: Objects::memory(),
         llm: Arc::clone(&parts.llm),

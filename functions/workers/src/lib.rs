@@ -23,7 +23,8 @@ use shared::app::deliver::Task;
 use shared::app::usage::Report;
 use shared::app::{self, App};
 use shared::domain::Event;
-use shared::kernel::Result;
+use shared::kernel::{Result, Work, work};
+use shared::ports::journal::Kind;
 use shared::ports::queue::QueueName;
 
 use queue::Desk;
@@ -42,7 +43,19 @@ pub const fn patience(queue: QueueName) -> Duration {
 }
 
 fn desk(app: &App, name: QueueName, width: usize) -> Desk<'_> {
-    Desk { name, queue: app.queue.as_ref(), clock: app.clock.as_ref(), width, patience: patience(name) }
+    let (queue, clock, journal) = (app.queue.as_ref(), app.clock.as_ref(), app.journal.as_ref());
+    Desk { name, queue, clock, journal, width, patience: patience(name) }
+}
+
+/// A run behind a stream or a schedule, told in the journal.
+async fn told<T>(app: &App, name: &'static str, run: impl Future<Output = Result<T>>) -> Result<T> {
+    let work = Work::new(app.ids().uuid().to_string());
+    work.note("service", "worker");
+    work.note("operation", name);
+    let outcome = work.run(run).await;
+    work.note("outcome", if outcome.is_ok() { "done" } else { "failed" });
+    app.journal.write(Kind::Run, app.now(), &work);
+    outcome
 }
 
 /// Fans the events of a stream batch out to queues.
@@ -70,7 +83,14 @@ pub async fn projector(app: App, batch: StreamEvent) -> Result<DynamoDbEventResp
 /// # Errors
 /// As [`relay`].
 pub async fn relay_events(app: App, events: Vec<Event>) -> Result<()> {
-    if events.is_empty() { Ok(()) } else { Box::pin(app::relay::fan_out(&app, &events)).await }
+    if events.is_empty() {
+        return Ok(());
+    }
+    let run = async {
+        note_events(&events);
+        app::relay::fan_out(&app, &events).await
+    };
+    Box::pin(told(&app, "relay", run)).await
 }
 
 /// What [`projector`] does with events, for whoever reads the outbox without a stream.
@@ -78,7 +98,19 @@ pub async fn relay_events(app: App, events: Vec<Event>) -> Result<()> {
 /// # Errors
 /// As [`projector`].
 pub async fn project_events(app: App, events: Vec<Event>) -> Result<()> {
-    Box::pin(app::projector::project(&app, &events)).await
+    if events.is_empty() {
+        return Ok(());
+    }
+    let run = async {
+        note_events(&events);
+        app::projector::project(&app, &events).await
+    };
+    Box::pin(told(&app, "projector", run)).await
+}
+
+fn note_events(events: &[Event]) {
+    work::note("events", events.len() as u64);
+    events.first().into_iter().for_each(|event| work::note("first_event", event.id));
 }
 
 /// Delivers webhooks and mail, all messages of the batch at once, but few at a time to any one endpoint. That a
@@ -123,7 +155,7 @@ pub async fn usage_report(app: App, batch: SqsEvent) -> Result<SqsBatchResponse>
 /// # Errors
 /// When the table or the queue cannot be reached; the next run of the schedule goes on.
 pub async fn usage_batch(app: App, _: Value) -> Result<Value> {
-    let claimed = Box::pin(app::usage::batch(&app, false)).await?;
+    let claimed = Box::pin(told(&app, "usage-batch", app::usage::batch(&app, false))).await?;
     let summary = json!({"configured": claimed.configured, "batches": claimed.batches, "events": claimed.events,
         "paused_until": claimed.paused_until});
     if claimed.batches > 0 {
@@ -137,7 +169,7 @@ pub async fn usage_batch(app: App, _: Value) -> Result<Value> {
 /// # Errors
 /// When the table or the queue cannot be reached; the next run of the schedule goes on.
 pub async fn clock(app: App, _: Value) -> Result<Value> {
-    let ticked = Box::pin(app::clock::tick(&app)).await?;
+    let ticked = Box::pin(told(&app, "clock", app::clock::tick(&app))).await?;
     if ticked.closed + ticked.queued > 0 {
         tracing::info!(closed = ticked.closed, queued = ticked.queued, "clock");
     }

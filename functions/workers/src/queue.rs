@@ -13,8 +13,11 @@ use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use serde::de::DeserializeOwned;
+use shared::app::deliver::Task;
+use shared::app::usage::Report;
 use shared::domain::text::shorten;
-use shared::kernel::{Clock, Code, Error, Result, Time};
+use shared::kernel::{Clock, Code, Error, Result, Time, Work, work};
+use shared::ports::journal::{Journal, Kind};
 use shared::ports::queue::{Death, Queue, QueueName};
 use tokio::sync::Semaphore;
 
@@ -35,8 +38,28 @@ pub(crate) struct Desk<'a> {
     pub(crate) clock: &'a dyn Clock,
     /// How many messages of one lane go at a time.
     pub(crate) width: usize,
+    /// Where it is told what became of each message.
+    pub(crate) journal: &'a dyn Journal,
     /// How long a message may take. Less than the function may, so that one that hangs fails alone.
     pub(crate) patience: Duration,
+}
+
+/// What a message asks for.
+pub(crate) trait Job: DeserializeOwned {
+    /// What it is called in the journal.
+    fn kind(&self) -> &'static str;
+}
+
+impl Job for Task {
+    fn kind(&self) -> &'static str {
+        Self::kind(self)
+    }
+}
+
+impl Job for Report {
+    fn kind(&self) -> &'static str {
+        "report"
+    }
 }
 
 impl Desk<'_> {
@@ -48,7 +71,7 @@ impl Desk<'_> {
         work: impl Fn(T) -> Fut,
     ) -> SqsBatchResponse
     where
-        T: DeserializeOwned,
+        T: Job,
         L: Eq + Hash,
         Fut: Future<Output = Result<()>>,
     {
@@ -60,14 +83,10 @@ impl Desk<'_> {
             let width = self.width;
             let lane = lane.map(|lane| Arc::clone(lanes.entry(lane).or_insert_with(|| Semaphore::new(width).into())));
             async move {
-                match task {
-                    Ok(task) => match self.attempt(lane, work, task).await {
-                        Ok(()) => None,
-                        Err(error) => self.failed(message, &error).await,
-                    },
-                    // To try again would change nothing.
-                    Err(error) => self.bury(message, &error).await,
-                }
+                let told = self.begin(&message);
+                let again = told.run(self.settle(message, lane, work, task)).await;
+                self.journal.write(Kind::Message, self.clock.now(), &told);
+                again
             }
         });
         // Collected first: the lanes must be known before anything runs.
@@ -75,6 +94,43 @@ impl Desk<'_> {
         let mut response = SqsBatchResponse::default();
         join_all(runs).await.into_iter().flatten().for_each(|id| response.add_failure(id));
         response
+    }
+
+    /// Until it turns out from which request it follows, the message is known by its own id.
+    fn begin(&self, message: &SqsMessage) -> Work {
+        let work = Work::new(message.message_id.clone().unwrap_or_default());
+        work.note_id("message_id", message.message_id.as_deref());
+        work.note("service", self.name.as_str());
+        work.note("operation", "none");
+        work.note("tries", u64::from(tries(message)));
+        work
+    }
+
+    /// Does a message and sees to what becomes of it. Gives its id when it comes again.
+    async fn settle<T, Fut>(
+        &self,
+        message: SqsMessage,
+        lane: Option<Arc<Semaphore>>,
+        work: impl Fn(T) -> Fut,
+        task: Result<T>,
+    ) -> Option<String>
+    where
+        T: Job,
+        Fut: Future<Output = Result<()>>,
+    {
+        let task = match task {
+            Ok(task) => task,
+            // To try again would change nothing.
+            Err(error) => return self.bury(message, &error).await,
+        };
+        work::note("operation", task.kind());
+        match self.attempt(lane, work, task).await {
+            Ok(()) => {
+                work::note("outcome", "done");
+                None
+            }
+            Err(error) => self.failed(message, &error).await,
+        }
     }
 
     /// One try. A panic and a work that does not end are failures of their own message only.
@@ -104,6 +160,8 @@ impl Desk<'_> {
         if tries >= self.name.tries() {
             return self.bury(message, error).await;
         }
+        work::note("outcome", "failed");
+        work::note("error", error.code().text());
         let id = message.message_id.unwrap_or_default();
         tracing::error!(queue, message = id, tries, %error, "a message failed and will come again");
         if tries == 1 {
@@ -117,6 +175,8 @@ impl Desk<'_> {
 
     /// Gives a message up. One that cannot be buried comes again, until the redrive policy takes it.
     async fn bury(&self, message: SqsMessage, error: &Error) -> Option<String> {
+        work::note("outcome", "buried");
+        work::note("error", error.code().text());
         let reason: String = error.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let death = Death {
             reason: shorten(&reason, REASON),
@@ -160,9 +220,8 @@ fn parse<T: DeserializeOwned>(message: &SqsMessage) -> Result<T> {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use shared::app::deliver::Task;
-    use shared::app::usage::Report;
     use shared::kernel::ManualClock;
+    use shared::ports::journal::MemoryJournal;
     use shared::ports::queue::{DeadLetter, MemoryQueue};
 
     use super::*;
@@ -173,19 +232,20 @@ mod tests {
     struct Bench {
         queue: MemoryQueue,
         clock: ManualClock,
+        journal: MemoryJournal,
         width: usize,
         patience: Duration,
     }
 
     impl Bench {
         fn new() -> Self {
-            let (queue, clock) = (MemoryQueue::default(), ManualClock::at(NOW));
-            Self { queue, clock, width: 1, patience: Duration::from_secs(10) }
+            let (queue, clock, journal) = (MemoryQueue::default(), ManualClock::at(NOW), MemoryJournal::default());
+            Self { queue, clock, journal, width: 1, patience: Duration::from_secs(10) }
         }
 
         fn desk(&self) -> Desk<'_> {
-            let Self { queue, clock, width, patience } = self;
-            Desk { name: NAME, queue, clock, width: *width, patience: *patience }
+            let Self { queue, clock, journal, width, patience } = self;
+            Desk { name: NAME, queue, clock, journal, width: *width, patience: *patience }
         }
 
         async fn dead(&self) -> Vec<DeadLetter> {
@@ -213,7 +273,19 @@ mod tests {
         response.batch_item_failures.iter().map(|failure| failure.item_identifier.as_str()).collect()
     }
 
-    async fn all_read<T: DeserializeOwned>(sample: &str) {
+    impl Job for u8 {
+        fn kind(&self) -> &'static str {
+            "number"
+        }
+    }
+
+    impl Job for String {
+        fn kind(&self) -> &'static str {
+            "text"
+        }
+    }
+
+    async fn all_read<T: Job>(sample: &str) {
         let sample: SqsEvent = serde_json::from_str(sample).unwrap();
         let done = AtomicUsize::new(0);
         let work = async |_: T| {
@@ -252,6 +324,13 @@ mod tests {
         assert!(reason.starts_with("internal_error") && reason.contains("the line is cut"), "{reason}");
         let sent = Time::from_millis(1_767_225_000_000);
         assert_eq!((*tries, *sent_at, *died_at), (NAME.tries(), Some(sent), Some(NOW)));
+        let outcomes = |id: &str| -> Vec<String> {
+            let lines = bench.journal.lines();
+            let of = lines.iter().filter(|line| line["message"] == "message" && line["request_id"] == id);
+            of.map(|line| line["outcome"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(outcomes("m1"), ["failed", "failed", "failed", "failed", "buried"]);
+        assert_eq!(outcomes("m0"), ["done"; 5]);
         assert_eq!(done.into_inner(), 3 * 5);
     }
 

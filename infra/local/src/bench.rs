@@ -5,6 +5,7 @@ use std::sync::Arc;
 use shared::app::aws::{LazyModels, egress};
 use shared::app::{App, Config, Parts};
 use shared::kernel::{Clock, ManualClock, Rng, Time};
+use shared::ports::journal::TerminalJournal;
 use shared::ports::mail::MemoryMailer;
 use shared::ports::objects::Objects;
 use shared::ports::queue::MemoryQueue;
@@ -44,6 +45,7 @@ impl Bench {
             clock,
             rng,
             queue: sent.clone(),
+            journal: Arc::new(TerminalJournal),
             mailer: Arc::new(MemoryMailer::default()),
             objects: Objects::memory(),
             llm: Arc::new(LazyModels::new(&config, secrets.clone(), egress.clone())),

@@ -9,6 +9,7 @@ use shared::app::aws::{LazyModels, egress};
 use shared::app::{App, Config, Parts, auth};
 use shared::http::serve;
 use shared::kernel::{Clock, Code, Error, Result, Rng, Secret, SystemClock};
+use shared::ports::journal::TerminalJournal;
 use shared::ports::mail::FileMailer;
 use shared::ports::objects::Objects;
 use shared::ports::polar::Polar;
@@ -200,6 +201,7 @@ impl Ground {
         let app = App::new(Parts {
             table,
             queue: Arc::clone(&queue) as _,
+            journal: Arc::new(TerminalJournal),
             mailer: Arc::new(FileMailer::new(data.mail(), &from, Arc::clone(&clock))?),
             objects: Objects::directory(&data.objects())?,
             llm: Arc::new(LazyModels::new(&config, Arc::clone(&secrets), Arc::clone(&egress))),

@@ -490,6 +490,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_to_come_again_sooner_does_also_after_a_restart() {
+        let bench = Bench::new().await;
+        let queue = bench.queues().await;
+        queue.send(NAME, vec![Outgoing::now("soon")]).await.unwrap();
+        let received = queue.receive(NAME, 10).await.unwrap();
+        queue.again(NAME, &received[0].id, SECOND * 60).await.unwrap();
+        queue.release(NAME, [received[0].id.as_str()]).await.unwrap();
+        for queue in [queue, bench.queues().await] {
+            assert_eq!(queue.next_visible(NAME).unwrap(), Some(bench.clock.now() + SECOND * 60));
+        }
+        bench.clock.advance(SECOND * 60);
+        let restarted = bench.queues().await;
+        assert_eq!(bodies(&restarted).await, ["soon"]);
+    }
+
+    #[tokio::test]
     async fn a_fault_of_the_table_takes_no_message_from_those_received_with_it() {
         let (bench, faults) = (Bench::new().await, Faults::new(Rng::seeded(3)));
         let queue = bench.queues_through(&faults).await;

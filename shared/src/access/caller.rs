@@ -13,6 +13,17 @@ pub enum Credential {
     Developer,
 }
 
+impl Credential {
+    /// What it is called in the journal.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Developer => "developer",
+        }
+    }
+}
+
 /// An authenticated caller. The workspace comes from the credential, never from the request.
 #[derive(Debug, Clone)]
 pub struct Caller {

@@ -11,6 +11,7 @@ use tokio::sync::OnceCell;
 use super::{App, Config, Parts};
 use crate::kernel::{Clock, Code, Error, Result, Rng, SystemClock};
 use crate::ports::egress::{Egress, EgressConfig, managed_client};
+use crate::ports::journal::LogJournal;
 use crate::ports::llm::{Completion, Llm, Models, ModelsConfig, Probe, Request, Target, Tokens};
 use crate::ports::mail::{Mail, Mailer, SmtpConfig, SmtpMailer};
 use crate::ports::objects::Objects;
@@ -37,6 +38,7 @@ pub async fn app() -> Result<App> {
     Ok(App::new(Parts {
         table: Table::on_aws(&sdk, required("TABLE_NAME")?, rng.clone(), Arc::clone(&clock)),
         queue: Arc::new(SqsQueue::new(sdk.clone(), variable)),
+        journal: Arc::new(LogJournal { namespace: config.metrics_namespace.clone() }),
         mailer: Arc::new(LazyMailer {
             secrets: Arc::clone(&secrets),
             clock: Arc::clone(&clock),

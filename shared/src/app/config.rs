@@ -55,6 +55,8 @@ pub struct Config {
     pub reply_tokens: u32,
     /// `CHATIA_WATCH_SECONDS`: how often a turn looks whether it may go on; 1 s.
     pub watch_every: Duration,
+    /// `CHATIA_METRICS_NAMESPACE`: the CloudWatch namespace of the metrics that functions tell; without it there are none.
+    pub metrics_namespace: Option<String>,
     /// `CHATIA_ORIGIN_SECRET`: what the CDN adds, so that its word on the caller's address is believed.
     pub origin_secret: Option<String>,
 }
@@ -94,6 +96,7 @@ impl Config {
             turn_tokens: tokens("CHATIA_TURN_TOKENS", given, TURN_TOKENS)?,
             reply_tokens: tokens("CHATIA_REPLY_TOKENS", given, REPLY_TOKENS)?,
             watch_every: seconds("CHATIA_WATCH_SECONDS", given, Duration::from_secs(1))?,
+            metrics_namespace: given("CHATIA_METRICS_NAMESPACE"),
             origin_secret: given("CHATIA_ORIGIN_SECRET"),
         })
     }

@@ -2,11 +2,12 @@
 
 use tracing_subscriber::EnvFilter;
 
-/// JSON lines on standard output, as the platform collects them. `RUST_LOG` filters; `info` without it.
+/// JSON lines on standard output, as the platform collects them, each with the id of the request that it is about
+/// (`span.request_id`). `RUST_LOG` filters; `info` without it.
 pub fn to_json() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     // A second call (tests) finds the first in place.
-    drop(tracing_subscriber::fmt().json().with_env_filter(filter).with_current_span(false).try_init());
+    drop(tracing_subscriber::fmt().json().with_env_filter(filter).with_span_list(false).try_init());
 }
 
 /// Lines for people on standard error. `RUST_LOG` filters; warnings without it, but for the embedded database's, which

@@ -41,6 +41,7 @@ use crate::events::catalog::Catalog;
 use crate::kernel::secret::Secret;
 use crate::kernel::{Clock, Error, Ids, Keyring, Result, Rng, Time};
 use crate::ports::egress::Egress;
+use crate::ports::journal::Journal;
 use crate::ports::llm::Llm;
 use crate::ports::mail::Mailer;
 use crate::ports::objects::Objects;
@@ -67,6 +68,8 @@ pub struct Parts {
     pub secrets: Arc<dyn Secrets>,
     /// Work for later.
     pub queue: Arc<dyn Queue>,
+    /// Where it is told what was done.
+    pub journal: Arc<dyn Journal>,
     /// Mail.
     pub mailer: Arc<dyn Mailer>,
     /// Files.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::App;
 use crate::access::{Rate, RateClass};
-use crate::kernel::{Code, Error, Result, Time};
+use crate::kernel::{Code, Error, Result, Time, work};
 use crate::store;
 
 /// What this process knows of the windows that it counts in.
@@ -128,7 +128,7 @@ impl App {
                 let _alone = alone;
                 app.take_tokens(&key, (number, reset), rate, tokens).await
             };
-            tokio::spawn(asked).await.map_err(Error::internal)??;
+            tokio::spawn(work::carried(asked)).await.map_err(Error::internal)??;
         }
     }
 

@@ -41,7 +41,9 @@ pub async fn fan_out_again(app: &App, events: &[Event]) -> Result<()> {
     let mut known = HashSet::new();
     for ((workspace, webhook), events) in pairs {
         let found = store::delivery::of_events(&app.table, workspace, webhook, &events).await?;
-        known.extend(found.into_iter().map(|found| found.body.id));
+        // One whose sender stopped may have lost its message; if not, this one meets it.
+        let watched = found.into_iter().filter(|found| !found.body.is_unwatched());
+        known.extend(watched.map(|found| found.body.id));
     }
     tasks.retain(|task| match task {
         Task::Deliver { webhook_id, event, .. } => !known.contains(&Delivery::id_for(*webhook_id, event.id)),

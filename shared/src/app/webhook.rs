@@ -290,7 +290,8 @@ pub async fn delivery(app: &App, caller: &Caller, delivery: Uuid) -> Result<Deli
     Ok(store::delivery::by_id(&app.table, caller.workspace_id, delivery).await?.body)
 }
 
-/// Starts a failed delivery anew: the same bytes, all tries again.
+/// Starts a failed delivery anew: the same bytes, all tries again. So also one whose first attempt came to nothing, since
+/// its sender stopped.
 ///
 /// # Errors
 /// `not_found` (also when its endpoint was deleted), `webhook.disabled`, `delivery.not_failed`.
@@ -300,7 +301,8 @@ pub async fn retry(app: &App, caller: &Caller, delivery: Uuid) -> Result<Draft<D
     if !webhook.is_active {
         return Err(Error::new(Code::WebhookDisabled));
     }
-    if found.body.status != DeliveryStatus::Failed {
+    let is_lost = found.body.is_unwatched() && found.body.is_lost(app.now());
+    if found.body.status != DeliveryStatus::Failed && !is_lost {
         return Err(Error::new(Code::DeliveryNotFailed));
     }
     let mut unit = Unit::new();

@@ -28,6 +28,9 @@ pub struct Event {
     /// What exactly.
     #[serde(default)]
     pub data: Map<String, Value>,
+    /// The request that it came of, so that what follows from it can be told apart in the logs. For us alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
 }
 
 impl Event {

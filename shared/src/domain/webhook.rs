@@ -181,6 +181,9 @@ pub struct Delivery {
     /// Why it was given up, unless its attempts say it.
     #[serde(default)]
     pub reason: Option<String>,
+    /// The request that the event came of, for the logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
     /// The last [`Replay`] that it is of: each takes a delivery up once.
     #[serde(default)]
     pub replay: Option<Uuid>,
@@ -330,10 +333,17 @@ impl Delivery {
         self.claimed_until > now.millis()
     }
 
-    /// Claims the next attempt for the sender `claim`, until `until`. What was lost before it is recorded as that.
-    pub fn begin_attempt(&mut self, claim: Uuid, now: Time, until: Time) {
+    /// Whether only the message of its first attempt sees to it: the clock does not know of it.
+    #[must_use]
+    pub fn is_unwatched(&self) -> bool {
+        self.status == DeliveryStatus::Pending && self.next_at.is_none()
+    }
+
+    /// Records the attempt whose sender stopped, if there is one.
+    pub fn note_lost(&mut self, now: Time) {
         if self.is_lost(now) {
             self.lost += 1;
+            self.claimed_until = 0;
             let error = "no outcome is known: the sender stopped while it was under way".to_owned();
             self.record(Attempt {
                 number: self.attempt,
@@ -344,10 +354,15 @@ impl Delivery {
                 body: None,
             });
         }
+    }
+
+    /// Claims the next attempt for the sender `claim`, until `until`. What was lost before it is recorded as that.
+    pub fn begin_attempt(&mut self, claim: Uuid, now: Time, until: Time) {
+        self.note_lost(now);
         self.attempt += 1;
         self.deferrals = 0;
         (self.claim, self.claimed_until) = (Some(claim), until.millis());
-        // Should the sender stop now, the clock finds it after the claim.
+        // Should the sender stop now, the clock finds it after the claim. A first attempt has its message for that.
         self.next_at = Some(until);
         self.updated_at = now;
     }

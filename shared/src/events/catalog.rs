@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::usage::UsageEvent;
 use crate::domain::{Agent, Conversation, Event, Lead, Message, Webhook, Workspace};
-use crate::kernel::{Id, Ids, Time};
+use crate::kernel::{Id, Ids, Time, work};
 
 /// Makes events of one moment.
 #[derive(Clone)]
@@ -52,6 +52,7 @@ impl<'a> Catalog<'a> {
             workspace_id: workspace,
             agent_id: agent,
             data,
+            request_id: work::request_id(),
         }
     }
 

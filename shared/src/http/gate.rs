@@ -21,7 +21,7 @@ use crate::app::App;
 use crate::app::rate::Standing;
 use crate::kernel::error::Exceeded;
 use crate::kernel::secret::sha256_hex;
-use crate::kernel::{Code, Error, Result};
+use crate::kernel::{Code, Error, Result, work};
 use crate::store;
 
 /// How a surface recognises a caller: `None` when there is no valid credential.
@@ -59,6 +59,7 @@ enum Passed {
 /// Leaves in `rated` how the caller stands, also when it refuses the call.
 async fn pass(gate: &Gate, request: Request, rated: &mut Option<Standing>) -> Result<Passed> {
     let Gate { app, op, authenticate } = gate;
+    work::note("operation", op.id);
     let address =
         request.extensions().get::<ClientAddress>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.0);
     let caller = if op.credentials.is_empty() {
@@ -72,6 +73,10 @@ async fn pass(gate: &Gate, request: Request, rated: &mut Option<Standing>) -> Re
         }
         caller
     };
+    if let Some(caller) = &caller {
+        work::note("tenant", caller.workspace_id);
+        work::note("caller", caller.credential.as_str());
+    }
     rate(app, &op.rate.counted(caller.as_ref(), address), rated).await?;
     let plan = match (op.plan, &caller) {
         (PlanGate::Paid, Some(caller)) => {

@@ -19,7 +19,8 @@ use super::gate::RATE_HEADERS;
 use super::ops::{Group, Surface};
 use super::respond::REPLAYED;
 use crate::app::App;
-use crate::kernel::{Code, Error, Kind};
+use crate::kernel::{Code, Error, Work, work};
+use crate::ports::journal::Kind;
 
 /// A second below the gateway's limit, so that the caller gets our answer and not the gateway's.
 const TIMEOUT: Duration = Duration::from_secs(28);
@@ -36,7 +37,7 @@ pub struct RequestId(pub String);
 pub fn surface<'a>(app: &App, surface: &'static Surface, groups: impl IntoIterator<Item = &'a Group>) -> Router {
     let routes = groups.into_iter().fold(Router::new(), |router, group| router.merge((group.router)(app, surface)));
     let layers = tower::ServiceBuilder::new()
-        .layer(from_fn_with_state(app.clone(), identify))
+        .layer(from_fn_with_state((app.clone(), surface.name), identify))
         .layer(cors())
         .layer(from_fn_with_state(surface.dialect, speak))
         .layer(CatchPanicLayer::custom(panicked))
@@ -65,21 +66,42 @@ fn cors() -> CorsLayer {
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Gives the request its id and its address.
-async fn identify(State(app): State<App>, mut request: Request, next: Next) -> Response {
+/// Gives the request its id and its address, and tells the journal of it when it is answered. Its first notes are what
+/// stays when no row answers.
+async fn identify(State((app, surface)): State<(App, &'static str)>, mut request: Request, next: Next) -> Response {
     let id = app.ids().uuid().to_string();
+    let work = Work::new(id.clone());
+    work.note("service", surface);
+    work.note("operation", "none");
+    note_gateway(&work, &request);
     if request.extensions().get::<ClientAddress>().is_none()
         && let Some(address) = address(&app, &request)
     {
         request.extensions_mut().insert(ClientAddress(address));
     }
     request.extensions_mut().insert(RequestId(id.clone()));
-    let mut response = next.run(request).await;
+    let mut response = work.run(next.run(request)).await;
+    work.note("status", u64::from(response.status().as_u16()));
+    app.journal.write(Kind::Request, app.now(), &work);
     if let Ok(value) = HeaderValue::try_from(id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
     response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     response
+}
+
+/// The ids that the gateway's and Lambda's own logs know the request by.
+fn note_gateway(work: &Work, request: &Request) {
+    let gateway_id = match request.request_context_ref() {
+        Some(RequestContext::ApiGatewayV1(context)) => context.request_id.as_deref(),
+        Some(RequestContext::ApiGatewayV2(context)) => context.request_id.as_deref(),
+        _ => None,
+    };
+    work.note_id("gateway_request_id", gateway_id);
+    if let Some(context) = request.lambda_context_ref() {
+        work.note_id("lambda_request_id", Some(&context.request_id));
+        work.note_id("trace_id", context.xray_trace_id.as_deref());
+    }
 }
 
 /// The caller's address: what the CDN says, if it proves to be ours by the origin secret; else what the gateway saw.
@@ -112,11 +134,11 @@ async fn speak(State(dialect): State<Dialect>, request: Request, next: Next) -> 
     };
     let response = next.run(request).await;
     let Some(error) = parked(&response) else { return response };
-    match error.kind() {
-        Kind::Internal | Kind::Upstream | Kind::Unavailable | Kind::Timeout => {
-            tracing::error!(%method, path = asked.path, request_id = asked.request_id, %error, "request failed");
-        }
-        _ => tracing::debug!(%method, path = asked.path, request_id = asked.request_id, %error, "request refused"),
+    work::note("error", error.code().text());
+    if error.is_fault() {
+        tracing::error!(%method, path = asked.path, request_id = asked.request_id, %error, "request failed");
+    } else {
+        tracing::debug!(%method, path = asked.path, request_id = asked.request_id, %error, "request refused");
     }
     let mut rendered = (dialect.render)(&error, &asked);
     // How the caller stands with its limit, and which methods there are, holds for refusals too.

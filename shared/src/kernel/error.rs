@@ -159,6 +159,12 @@ impl Error {
         self.0.code.kind()
     }
 
+    /// Whether it is a fault of ours or of a provider, and no refusal.
+    #[must_use]
+    pub fn is_fault(&self) -> bool {
+        matches!(self.kind(), Kind::Internal | Kind::Upstream | Kind::Unavailable | Kind::Timeout)
+    }
+
     /// What the caller is told.
     #[must_use]
     pub fn message(&self) -> &str {

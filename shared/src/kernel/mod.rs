@@ -10,6 +10,7 @@ pub mod page;
 pub mod patch;
 pub mod rng;
 pub mod secret;
+pub mod work;
 
 pub use clock::{Clock, ManualClock, SystemClock, Time};
 pub use code::Code;
@@ -20,3 +21,4 @@ pub use page::{Cursor, Limit, Page};
 pub use patch::Patch;
 pub use rng::Rng;
 pub use secret::{Keyring, Secret};
+pub use work::Work;

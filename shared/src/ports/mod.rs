@@ -2,6 +2,7 @@
 //! used is decided where the app is put together, never here. `reqwest` clients are built in this module only.
 
 pub mod egress;
+pub mod journal;
 pub mod llm;
 pub mod mail;
 pub mod objects;

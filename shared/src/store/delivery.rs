@@ -93,8 +93,8 @@ pub async fn by_id(table: &Table, workspace: Id<Workspace>, id: Uuid) -> Result<
     let of_endpoint = async |webhook: Id<Webhook>| {
         let prefix = format!("{}{}", keys::DELIVERY, Delivery::event_begins_with(id));
         let query = Query::prefix(Index::Main, keys::deliveries(workspace, webhook), &prefix);
-        let found = table.query(&query, SAME_MILLISECOND).await?.items.into_iter().map(decode_versioned::<Delivery>);
-        found.collect::<Result<Vec<_>>>().map(|found| found.into_iter().find(|found| found.body.id == id))
+        let (found, _) = table.query(&query, SAME_MILLISECOND).await?.readable(decode_versioned::<Delivery>);
+        Ok::<_, Error>(found.into_iter().find(|found| found.body.id == id))
     };
     let endpoints = super::webhook::all(table, workspace).await?;
     let found = try_join_all(endpoints.iter().map(|webhook| of_endpoint(webhook.id))).await?;

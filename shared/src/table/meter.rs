@@ -1,10 +1,12 @@
-//! What table calls cost. Always counted (an atomic or two), kept call by call only while a test records.
+//! What table calls cost. Always counted for the work that is being done; kept call by call only while a test records.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::types::ConsumedCapacity;
+
+use crate::kernel::work::{self, TableCall};
 
 /// Counts calls and, while recording, keeps each with its capacity and its place in the sequence of events.
 #[derive(Debug, Clone, Default)]
@@ -57,20 +59,7 @@ impl Meter {
     /// How many of the calls stand one after the other: calls that overlap count as one trip.
     #[must_use]
     pub fn trips(calls: &[Call]) -> usize {
-        let mut calls: Vec<_> = calls.iter().collect();
-        calls.sort_by_key(|call| call.started);
-        let mut trips = 0;
-        let mut open_until = None;
-        for call in calls {
-            if open_until.is_none_or(|until| call.started > until) {
-                trips += 1;
-                open_until = Some(call.ended);
-            } else {
-                // A trip lasts as long as its shortest member lets the next one start: the earliest end decides.
-                open_until = open_until.map(|until| until.min(call.ended));
-            }
-        }
-        trips
+        work::trips(calls.iter().map(|call| (call.started, call.ended)))
     }
 
     /// For how long any of the calls was under way: calls at the same time count once.
@@ -116,8 +105,10 @@ impl Running<'_> {
 
     fn finish(self, read: f64, write: f64) {
         let ended = self.meter.0.moment.fetch_add(1, Ordering::Relaxed);
+        let started = self.started;
+        work::called(TableCall { started, ended, read, write });
         if let Some(calls) = self.meter.calls().as_mut() {
-            let (operation, started, time) = (self.operation, self.started, (self.began, Instant::now()));
+            let (operation, time) = (self.operation, (self.began, Instant::now()));
             calls.push(Call { operation, read, write, started, ended, time });
         }
     }

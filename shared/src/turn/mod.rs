@@ -34,7 +34,8 @@ use crate::app::App;
 use crate::domain::message::{MAX_VISITOR_CHARS, Message};
 use crate::domain::text::Checks;
 use crate::domain::usage::KeySource;
-use crate::kernel::{Code, Error, Id, Result, Time};
+use crate::kernel::{Code, Error, Id, Result, Time, Work, work};
+use crate::ports::journal::Kind;
 use crate::store;
 use crate::store::conversation::turn_is;
 use crate::table::{Refusal, Update};
@@ -106,10 +107,10 @@ const MIN_CLIENT_ID: usize = 16;
 pub async fn answer(app: &App, incoming: Incoming) -> Result<Outcome> {
     check(&incoming)?;
     let app = app.clone();
-    let task = tokio::spawn(async move {
+    let task = tokio::spawn(work::carried(async move {
         let budget = app.config.turn_budget;
         Box::pin(run(&app, incoming, budget, &Audience::nobody())).await
-    });
+    }));
     task.await.map_err(|error| Error::internal(format!("a turn stopped: {error}")))?
 }
 
@@ -121,9 +122,15 @@ pub async fn answer(app: &App, incoming: Incoming) -> Result<Outcome> {
 pub async fn follow(app: &App, incoming: Incoming, had: Option<Position>) -> Result<Frames> {
     check(&incoming)?;
     let (app, (audience, frames)) = (app.clone(), Audience::listener(had));
+    // Its request is told of when its first frame is there; the rest is told by itself.
+    let work = Work::new(work::request_id().unwrap_or_default());
     tokio::spawn(async move {
         let budget = app.config.stream_budget;
-        let outcome = Box::pin(run(&app, incoming, budget, &audience)).await;
+        let outcome = work.run(Box::pin(run(&app, incoming, budget, &audience))).await;
+        work.note("service", "turn");
+        work.note("operation", "follow");
+        work.note("outcome", if outcome.as_ref().is_err_and(Error::is_fault) { "failed" } else { "done" });
+        app.journal.write(Kind::Turn, app.now(), &work);
         audience.end(outcome);
     });
     Frames::begun(frames).await
@@ -180,6 +187,8 @@ impl Pace {
 async fn run(app: &App, incoming: Incoming, budget: Duration, audience: &Audience) -> Result<Outcome> {
     let pace = Pace { began: app.now(), budget };
     let scene = Arc::new(load::load(app, &incoming).await?);
+    work::note("tenant", scene.snapshot.workspace_id);
+    work::note("agent", scene.snapshot.agent_id);
     app.count_call(RateClass::AgentChat, &scene.snapshot.agent_id.text()).await?;
     match accept::accept(app, &scene, &incoming, pace).await? {
         Accepted::Turn(turn) => {

@@ -8,8 +8,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use shared::app::deliver::{self, Task};
-use shared::kernel::{Cursor, Rng};
+use shared::kernel::{Cursor, Id, Rng};
 use shared::ports::queue::QueueName;
+use shared::store::keys;
+use shared::store::webhook::Slot;
 use shared::table::{Index, Query};
 use tests::{Owner, TestApp};
 use tokio::sync::Semaphore;
@@ -185,7 +187,7 @@ async fn an_endpoint_has_five_deliveries_under_way_however_many_processes_there_
 async fn a_delivery_that_goes_well_costs_four_writes_and_no_index_entry() {
     let (test, server) = (TestApp::new().await, receiver(200).await);
     let owner = test.owner().await;
-    owner.webhook(&server.uri(), json!(["message.sent"])).await;
+    let (webhook, _) = owner.webhook(&server.uri(), json!(["agent.reply.created"])).await;
     let agent = owner.agent("Soporte").await;
     test.visitor(&agent).says("How long does delivery take?").await;
     let (app, events) = (&test.app, test.workers().events().await);
@@ -204,42 +206,145 @@ async fn a_delivery_that_goes_well_costs_four_writes_and_no_index_entry() {
     println!("a delivery of a reply: {} calls, {writes} write units, {reads} read units", calls.len());
     calls.iter().for_each(|call| println!("  {} writes {} reads {}", call.operation, call.write, call.read));
     assert_eq!(received(&server).await.len(), 1);
+    let key = keys::deliveries(test.db_workspace(&owner).await.id, Id::from_int(webhook).unwrap());
+    let rows = app.table.query(&Query::prefix(Index::Main, key, keys::DELIVERY), 10).await.unwrap().items;
+    assert!(rows.len() == 1 && !rows[0].contains_key("gsi1pk") && !rows[0].contains_key("gsi2pk"), "{rows:?}");
     // The endpoint's lane, the delivery with its claim, its outcome, the lane again; the items have up to two kilobytes.
     assert_eq!(calls.iter().filter(|call| call.write > 0.0).count(), 4, "{calls:#?}");
     assert!((4.0..=6.0).contains(&writes), "{writes} units: {calls:#?}");
     assert!(reads <= 3.0, "endpoint, head and message: {calls:#?}");
 }
 
+/// An event whose first attempt was under way when its sender stopped.
+struct Stopped {
+    test: TestApp,
+    owner: Owner,
+    webhook: u64,
+    /// The message that the sender had.
+    task: Task,
+    arrived: Arc<Semaphore>,
+    gate: Arc<Semaphore>,
+}
+
+impl Stopped {
+    async fn new() -> Self {
+        let test = TestApp::new().await;
+        let owner = test.owner().await;
+        let (url, arrived, gate, _) = slow_receiver().await;
+        let (webhook, _) = owner.webhook(&url, Value::Null).await;
+        publish(&owner, "once").await;
+        shared::app::relay::fan_out(&test.app, &test.workers().events().await).await.unwrap();
+        let message = test.queue.take(QueueName::Deliver).remove(0);
+        let task: Task = serde_json::from_str(&message.body).unwrap();
+        let app = test.process(Rng::seeded(7));
+        tokio::select! {
+            _ = deliver::run(&app, QueueName::Deliver, &task) => unreachable!("the receiver keeps it"),
+            reached = arrived.acquire() => reached.unwrap().forget(),
+        }
+        Self { test, owner, webhook, task, arrived, gate }
+    }
+
+    /// The message comes again.
+    async fn again(&self) {
+        deliver::run(&self.test.app, QueueName::Deliver, &self.task).await.unwrap();
+    }
+
+    /// Lets everything happen that is due by then.
+    async fn after(&self, time: Duration) {
+        self.test.workers().after(time).await;
+    }
+
+    async fn delivery(&self) -> Value {
+        let [one] = &deliveries(&self.owner, self.webhook, "").await[..] else { panic!("one") };
+        one.clone()
+    }
+}
+
 #[tokio::test]
 async fn a_first_attempt_whose_sender_stopped_is_followed_by_a_second_one_when_its_message_comes_again() {
-    let test = TestApp::new().await;
-    let owner = test.owner().await;
-    let (url, arrived, gate, _) = slow_receiver().await;
-    let (webhook, _) = owner.webhook(&url, Value::Null).await;
-    publish(&owner, "once").await;
-    shared::app::relay::fan_out(&test.app, &test.workers().events().await).await.unwrap();
-    let message = test.queue.take(QueueName::Deliver).remove(0);
-    let task: Task = serde_json::from_str(&message.body).unwrap();
-    let app = test.process(Rng::seeded(7));
-    tokio::select! {
-        _ = deliver::run(&app, QueueName::Deliver, &task) => unreachable!("the receiver keeps it"),
-        reached = arrived.acquire() => reached.unwrap().forget(),
-    }
-    // The message comes again while the claim of the sender that stopped still counts: nothing is sent, nothing lost.
-    deliver::run(&test.app, QueueName::Deliver, &task).await.unwrap();
-    assert_eq!(arrived.available_permits(), 0);
-    assert_eq!(test.queue.take(QueueName::Deliver).len(), 1, "it waits for the end of the claim");
-    let [running] = &deliveries(&owner, webhook, "").await[..] else { panic!("one") };
+    let stopped = Stopped::new().await;
+    // While the claim of the sender that stopped still counts nothing is sent, and the message goes round.
+    stopped.again().await;
+    assert_eq!(stopped.arrived.available_permits(), 0);
+    let copies = stopped.test.queue.take(QueueName::Deliver);
+    assert!(
+        copies.len() == 1 && copies[0].delay == Duration::from_secs(61),
+        "it waits for the claim's end: {copies:?}"
+    );
+    let running = stopped.delivery().await;
     assert_eq!((&running["status"], &running["next_attempt_at"]), (&json!("pending"), &Value::Null));
-    gate.add_permits(2);
-    test.clock.advance(Duration::from_secs(61));
-    deliver::run(&test.app, QueueName::Deliver, &task).await.unwrap();
-    let [done] = &deliveries(&owner, webhook, "").await[..] else { panic!("one") };
+    stopped.gate.add_permits(2);
+    stopped.test.clock.advance(copies[0].delay);
+    let copy: Task = serde_json::from_str(&copies[0].body).unwrap();
+    deliver::run(&stopped.test.app, QueueName::Deliver, &copy).await.unwrap();
+    let done = stopped.delivery().await;
     let attempts = done["attempts"].as_array().unwrap();
     assert_eq!((&done["status"], attempts.len()), (&json!("succeeded"), 2), "{done}");
     assert!(attempts[0]["error"].as_str().unwrap().contains("the sender stopped"), "{done}");
-    deliver::run(&test.app, QueueName::Deliver, &task).await.unwrap();
-    assert_eq!((arrived.available_permits(), test.queue.take(QueueName::Deliver).len()), (1, 0), "it is done");
+    stopped.again().await;
+    let left = stopped.test.queue.take(QueueName::Deliver).len();
+    assert_eq!((stopped.arrived.available_permits(), left), (1, 0), "it is done");
+}
+
+#[tokio::test]
+async fn a_first_attempt_whose_sender_stopped_waits_with_the_others_when_its_message_finds_no_place() {
+    for claim_has_ended in [true, false] {
+        let stopped = Stopped::new().await;
+        let app = &stopped.test.app;
+        let (workspace, webhook) =
+            (stopped.test.db_workspace(&stopped.owner).await.id, Id::from_int(stopped.webhook).unwrap());
+        let slot = Slot { workspace_id: workspace, webhook_id: webhook, claim: uuid::Uuid::nil() };
+        stopped.test.clock.advance(Duration::from_secs(if claim_has_ended { 90 } else { 1 }));
+        // The receiver asks for more time than a queue can wait.
+        shared::store::webhook::pause(&app.table, &slot, app.now() + HOUR).await.unwrap();
+        stopped.again().await;
+        stopped.gate.add_permits(10);
+        for _ in 0..6 {
+            stopped.after(HOUR / 3).await;
+        }
+        let done = stopped.delivery().await;
+        assert_eq!((&done["status"], done["attempts"].as_array().unwrap().len()), (&json!("succeeded"), 2), "{done}");
+    }
+}
+
+#[tokio::test]
+async fn a_first_attempt_whose_sender_stopped_ends_when_its_endpoint_is_off_and_can_be_had_again() {
+    let stopped = Stopped::new().await;
+    let path = format!("/api/developers/webhooks/{}", stopped.webhook);
+    stopped.owner.session.patch(&path, json!({"is_active": false})).await.expect(200);
+    stopped.test.clock.advance(Duration::from_secs(90));
+    stopped.again().await;
+    let failed = stopped.delivery().await;
+    assert_eq!(failed["status"], "failed", "{failed}");
+    assert!(failed["reason"].as_str().unwrap().contains("switched off"), "{failed}");
+    assert!(failed["attempts"][0]["error"].as_str().unwrap().contains("the sender stopped"), "{failed}");
+}
+
+#[tokio::test]
+async fn a_first_attempt_whose_sender_stopped_and_whose_message_is_gone_can_be_had_again() {
+    for way in ["retry", "replay", "outbox"] {
+        let stopped = Stopped::new().await;
+        let (app, one) = (&stopped.test.app, stopped.delivery().await);
+        let retry = format!("/api/developers/webhooks/deliveries/{}/retry", one["id"].as_str().unwrap());
+        stopped.owner.session.post(&retry, json!({})).await.expect(409);
+        stopped.test.clock.advance(Duration::from_secs(90));
+        stopped.gate.add_permits(10);
+        match way {
+            "retry" => drop(stopped.owner.session.post(&retry, json!({})).await.expect(200)),
+            "replay" => {
+                let replay = format!("/api/developers/webhooks/{}/replay", stopped.webhook);
+                stopped.owner.session.post(&replay, json!({"event_ids": [one["event_id"]]})).await.expect(200);
+            }
+            _ => {
+                let events = stopped.test.workers().events().await;
+                shared::app::relay::fan_out_again(app, &events).await.unwrap();
+            }
+        }
+        stopped.test.workers().run_queues().await;
+        let done = stopped.delivery().await;
+        assert_eq!(done["status"], "succeeded", "{way}: {done}");
+        assert_eq!(stopped.arrived.available_permits(), 1, "{way}");
+    }
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod egress;
 mod endpoints;
 mod inbox;
 mod injection;
+mod journal;
 mod mail;
 mod models;
 mod outbox;

@@ -11,7 +11,7 @@ use crate::app::{App, payload};
 use crate::domain::Event;
 use crate::domain::webhook::{Delivery, DeliveryStatus, MAX_LOST, SLOW, Webhook};
 use crate::events::studio;
-use crate::kernel::{Result, Time};
+use crate::kernel::{Id, Result, Time, work};
 use crate::ports::queue::{MAX_DELAY, Outgoing, QueueName};
 use crate::store;
 use crate::store::webhook::Outcome;
@@ -21,6 +21,9 @@ use crate::table::{Refusal, Unit, Versioned};
 const POSTPONED: Duration = Duration::from_secs(60);
 /// How often that time doubles: up to about two hours, so that a long backlog of a slow endpoint costs little.
 const DOUBLINGS: u32 = 7;
+
+/// Why a delivery is given up whose endpoint takes no more.
+pub(super) const ENDPOINT_OFF: &str = "The endpoint was switched off or deleted.";
 
 /// An event that an endpoint may not have been told of.
 #[derive(Clone, Copy)]
@@ -48,25 +51,61 @@ pub(super) async fn first(app: &App, webhook: &Webhook, news: News<'_>, place: &
     if create(app, &delivery).await? {
         return make(app, webhook, Versioned { body: delivery, v: 1 }, place).await;
     }
-    let now = app.now();
-    match store::delivery::get(&app.table, webhook.workspace_id, webhook.id, news.event.id).await? {
-        Some(found) if found.body.attempt == 0 || found.body.is_lost(now) => next(app, webhook, found, place).await,
-        Some(found) if found.body.is_running(now) => {
-            // This may be the message of a sender that stopped: it must be there when the claim has run out.
-            let rest = Time::from_millis(found.body.claimed_until).since(now) + Duration::from_secs(1);
-            let body = Task::first(webhook.id, news).to_json()?;
-            app.queue.send(QueueName::Deliver, vec![Outgoing { body, delay: rest.min(MAX_DELAY) }]).await?;
-            Ok(Left::Unused)
-        }
-        _ => Ok(Left::Unused),
+    match repeated(app, webhook.id, news).await? {
+        Repeat::Ready(found) => next(app, webhook, found, place).await,
+        Repeat::Settled => Ok(Left::Unused),
     }
+}
+
+/// What a message finds that tells of an event which has a delivery already.
+pub(super) enum Repeat {
+    /// It waits for its first attempt, or the sender of that one stopped, and nobody but this message knows.
+    Ready(Versioned<Delivery>),
+    /// Others see to it, or the message comes again by itself.
+    Settled,
+}
+
+/// Looks what became of the delivery that a message of a first attempt is about. While that attempt is under way the
+/// message goes round once more: it may be the one of a sender that stopped, and must be there when the claim ends.
+pub(super) async fn repeated(app: &App, webhook: Id<Webhook>, news: News<'_>) -> Result<Repeat> {
+    let found = store::delivery::get(&app.table, news.event.workspace_id, webhook, news.event.id).await?;
+    let (Some(found), now) = (found, app.now()) else { return Ok(Repeat::Settled) };
+    let delivery = &found.body;
+    if delivery.status == DeliveryStatus::Pending && delivery.attempt == 0 {
+        return Ok(Repeat::Ready(found));
+    }
+    if !delivery.is_unwatched() {
+        return Ok(Repeat::Settled);
+    }
+    if !delivery.is_running(now) {
+        return Ok(Repeat::Ready(found));
+    }
+    let rest = Time::from_millis(delivery.claimed_until).since(now) + Duration::from_secs(1);
+    let body = Task::first(webhook, news).to_json()?;
+    app.queue.send(QueueName::Deliver, vec![Outgoing { body, delay: rest.min(MAX_DELAY) }]).await?;
+    Ok(Repeat::Settled)
 }
 
 /// Keeps the delivery of an event that found no place, so that the clock finds it.
 pub(super) async fn postpone(app: &App, webhook: &Webhook, news: News<'_>, wait: Duration) -> Result<()> {
     let Some(mut delivery) = new(app, webhook, news).await? else { return Ok(()) };
     defer(app, &mut delivery, wait);
-    create(app, &delivery).await.map(drop)
+    if create(app, &delivery).await? {
+        return Ok(());
+    }
+    match repeated(app, webhook.id, news).await? {
+        Repeat::Ready(found) if found.body.is_unwatched() => put_off(app, found, wait).await,
+        Repeat::Ready(_) | Repeat::Settled => Ok(()),
+    }
+}
+
+/// Sees to the delivery of an event whose endpoint is off or gone: if an attempt of it was under way, it must not wait
+/// for ever.
+pub(super) async fn abandon(app: &App, webhook: Id<Webhook>, news: News<'_>) -> Result<()> {
+    match repeated(app, webhook, news).await? {
+        Repeat::Ready(found) => give_up(app, found, ENDPOINT_OFF).await,
+        Repeat::Settled => Ok(()),
+    }
 }
 
 /// Puts off a known delivery that found no place.
@@ -108,6 +147,7 @@ async fn new(app: &App, webhook: &Webhook, News { event, replay }: News<'_>) -> 
         next_at: None,
         deferrals: 0,
         reason: None,
+        request_id: event.request_id.clone(),
         replay,
         created_at: now,
         updated_at: now,
@@ -154,6 +194,7 @@ pub(super) async fn next(app: &App, webhook: &Webhook, found: Versioned<Delivery
 /// Ends a delivery that has nowhere to go: it must not wait among the due ones for ever. It can be retried by hand.
 pub(super) async fn give_up(app: &App, found: Versioned<Delivery>, reason: &str) -> Result<()> {
     let Versioned { body: mut delivery, v } = found;
+    delivery.note_lost(app.now());
     delivery.end_attempt(DeliveryStatus::Failed, None, app.now());
     delivery.reason = Some(reason.to_owned());
     let mut unit = Unit::new();
@@ -165,6 +206,8 @@ pub(super) async fn give_up(app: &App, found: Versioned<Delivery>, reason: &str)
 async fn make(app: &App, webhook: &Webhook, claimed: Versioned<Delivery>, place: &Place) -> Result<Left> {
     let Versioned { body: mut delivery, v } = claimed;
     let Delivery { event_id, event, payload, attempt, .. } = &delivery;
+    work::note("delivery", delivery.id);
+    work::note("attempt", u64::from(*attempt));
     let attempted = send(app, webhook, Parcel { event_id: *event_id, event, attempt: *attempt, payload }).await?;
     let (now, succeeded, gone) = (app.now(), attempted.succeeded(), attempted.is_gone());
     let is_slow = attempted.attempt.ms >= SLOW.as_millis() as u64;
@@ -176,6 +219,8 @@ async fn make(app: &App, webhook: &Webhook, claimed: Versioned<Delivery>, place:
         (false, None) => DeliveryStatus::Failed,
     };
     let paused_until = attempted.retry_after.map(|seconds| now + Duration::from_secs(seconds));
+    work::note("receiver_status", u64::from(attempted.attempt.status.unwrap_or(0)));
+    work::note("receiver_ms", attempted.attempt.ms);
     delivery.record(attempted.attempt);
     delivery.end_attempt(status, wait.map(|wait| now + wait), now);
     let mut unit = Unit::new();
@@ -217,6 +262,7 @@ fn wait(app: &App, delivery: &Delivery, attempted: &Attempted) -> Option<Duratio
 /// When it does not serialise.
 pub fn restart(unit: &mut Unit, found: Versioned<Delivery>, replay: Option<Uuid>, now: Time) -> Result<Delivery> {
     let Versioned { body: mut delivery, v } = found;
+    delivery.note_lost(now);
     // Due now: should the message that goes after it be lost, the clock finds the delivery.
     delivery.end_attempt(DeliveryStatus::Pending, Some(now), now);
     (delivery.tries, delivery.lost, delivery.reason) = (0, 0, None);

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::{App, notify, outbox};
 use crate::domain::{Delivery, Event, Webhook, Workspace};
-use crate::kernel::{Code, Error, Id, Result};
+use crate::kernel::{Code, Error, Id, Result, work};
 use crate::ports::queue::{Outgoing, QueueName};
 use crate::store;
 use crate::table::Versioned;
@@ -87,6 +87,18 @@ impl Task {
         }
     }
 
+    /// What it is called in the journal.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Deliver { .. } => "deliver",
+            Self::Attempt { .. } => "attempt",
+            Self::Replay(_) => "replay",
+            Self::Relay(_) => "relay",
+            Self::Mail { .. } => "mail",
+        }
+    }
+
     /// As the queue carries it.
     ///
     /// # Errors
@@ -114,13 +126,20 @@ impl Task {
 /// # Errors
 /// Only for faults of ours (table, mail server); the queue then gives the task again.
 pub async fn run(app: &App, queue: QueueName, task: &Task) -> Result<()> {
+    if let Task::Deliver { event, .. } | Task::Mail { event } = task {
+        work::follow(event.request_id.as_deref());
+        work::note("tenant", event.workspace_id);
+        work::note("event", event.id);
+    }
     match task {
         Task::Mail { event } => notify::mail_owner(app, event).await,
         Task::Replay(step) => replay::step(app, step).await,
         Task::Relay(stretch) => outbox::step(app, stretch).await,
         Task::Deliver { webhook_id, event, replay, .. } => {
             let news = News { event, replay: *replay };
-            let Some(webhook) = endpoint(app, event.workspace_id, *webhook_id).await? else { return Ok(()) };
+            let Some(webhook) = endpoint(app, event.workspace_id, *webhook_id).await? else {
+                return attempt::abandon(app, *webhook_id, news).await;
+            };
             match Lane::enter(app, queue, &webhook).await? {
                 Lane::Open(place) => place.with(attempt::first(app, &webhook, news, &place)).await,
                 Lane::Slow => forward(app, task).await,
@@ -135,8 +154,11 @@ pub async fn run(app: &App, queue: QueueName, task: &Task) -> Result<()> {
             let Some(found) = found.filter(|found| attempt::is_wanted(&found.body, *number, app.now())) else {
                 return Ok(());
             };
+            work::follow(found.body.request_id.as_deref());
+            work::note("tenant", *workspace_id);
+            work::note("event", *event_id);
             let Some(webhook) = endpoint(app, *workspace_id, *webhook_id).await? else {
-                return attempt::give_up(app, found, "The endpoint was switched off or deleted.").await;
+                return attempt::give_up(app, found, attempt::ENDPOINT_OFF).await;
             };
             match Lane::enter(app, queue, &webhook).await? {
                 Lane::Open(place) => place.with(attempt::next(app, &webhook, found, &place)).await,

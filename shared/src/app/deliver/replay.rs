@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::attempt::News;
 use super::{Task, attempt};
 use crate::access::Caller;
 use crate::app::{App, Draft};
@@ -224,16 +225,13 @@ async fn again(app: &App, webhook: &Webhook, replay: &Replay, events: &[Event]) 
     let (mut tasks, mut count) = (Vec::new(), 0);
     for event in wanted {
         let task = match known.remove(&event.id) {
-            None => Some(Task::Deliver {
-                webhook_id: webhook.id,
-                event: event.clone(),
-                replay: Some(replay.id),
-                deferred: 0,
-            }),
+            None => Some(Task::first(webhook.id, News { event, replay: Some(replay.id) })),
             Some(found) if found.body.replay == Some(replay.id) => {
                 count += 1;
                 None
             }
+            // Its sender stopped, and its message may be gone.
+            Some(found) if found.body.is_unwatched() => Some(Task::first(webhook.id, News { event, replay: None })),
             Some(found) => restart(app, found, replay).await?,
         };
         tasks.extend(task);

@@ -92,6 +92,17 @@ async fn messages_go_out_in_batches_of_ten_with_their_delays() {
     assert_eq!(delays, [2, 900, 0]);
 }
 
+#[tokio::test]
+async fn a_message_that_is_to_come_again_sooner_is_shown_sooner_in_its_own_queue() {
+    let server = MockServer::start().await;
+    let asked = Mock::given(header("x-amz-target", "AmazonSQS.ChangeMessageVisibility"));
+    asked.respond_with(ResponseTemplate::new(200).set_body_json(json!({}))).mount(&server).await;
+    queue_at(&server.uri()).again(QueueName::DeliverSlow, "receipt", Duration::from_secs(60)).await.unwrap();
+    let body: Value = server.received_requests().await.unwrap()[0].body_json().unwrap();
+    let queue = format!("{}/000000000000/deliver-slow", server.uri());
+    assert_eq!(body, json!({"QueueUrl": queue, "ReceiptHandle": "receipt", "VisibilityTimeout": 60}));
+}
+
 #[test]
 fn a_batch_stays_within_a_mebibyte() {
     let sizes = [400, 400, 224, 1, 1024, 1, 1023];
