@@ -52,38 +52,31 @@ pub(super) async fn first(app: &App, webhook: &Webhook, news: News<'_>, place: &
         return make(app, webhook, Versioned { body: delivery, v: 1 }, place).await;
     }
     match repeated(app, webhook.id, news).await? {
-        Repeat::Ready(found) => next(app, webhook, found, place).await,
-        Repeat::Settled => Ok(Left::Unused),
+        Some(found) => next(app, webhook, found, place).await,
+        None => Ok(Left::Unused),
     }
 }
 
-/// What a message finds that tells of an event which has a delivery already.
-pub(super) enum Repeat {
-    /// It waits for its first attempt, or the sender of that one stopped, and nobody but this message knows.
-    Ready(Versioned<Delivery>),
-    /// Others see to it, or the message comes again by itself.
-    Settled,
-}
-
-/// Looks what became of the delivery that a message of a first attempt is about. While that attempt is under way the
-/// message goes round once more: it may be the one of a sender that stopped, and must be there when the claim ends.
-pub(super) async fn repeated(app: &App, webhook: Id<Webhook>, news: News<'_>) -> Result<Repeat> {
+/// What became of the delivery that a message of a first attempt is about, if that message is to go on with it: it waits
+/// for that attempt, or the sender of it stopped. While the attempt is under way the message goes round once more: it may
+/// be the one of a sender that stopped, and must be there when the claim ends.
+async fn repeated(app: &App, webhook: Id<Webhook>, news: News<'_>) -> Result<Option<Versioned<Delivery>>> {
     let found = store::delivery::get(&app.table, news.event.workspace_id, webhook, news.event.id).await?;
-    let (Some(found), now) = (found, app.now()) else { return Ok(Repeat::Settled) };
+    let (Some(found), now) = (found, app.now()) else { return Ok(None) };
     let delivery = &found.body;
     if delivery.status == DeliveryStatus::Pending && delivery.attempt == 0 {
-        return Ok(Repeat::Ready(found));
+        return Ok(Some(found));
     }
     if !delivery.is_unwatched() {
-        return Ok(Repeat::Settled);
+        return Ok(None);
     }
     if !delivery.is_running(now) {
-        return Ok(Repeat::Ready(found));
+        return Ok(Some(found));
     }
     let rest = Time::from_millis(delivery.claimed_until).since(now) + Duration::from_secs(1);
     let body = Task::first(webhook, news).to_json()?;
     app.queue.send(QueueName::Deliver, vec![Outgoing { body, delay: rest.min(MAX_DELAY) }]).await?;
-    Ok(Repeat::Settled)
+    Ok(None)
 }
 
 /// Keeps the delivery of an event that found no place, so that the clock finds it.
@@ -94,8 +87,8 @@ pub(super) async fn postpone(app: &App, webhook: &Webhook, news: News<'_>, wait:
         return Ok(());
     }
     match repeated(app, webhook.id, news).await? {
-        Repeat::Ready(found) if found.body.is_unwatched() => put_off(app, found, wait).await,
-        Repeat::Ready(_) | Repeat::Settled => Ok(()),
+        Some(found) if found.body.is_unwatched() => put_off(app, found, wait).await,
+        _ => Ok(()),
     }
 }
 
@@ -103,8 +96,8 @@ pub(super) async fn postpone(app: &App, webhook: &Webhook, news: News<'_>, wait:
 /// for ever.
 pub(super) async fn abandon(app: &App, webhook: Id<Webhook>, news: News<'_>) -> Result<()> {
     match repeated(app, webhook, news).await? {
-        Repeat::Ready(found) => give_up(app, found, ENDPOINT_OFF).await,
-        Repeat::Settled => Ok(()),
+        Some(found) => give_up(app, found, ENDPOINT_OFF).await,
+        None => Ok(()),
     }
 }
 
