@@ -183,7 +183,8 @@ impl TestApp {
 
     /// A session's token, signed as the product signs it.
     async fn token(&self, session: &Session) -> String {
-        let (key_id, key) = self.app.keys().await.expect("keys").session.current();
+        let keys = self.app.keys().await.expect("keys");
+        let (key_id, key) = keys.session.current();
         let claims = json!({
             "sub": session.user_id.text(),
             "sid": session.sid,

@@ -151,7 +151,8 @@ fn add_session(app: &App, unit: &mut Unit, user: &User, workspace: &Workspace, r
 }
 
 async fn sign(app: &App, session: &Session) -> Result<String> {
-    let (key_id, key) = app.keys().await?.session.current();
+    let keys = app.keys().await?;
+    let (key_id, key) = keys.session.current();
     let claims = Claims {
         sub: session.user_id.text(),
         sid: session.sid.clone(),

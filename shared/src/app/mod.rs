@@ -26,6 +26,7 @@ pub mod projector;
 pub mod rate;
 pub mod reconcile;
 pub mod relay;
+pub mod renewed;
 mod tool_config;
 pub mod usage;
 pub mod webhook;
@@ -33,9 +34,8 @@ pub mod webhook;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use tokio::sync::OnceCell;
-
 pub use config::Config;
+use renewed::Renewed;
 
 use crate::events::catalog::Catalog;
 use crate::kernel::secret::Secret;
@@ -47,7 +47,7 @@ use crate::ports::mail::Mailer;
 use crate::ports::objects::Objects;
 use crate::ports::polar::Polar;
 use crate::ports::queue::{Outgoing, Queue, QueueName};
-use crate::ports::secrets::Secrets;
+use crate::ports::secrets::{ROOT_KEYRING, Secrets};
 use crate::table::{Refusal, Table, Unit};
 
 /// Everything that a use case may reach; cheap to clone.
@@ -86,7 +86,7 @@ pub struct Parts {
 pub struct Inner {
     parts: Parts,
     ids: Ids,
-    keys: OnceCell<Keys>,
+    keys: Renewed<Keys>,
     rates: rate::Rates,
     holds: allowance::Holds,
     lanes: deliver::lane::Lanes,
@@ -136,7 +136,7 @@ impl App {
         Self(Arc::new(Inner {
             parts,
             ids,
-            keys: OnceCell::new(),
+            keys: Renewed::default(),
             rates: rate::Rates::default(),
             holds: allowance::Holds::default(),
             lanes: deliver::lane::Lanes::default(),
@@ -162,21 +162,20 @@ impl App {
         Catalog::new(self.ids(), self.now())
     }
 
-    /// The installation's keys, read from the secrets at first use.
+    /// The installation's keys, as the secrets have them now: a new one in front of the root keyring counts without a
+    /// deployment.
     ///
     /// # Errors
     /// `not_configured` without a root keyring, `internal_error` when it is unreadable.
-    pub async fn keys(&self) -> Result<&Keys> {
-        self.0
-            .keys
-            .get_or_try_init(|| async {
-                let root = self.secrets.get("root_keyring").await?;
-                let root = root.ok_or_else(|| Error::internal("the secret root_keyring is missing"))?;
-                let root = Keyring::parse(root.expose())?;
-                let derive = |purpose| root.derive(purpose);
-                Ok(Keys { session: derive("session"), handle: derive("handle"), seal: derive("seal") })
-            })
-            .await
+    pub async fn keys(&self) -> Result<Arc<Keys>> {
+        let root = self.secrets.get(ROOT_KEYRING).await?;
+        self.0.keys.of(vec![root], |root| {
+            let root = root.first().and_then(Option::as_ref);
+            let root = root.ok_or_else(|| Error::internal("the secret root_keyring is missing"))?;
+            let root = Keyring::parse(root.expose())?;
+            let derive = |purpose| root.derive(purpose);
+            Ok(Keys { session: derive("session"), handle: derive("handle"), seal: derive("seal") })
+        })
     }
 
     /// Seals a secret of a customer's into its place.

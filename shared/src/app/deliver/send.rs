@@ -75,7 +75,8 @@ pub async fn send(app: &App, webhook: &Webhook, parcel: Parcel<'_>) -> Result<At
 
 /// The secrets that sign: the present one, and those before it that still do, the newest first.
 async fn secrets(app: &App, webhook: &Webhook, now: Time) -> Result<(Secret, Vec<Secret>)> {
-    let (ring, place) = (&app.keys().await?.seal, Webhook::secret_place(webhook.workspace_id, webhook.id));
+    let (keys, place) = (app.keys().await?, Webhook::secret_place(webhook.workspace_id, webhook.id));
+    let ring = &keys.seal;
     let previous = webhook.previous_secrets.iter().filter(|previous| previous.signs(now));
     let previous = previous.map(|previous| ring.open_text(&place, &previous.secret)).collect::<Result<_>>()?;
     Ok((ring.open_text(&place, &webhook.secret)?, previous))
