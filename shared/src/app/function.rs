@@ -20,7 +20,7 @@ pub struct Function {
 }
 
 /// Something that a function uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Use {
     /// Reads the table and its indexes.
     Read,
