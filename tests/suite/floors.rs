@@ -46,7 +46,7 @@ fn read(path: &Path) -> Source {
     let (code, texts) = cut(&whole);
     let path = path.strip_prefix(root()).expect("below the root").to_string_lossy().replace('\\', "/");
     let tests_from = match code.lines().position(|line| line.trim() == "#[cfg(test)]") {
-        _ if path.ends_with("/tests.rs") => 0,
+        _ if path.ends_with("/tests.rs") || path.contains("src/") && path.contains("/tests/") => 0,
         Some(line) => line + 1,
         None => usize::MAX,
     };

@@ -1,100 +1,50 @@
-//! Every row as its Lambda function sees it: from the JSON of an API Gateway event (HTTP API, payload 2.0) through the
+//! Every row as its Lambda function sees it: from the JSON of the event that API Gateway makes of a call, through the
 //! group's own router.
 
 use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use shared::access::Op;
-use shared::http::serve;
 use studio::SURFACE;
 use tests::{Options, TestApp};
-use tower::ServiceExt as _;
 
 use tests::requests::{Scene, Stage, Valid, rows, valid};
 
-/// Where the gateway saw the call come from.
-const SOURCE: &str = "203.0.113.7";
+use crate::gateway::{self, Gateway, SOURCE, event};
 
-/// An event of the gateway: headers in lower case, the path decoded, cookies apart.
-fn event(method: &str, path: &str, query: &str, headers: &[(&str, &str)], body: Option<&str>) -> Value {
-    let mut event = json!({
-        "version": "2.0",
-        "routeKey": "ANY /{proxy+}",
-        "rawPath": path,
-        "rawQueryString": query,
-        "cookies": ["theme=dark", "session=not-ours"],
-        "headers": {
-            "accept": "application/json",
-            "host": "api.example.com",
-            "x-forwarded-for": "198.51.100.1",
-            "x-forwarded-port": "443",
-            "x-forwarded-proto": "https",
-        },
-        "requestContext": {
-            "accountId": "123456789012",
-            "apiId": "api-id",
-            "domainName": "api.example.com",
-            "domainPrefix": "api",
-            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": SOURCE, "userAgent": "test"},
-            "requestId": "JKJaXmPLvHcESHA=",
-            "routeKey": "ANY /{proxy+}",
-            "stage": "$default",
-            "time": "02/Mar/2026:09:00:00 +0000",
-            "timeEpoch": 1_772_442_000_000_u64,
-        },
-        "isBase64Encoded": false,
-    });
-    for (name, value) in headers {
-        event["headers"][*name] = json!(value);
-    }
-    if let Some(body) = body {
-        event["body"] = json!(body);
-    }
-    event
-}
-
-fn group_of(op: &Op) -> &'static str {
-    let of = |name: &str| {
-        SURFACE.groups.iter().any(|group| group.name == name && (group.rows)().iter().any(|row| row.op.id == op.id))
-    };
-    SURFACE.groups.iter().map(|group| group.name).find(|name| of(name)).unwrap()
-}
-
-/// Gives the event to the function of a group.
+/// Gives the event to the function of a group of studio.
 async fn invoke(test: &TestApp, group: &str, event: &Value) -> (StatusCode, String) {
-    let groups = SURFACE.groups.iter().filter(|known| known.name == group);
-    let router = serve::surface(&test.app, &SURFACE, groups);
-    let request = lambda_http::request::from_str(&event.to_string()).expect("an event of the gateway");
-    let Ok(response) = router.oneshot(request).await;
-    let (parts, body) = response.into_parts();
-    let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
-    (parts.status, text)
+    gateway::invoke(&test.app, &format!("studio-{group}"), event).await
 }
 
-fn event_of(op: &Op, request: &Valid, authorization: Option<&str>) -> Value {
+/// The function that a request reaches through the gateway, and the event that it is given.
+fn event_of<'a>(gateway: &'a Gateway, op: &Op, request: &Valid, authorization: Option<&str>) -> (&'a str, Value) {
     let body = request.body.as_ref().map(Value::to_string);
     let mut headers = vec![("content-type", "application/json")];
     headers.extend(authorization.map(|header| ("authorization", header)));
-    event(op.method, &request.path, "", &headers, body.as_deref())
+    let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+    let (binary, mut event) = gateway.takes((op.method, path, path), &headers, body.as_deref()).expect("a route");
+    event["rawQueryString"] = json!(query);
+    (binary, event)
 }
 
 #[tokio::test]
 async fn every_row_answers_an_event_as_it_answers_a_request() {
-    let (mut stage, mut wrong) = (Stage::default(), Vec::new());
+    let (mut stage, mut wrong, gateway) = (Stage::default(), Vec::new(), Gateway::new());
     for op in rows() {
         let scene = stage.scene(op).await;
         let request = valid(op, &scene.things);
-        let group = group_of(op);
         if !op.credentials.is_empty() {
-            let (status, text) = invoke(&scene.test, group, &event_of(op, &request, None)).await;
+            let (binary, event) = event_of(&gateway, op, &request, None);
+            let (status, text) = gateway::invoke(&scene.test.app, binary, &event).await;
             if status != 401 || !text.contains("\"unauthenticated\"") {
                 wrong.push(format!("{} without a credential: {status} {text}", op.id));
             }
         }
         let bearer = scene.right_caller(op).await.authorization();
-        let (status, text) = invoke(&scene.test, group, &event_of(op, &request, bearer.as_deref())).await;
+        let (binary, event) = event_of(&gateway, op, &request, bearer.as_deref());
+        let (status, text) = gateway::invoke(&scene.test.app, binary, &event).await;
         if status.as_u16() != request.status {
             wrong.push(format!("{}: {status} instead of {}: {text}", op.id, request.status));
         }
@@ -104,11 +54,14 @@ async fn every_row_answers_an_event_as_it_answers_a_request() {
 
 #[tokio::test]
 async fn a_function_knows_no_row_of_another_group() {
-    let scene = Scene::new().await;
+    let (scene, gateway) = (Scene::new().await, Gateway::new());
     for op in rows().into_iter().filter(|op| op.path.starts_with("/api/")) {
         let bearer = scene.right_caller(op).await.authorization();
-        let event = event_of(op, &valid(op, &scene.things), bearer.as_deref());
-        let other = SURFACE.groups.iter().find(|group| group.name != group_of(op) && group.name != "site").unwrap();
+        let (own, _) = event_of(&gateway, op, &valid(op, &scene.things), None);
+        let path = valid(op, &scene.things).path;
+        let authorization = bearer.as_deref().map(|bearer| ("authorization", bearer));
+        let event = event(op.method, &path, "", authorization.as_slice(), None);
+        let other = SURFACE.groups.iter().find(|group| !own.ends_with(group.name) && group.name != "site").unwrap();
         let (status, _) = invoke(&scene.test, other.name, &event).await;
         assert!(status == 404 || status == 405, "{} is answered by {}: {status}", op.id, other.name);
     }

@@ -3,9 +3,12 @@
 mod access;
 mod contract;
 mod dialect;
+mod events;
 mod floors;
 mod fuzz;
+mod gateway;
 mod idempotency;
 mod lambda;
 mod studio;
 mod survival;
+mod uses;

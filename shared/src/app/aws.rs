@@ -4,16 +4,18 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use aws_config::SdkConfig;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use tokio::sync::OnceCell;
 
+use super::function::Function;
 use super::{App, Config, Parts};
 use crate::kernel::{Clock, Code, Error, Result, Rng, SystemClock};
 use crate::ports::egress::{Egress, EgressConfig, managed_client};
 use crate::ports::journal::LogJournal;
 use crate::ports::llm::{Completion, Llm, Models, ModelsConfig, Probe, Request, Target, Tokens};
-use crate::ports::mail::{Mail, Mailer, SmtpConfig, SmtpMailer};
+use crate::ports::mail::{self, Mail, Mailer, SmtpConfig, SmtpMailer};
 use crate::ports::objects::Objects;
 use crate::ports::polar::Polar;
 use crate::ports::queue::SqsQueue;
@@ -23,28 +25,43 @@ use crate::table::Table;
 /// The `user-agent` of every call to an address that a customer gave.
 pub const USER_AGENT: &str = concat!("Chatia/", env!("CARGO_PKG_VERSION"));
 
-/// Builds the app from the function's environment.
+/// The variables that say where everything is kept. Every function is told; its role says what it may reach.
+pub const PLACES: [&str; 3] = [TABLE, SECRET, BUCKET];
+
+const TABLE: &str = "TABLE_NAME";
+const SECRET: &str = "SECRET_ARN";
+const BUCKET: &str = "OBJECTS_BUCKET";
+
+/// Builds the app from the function's environment, of which it sees what its row lists and nothing else.
 ///
 /// # Errors
-/// When a required variable (`TABLE_NAME`, `SECRET_ARN`, `OBJECTS_BUCKET`) is missing or another one is wrong.
-pub async fn app() -> Result<App> {
-    let config = Config::read(variable)?;
+/// When a required variable ([`PLACES`]) is missing or another one is wrong.
+pub async fn app(function: &Function) -> Result<App> {
     let https = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).build_https();
     let sdk = aws_config::defaults(aws_config::BehaviorVersion::latest()).http_client(https).load().await;
+    build(function, &sdk, |name| std::env::var(name).ok())
+}
+
+fn build(function: &Function, sdk: &SdkConfig, environment: impl Fn(&str) -> Option<String>) -> Result<App> {
+    // An empty variable is not set.
+    let given = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
+    let variable = |name: &str| function.reads(name).then(|| given(name)).flatten();
+    let required = |name: &str| variable(name).ok_or_else(|| missing(name));
+    let config = Config::read(variable)?;
     let (clock, rng): (Arc<dyn Clock>, _) = (Arc::new(SystemClock), Rng::from_system());
-    let secrets: Arc<dyn Secrets> =
-        Arc::new(ManagerSecrets::new(sdk.clone(), required("SECRET_ARN")?, Arc::clone(&clock)));
+    let secrets: Arc<dyn Secrets> = Arc::new(ManagerSecrets::new(sdk.clone(), required(SECRET)?, Arc::clone(&clock)));
     let egress = egress(&config);
     Ok(App::new(Parts {
-        table: Table::on_aws(&sdk, required("TABLE_NAME")?, rng.clone(), Arc::clone(&clock)),
+        table: Table::on_aws(sdk, required(TABLE)?, rng.clone(), Arc::clone(&clock)),
         queue: Arc::new(SqsQueue::new(sdk.clone(), variable)),
         journal: Arc::new(LogJournal { namespace: config.metrics_namespace.clone() }),
         mailer: Arc::new(LazyMailer {
             secrets: Arc::clone(&secrets),
             clock: Arc::clone(&clock),
+            settings: mail::VARIABLES.map(variable),
             smtp: OnceCell::new(),
         }),
-        objects: Objects::s3(required("OBJECTS_BUCKET")?),
+        objects: Objects::s3(required(BUCKET)?),
         llm: Arc::new(LazyModels::new(&config, Arc::clone(&secrets), Arc::clone(&egress))),
         polar: config.polar_base_url.clone().map(Polar::new),
         egress,
@@ -103,35 +120,34 @@ impl Llm for LazyModels {
     }
 }
 
-/// A variable of the environment; an empty one is not set.
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.trim().is_empty())
-}
-
-fn required(name: &str) -> Result<String> {
-    variable(name).ok_or_else(|| Error::with_message(Code::NotConfigured, format!("The variable {name} is missing.")))
+fn missing(name: &str) -> Error {
+    Error::with_message(Code::NotConfigured, format!("The variable {name} is missing."))
 }
 
 /// Mail by SMTP (Amazon SES has an SMTP endpoint), built when the first mail is sent: its password is a secret.
 struct LazyMailer {
     secrets: Arc<dyn Secrets>,
     clock: Arc<dyn Clock>,
+    /// What [`mail::VARIABLES`] say.
+    settings: [Option<String>; 4],
     smtp: OnceCell<SmtpMailer>,
 }
 
 impl LazyMailer {
     async fn build(&self) -> Result<SmtpMailer> {
         let password = self.secrets.get("smtp_password").await?;
-        let port = variable("SMTP_PORT").unwrap_or_else(|| "465".into());
+        let [host, port, user, from] = &self.settings;
+        let required = |value: &Option<String>, name| value.clone().ok_or_else(|| missing(name));
+        let port = port.as_deref().unwrap_or("465");
         let config = SmtpConfig {
-            host: required("SMTP_HOST")?,
+            host: required(host, "SMTP_HOST")?,
             port: port
                 .parse()
                 .map_err(|_| Error::with_message(Code::NotConfigured, "SMTP_PORT must be a port number."))?,
-            user: required("SMTP_USER")?,
+            user: required(user, "SMTP_USER")?,
             password: password
                 .ok_or_else(|| Error::with_message(Code::NotConfigured, "The secret smtp_password is missing."))?,
-            from: required("MAIL_FROM")?,
+            from: required(from, "MAIL_FROM")?,
         };
         SmtpMailer::new(config, Arc::clone(&self.clock))
     }
@@ -140,10 +156,48 @@ impl LazyMailer {
 #[async_trait]
 impl Mailer for LazyMailer {
     async fn send(&self, mail: &Mail) -> Result<()> {
-        if variable("SMTP_HOST").is_none() {
+        if self.settings[0].is_none() {
             tracing::warn!("a mail is not sent, since SMTP_HOST is not set");
             return Ok(());
         }
         self.smtp.get_or_try_init(|| self.build()).await?.send(mail).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::app::function::FUNCTIONS;
+
+    #[test]
+    fn a_function_reads_what_its_row_lists_and_nothing_else() {
+        let sdk = SdkConfig::builder().behavior_version(aws_config::BehaviorVersion::latest()).build();
+        for function in FUNCTIONS {
+            let asked = RefCell::new(BTreeSet::new());
+            let environment = |name: &str| {
+                asked.borrow_mut().insert(name.to_owned());
+                PLACES.contains(&name).then(|| "there".to_owned())
+            };
+            build(function, &sdk, environment).unwrap();
+            // These are for the log and for the Lambda library, which read them themselves.
+            let others = ["RUST_LOG", "AWS_LAMBDA_HTTP_IGNORE_STAGE_IN_PATH"];
+            let listed = function.variables().into_iter().filter(|name| !others.contains(name));
+            let listed: BTreeSet<String> =
+                listed.chain(super::super::config::LOCAL.iter().copied()).map(str::to_owned).collect();
+            assert_eq!(asked.into_inner(), listed, "{}", function.binary);
+        }
+    }
+
+    #[test]
+    fn a_function_that_is_not_told_of_a_place_says_which() {
+        let sdk = SdkConfig::builder().behavior_version(aws_config::BehaviorVersion::latest()).build();
+        for place in PLACES {
+            let environment = |name: &str| (PLACES.contains(&name) && name != place).then(|| "there".to_owned());
+            let Err(error) = build(&FUNCTIONS[0], &sdk, environment) else { panic!("{place} is not needed") };
+            assert!(error.message().contains(place), "{error}");
+        }
     }
 }

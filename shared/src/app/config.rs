@@ -18,6 +18,34 @@ const TURN: Duration = Duration::from_secs(24);
 const TURN_TOKENS: u64 = 100_000;
 const REPLY_TOKENS: u32 = 2_048;
 
+/// The variables that the template gives every function.
+pub const DEPLOYED: &[&str] = &[
+    "PUBLIC_BASE_URL",
+    "CHATIA_PROVIDER",
+    "CHATIA_MODEL",
+    "OPENAI_BASE_URL",
+    "OPENAI_API",
+    "CHATIA_FALLBACK_PROVIDER",
+    "CHATIA_FALLBACK_MODEL",
+    "ANTHROPIC_BASE_URL",
+    "POLAR_BASE_URL",
+    "CHATIA_TURN_TOKENS",
+    "CHATIA_REPLY_TOKENS",
+    "CHATIA_ORIGIN_SECRET",
+    "CHATIA_METRICS_NAMESPACE",
+];
+
+/// The variables that are for development and tests: production has their defaults.
+pub const LOCAL: &[&str] = &[
+    "ANTHROPIC_VERSION",
+    "CHATIA_EGRESS_ALLOW",
+    "CHATIA_WEBHOOK_RETRY_SECONDS",
+    "CHATIA_WEBHOOK_TIMEOUT_SECONDS",
+    "CHATIA_TURN_SECONDS",
+    "CHATIA_STREAM_SECONDS",
+    "CHATIA_WATCH_SECONDS",
+];
+
 /// Settings of the installation.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -141,6 +169,19 @@ fn retries(text: &str) -> Result<Vec<Duration>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_variable_is_listed_as_deployed_or_local_and_every_listed_one_is_read() {
+        let asked = std::cell::RefCell::new(std::collections::BTreeSet::new());
+        let ask = |name: &str| {
+            asked.borrow_mut().insert(name.to_owned());
+            None
+        };
+        Config::read(ask).unwrap();
+        let listed: Vec<&str> = DEPLOYED.iter().chain(LOCAL).copied().collect();
+        assert_eq!(asked.into_inner(), listed.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(listed.len(), DEPLOYED.len() + LOCAL.len());
+    }
 
     #[test]
     fn an_empty_environment_is_a_working_development_set_up() {

@@ -16,6 +16,7 @@ pub mod conversation;
 pub mod dead_letter;
 pub mod deliver;
 pub mod event;
+pub mod function;
 pub mod lead;
 pub mod log;
 pub mod notify;

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::ops::Surface;
 use super::serve;
+use crate::app::function::Function;
 use crate::app::{App, aws};
 
 /// Serves one group of a surface: the whole `main` of an HTTP function.
@@ -16,7 +17,7 @@ use crate::app::{App, aws};
 /// When the function is not configured, or the runtime stops.
 pub fn serve_group(surface: &'static Surface, group: &str) -> Result<(), Error> {
     start(async {
-        let app = aws::app().await?;
+        let app = aws::app(function(&format!("{}-{group}", surface.name))?).await?;
         let Some(group) = surface.groups.iter().find(|known| known.name == group) else {
             return Err(Error::from(format!("{} has no group {group}", surface.name)));
         };
@@ -29,11 +30,11 @@ pub fn serve_group(surface: &'static Surface, group: &str) -> Result<(), Error> 
     })
 }
 
-/// Runs a worker: the whole `main` of a function behind a queue, a stream or a schedule.
+/// Runs a worker: the whole `main` of a function behind a queue, a stream or a schedule. `binary` is its name.
 ///
 /// # Errors
 /// When the function is not configured, or the runtime stops.
-pub fn run_worker<E, R, F, Fut>(work: F) -> Result<(), Error>
+pub fn run_worker<E, R, F, Fut>(binary: &str, work: F) -> Result<(), Error>
 where
     E: DeserializeOwned,
     R: Serialize,
@@ -41,12 +42,17 @@ where
     Fut: Future<Output = crate::kernel::Result<R>>,
 {
     start(async {
-        let app = aws::app().await?;
+        let app = aws::app(function(binary)?).await?;
         let (app, work) = (&app, &work);
         let service =
             move |event: LambdaEvent<E>| async move { work(app.clone(), event.payload).await.map_err(Error::from) };
         lambda_runtime::run(lambda_runtime::service_fn(service)).await
     })
+}
+
+/// What the function of this binary uses.
+fn function(binary: &str) -> Result<&'static Function, Error> {
+    Function::find(binary).ok_or_else(|| Error::from(format!("{binary} has no row in shared/src/app/function.rs")))
 }
 
 /// One thread is enough: a function instance serves one request at a time.

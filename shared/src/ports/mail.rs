@@ -26,6 +26,9 @@ const TO: &str = "to";
 /// Answers of a server that are about our log-in and not about the mail, although they are for good.
 const LOG_IN: [u16; 4] = [530, 534, 535, 538];
 
+/// The variables that say how a function reaches its SMTP server and who writes.
+pub const VARIABLES: [&str; 4] = ["SMTP_HOST", "SMTP_PORT", "SMTP_USER", "MAIL_FROM"];
+
 /// How long one mail may take, from the connection to the server's last word.
 const TIMEOUT: Duration = Duration::from_secs(15);
 

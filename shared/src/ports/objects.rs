@@ -20,6 +20,12 @@ use crate::kernel::{Code, Error, Result};
 /// The longest key, in bytes.
 pub const MAX_KEY: usize = 512;
 
+/// What IAM calls storing, reading and deleting objects.
+pub const KEEPS: [&str; 3] = ["s3:PutObject", "s3:GetObject", "s3:DeleteObject"];
+
+/// What it calls being told that there is no object of a key, see [`Objects::s3`].
+pub const LISTS: [&str; 1] = ["s3:ListBucket"];
+
 /// A store of objects.
 ///
 /// A key is `<tenant>/<segment>/…`: at least two segments, the tenant's id first, so that a whole tenant can be listed

@@ -37,8 +37,17 @@ pub const MAX_LISTED: usize = 200;
 /// Why the queue itself gave a message up: nobody was left to say more.
 pub const WORKER_ENDED: &str = "The worker ended before the message was done (crash, time-out or stop), each time.";
 
+/// What IAM calls sending, also among the dead letters.
+pub const SENDS: [&str; 1] = ["sqs:SendMessage"];
+
+/// What it calls letting a message come again at another time.
+pub const DEFERS: [&str; 1] = ["sqs:ChangeMessageVisibility"];
+
+/// What it calls listing, replaying and discarding dead letters.
+pub const WORKS_OFF: [&str; 3] = ["sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage"];
+
 /// The queues that the product's code sends to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum QueueName {
     /// Deliveries to webhooks, and mail.
     Deliver,

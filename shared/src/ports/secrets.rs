@@ -19,6 +19,9 @@ use crate::kernel::{Clock, Code, Error, Keyring, Result, Rng, Secret, Time};
 /// The name of the secret that [`Keyring::parse`] reads.
 pub const ROOT_KEYRING: &str = "root_keyring";
 
+/// What IAM calls reading them.
+pub const READS: [&str; 1] = ["secretsmanager:GetSecretValue"];
+
 /// How long a fetched secret is believed.
 const FRESH: Duration = Duration::from_secs(5 * 60);
 

@@ -35,6 +35,19 @@ pub use unit::{Failed, Refusal, Unit};
 use crate::kernel::{Clock, Error, Result, Rng};
 use cache::Cache;
 
+/// What IAM calls reading the table.
+pub const READS: [&str; 3] = ["dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"];
+
+/// What it calls reading an index.
+pub const QUERIES: [&str; 1] = ["dynamodb:Query"];
+
+/// What it calls writing, alone and in transactions.
+pub const WRITES: [&str; 4] =
+    ["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem"];
+
+/// What it calls counting calls in rate windows.
+pub const COUNTS: [&str; 1] = ["dynamodb:UpdateItem"];
+
 /// An item as DynamoDB has it.
 pub type Item = HashMap<String, AttributeValue>;
 

@@ -1,5 +1,5 @@
 //! Claiming unreported usage, as a Lambda function.
 
 fn main() -> Result<(), shared::http::lambda::Error> {
-    shared::http::lambda::run_worker(workers::usage_batch)
+    shared::http::lambda::run_worker("usage-batch", workers::usage_batch)
 }

@@ -1,5 +1,5 @@
 //! Reporting claimed usage, as a Lambda function.
 
 fn main() -> Result<(), shared::http::lambda::Error> {
-    shared::http::lambda::run_worker(workers::usage_report)
+    shared::http::lambda::run_worker("usage-report", workers::usage_report)
 }

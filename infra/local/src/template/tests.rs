@@ -1,5 +1,7 @@
 //! What the template of this build says, as the platform reads it.
 
+mod deployed;
+
 use super::*;
 
 fn function<'a>(template: &'a Template, binary: &str) -> &'a Function {
@@ -95,7 +97,7 @@ fn every_tag_has_its_long_form() {
     assert_eq!(value, expected);
     let used: std::collections::BTreeSet<_> =
         TEXT.split('!').skip(1).filter_map(|rest| rest.split([' ', '\n']).next()).collect();
-    let known = ["Equals", "GetAtt", "If", "Not", "Ref", "Sub"];
+    let known = ["And", "Equals", "GetAtt", "If", "Not", "Or", "Ref", "Sub"];
     assert_eq!(used.into_iter().collect::<Vec<_>>(), known);
 }
 
