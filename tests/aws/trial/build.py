@@ -1,4 +1,4 @@
-"""The binaries: built by plain cargo in the development profile, whose dependencies the tests have compiled already."""
+"""The binaries: built by plain cargo in the development profile, which shares most of its work with the tests."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from trial.steps import Failure, expect
 
 def build(binaries: list[str]) -> dict[str, Path]:
     """Builds them; says where each lies."""
-    # The whole workspace, as the tests build it: other features of dependencies would compile them anew.
+    # Of the whole workspace: one package's features of dependencies are others, and would compile them anew.
     command = ["cargo", "build", "--workspace", "--message-format", "json-render-diagnostics"]
     for binary in binaries:
         command += ["--bin", binary]
