@@ -2,6 +2,8 @@
 //! and personas that call it through the router.
 
 mod broker;
+mod cloud;
+mod function;
 mod ledger;
 mod models;
 mod past;
@@ -32,6 +34,8 @@ use shared::table::Table;
 use shared::table::fault::Faults;
 
 pub use broker::{Broker, QueueFaults};
+pub use cloud::Cloud;
+pub use function::Function;
 pub use ledger::{Ledger, Mood, Sent};
 pub use models::{Gate, PausedModel, ScriptedModel, TypingModel};
 pub use past::{Dump, Watch};

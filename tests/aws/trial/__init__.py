@@ -1,0 +1,1 @@
+"""The trial of the deployed system: template.yaml in an AWS emulator on this machine."""
