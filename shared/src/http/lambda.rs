@@ -10,15 +10,15 @@ use super::ops::Surface;
 use super::serve;
 use crate::app::{App, aws};
 
-/// Serves one group of a surface: the whole `main` of an HTTP function.
+/// Serves a surface of one group: the whole `main` of an HTTP function.
 ///
 /// # Errors
 /// When the function is not configured, or the runtime stops.
-pub fn serve_group(surface: &'static Surface, group: &str) -> Result<(), Error> {
+pub fn serve_group(surface: &'static Surface) -> Result<(), Error> {
     start(async {
         let app = aws::app().await?;
-        let Some(group) = surface.groups.iter().find(|known| known.name == group) else {
-            return Err(Error::from(format!("{} has no group {group}", surface.name)));
+        let [group] = surface.groups else {
+            return Err(Error::from(format!("a function serves one group of {}", surface.name)));
         };
         let router = serve::surface(&app, surface, [group]);
         if group.streams {
