@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use tokio::sync::OnceCell;
 
 use super::{App, Config, Parts};
@@ -16,6 +16,7 @@ use crate::ports::mail::{Mail, Mailer, SmtpConfig, SmtpMailer};
 use crate::ports::objects::Objects;
 use crate::ports::polar::Polar;
 use crate::ports::queue::SqsQueue;
+use crate::ports::roots;
 use crate::ports::secrets::{ManagerSecrets, Secrets};
 use crate::table::Table;
 
@@ -28,7 +29,8 @@ pub const USER_AGENT: &str = concat!("Chatia/", env!("CARGO_PKG_VERSION"));
 /// When a required variable (`TABLE_NAME`, `SECRET_ARN`, `OBJECTS_BUCKET`) is missing or another one is wrong.
 pub async fn app() -> Result<App> {
     let config = Config::read(variable)?;
-    let https = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).build_https();
+    let https = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc));
+    let https = https.tls_context(trust()?).build_https();
     let sdk = aws_config::defaults(aws_config::BehaviorVersion::latest()).http_client(https).load().await;
     let (clock, rng): (Arc<dyn Clock>, _) = (Arc::new(SystemClock), Rng::from_system());
     let secrets: Arc<dyn Secrets> =
@@ -51,6 +53,17 @@ pub async fn app() -> Result<App> {
         rng,
         config,
     }))
+}
+
+/// Whom the SDK trusts, and from here on the other clients too: the system's certificates. Where the environment names
+/// others, each client reads those by itself.
+fn trust() -> Result<TlsContext> {
+    let named = variable("SSL_CERT_FILE").or_else(|| variable("SSL_CERT_DIR")).is_some();
+    let store = match if named { None } else { roots::keep() } {
+        Some(roots) => TrustStore::empty().with_pem_certificate(roots.pem()),
+        None => TrustStore::default(),
+    };
+    TlsContext::builder().with_trust_store(store).build().map_err(Error::internal)
 }
 
 /// The way to addresses that customers gave.
