@@ -1,11 +1,17 @@
 //! The app of a Lambda function: every port in its AWS form, from the function's environment. The DynamoDB client is
-//! built at init; everything else on first use, which keeps a cold start short.
+//! built at init; everything else on first use, which keeps a cold start short. Region and credentials are those that
+//! Lambda sets: the SDK's search through profiles, metadata services and sign-ins would be part of every binary.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::retry::RetryConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use tokio::sync::OnceCell;
 
 use super::{App, Config, Parts};
@@ -27,11 +33,18 @@ pub const USER_AGENT: &str = concat!("Chatia/", env!("CARGO_PKG_VERSION"));
 ///
 /// # Errors
 /// When a required variable (`TABLE_NAME`, `SECRET_ARN`, `OBJECTS_BUCKET`) is missing or another one is wrong.
-pub async fn app() -> Result<App> {
+pub fn app() -> Result<App> {
     let config = Config::read(variable)?;
     let https = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc));
     let https = https.tls_context(trust()?).build_https();
-    let sdk = aws_config::defaults(aws_config::BehaviorVersion::latest()).http_client(https).load().await;
+    let sdk = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(variable("AWS_REGION").map(Region::new))
+        .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
+        .retry_config(RetryConfig::standard())
+        .service_config(Environment)
+        .http_client(https)
+        .build();
     let (clock, rng): (Arc<dyn Clock>, _) = (Arc::new(SystemClock), Rng::from_system());
     let secrets: Arc<dyn Secrets> =
         Arc::new(ManagerSecrets::new(sdk.clone(), required("SECRET_ARN")?, Arc::clone(&clock)));
@@ -53,6 +66,17 @@ pub async fn app() -> Result<App> {
         rng,
         config,
     }))
+}
+
+/// What the SDK asks for one service: `AWS_ENDPOINT_URL_SQS` comes before `AWS_ENDPOINT_URL`.
+#[derive(Debug)]
+struct Environment;
+
+impl LoadServiceConfig for Environment {
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        let service = key.service_id().to_uppercase().replace(' ', "_");
+        variable(&format!("{}_{service}", key.env())).or_else(|| variable(key.env()))
+    }
 }
 
 /// Whom the SDK trusts, and from here on the other clients too: the system's certificates. Where the environment names

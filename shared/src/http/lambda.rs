@@ -16,7 +16,7 @@ use crate::app::{App, aws};
 /// When the function is not configured, or the runtime stops.
 pub fn serve_group(surface: &'static Surface) -> Result<(), Error> {
     start(async {
-        let app = aws::app().await?;
+        let app = aws::app()?;
         let [group] = surface.groups else {
             return Err(Error::from(format!("a function serves one group of {}", surface.name)));
         };
@@ -41,7 +41,7 @@ where
     Fut: Future<Output = crate::kernel::Result<R>>,
 {
     start(async {
-        let app = aws::app().await?;
+        let app = aws::app()?;
         let (app, work) = (&app, &work);
         let service =
             move |event: LambdaEvent<E>| async move { work(app.clone(), event.payload).await.map_err(Error::from) };
