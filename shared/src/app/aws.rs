@@ -3,14 +3,18 @@
 //! Lambda sets: the SDK's search through profiles, metadata services and sign-ins would be part of every binary.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_runtime_api::client::http::{HttpClient, HttpConnectorSettings, SharedHttpConnector};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use tokio::sync::OnceCell;
 
@@ -29,21 +33,22 @@ use crate::table::Table;
 /// The `user-agent` of every call to an address that a customer gave.
 pub const USER_AGENT: &str = concat!("Chatia/", env!("CARGO_PKG_VERSION"));
 
+/// How long a connection to a service of AWS may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Builds the app from the function's environment.
 ///
 /// # Errors
 /// When a required variable (`TABLE_NAME`, `SECRET_ARN`, `OBJECTS_BUCKET`) is missing or another one is wrong.
 pub fn app() -> Result<App> {
     let config = Config::read(variable)?;
-    let https = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc));
-    let https = https.tls_context(trust()?).build_https();
     let sdk = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(variable("AWS_REGION").map(Region::new))
         .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
         .retry_config(RetryConfig::standard())
         .service_config(Environment)
-        .http_client(https)
+        .http_client(OneConnector::build()?)
         .build();
     let (clock, rng): (Arc<dyn Clock>, _) = (Arc::new(SystemClock), Rng::from_system());
     let secrets: Arc<dyn Secrets> =
@@ -66,6 +71,28 @@ pub fn app() -> Result<App> {
         rng,
         config,
     }))
+}
+
+/// One connector for all services of AWS, made at init. The SDK would make one to see whether that can be done, and one
+/// more for each set of time-outs, and each reads all certificates anew; the time-out of a call is not the connector's.
+#[derive(Debug, Clone)]
+struct OneConnector(SharedHttpConnector);
+
+impl OneConnector {
+    fn build() -> Result<Self> {
+        let connector = Connector::builder()
+            .connector_settings(HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).build())
+            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+            .tls_context(trust()?)
+            .build();
+        Ok(Self(SharedHttpConnector::new(connector)))
+    }
+}
+
+impl HttpClient for OneConnector {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        self.0.clone()
+    }
 }
 
 /// What the SDK asks for one service: `AWS_ENDPOINT_URL_SQS` comes before `AWS_ENDPOINT_URL`.

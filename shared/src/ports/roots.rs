@@ -3,9 +3,10 @@
 
 use std::sync::OnceLock;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 
 /// Where systems keep all of their certificates in one file: Amazon Linux and Fedora, Debian and Alpine, SUSE, others.
 const BUNDLES: [&str; 4] = [
@@ -27,7 +28,7 @@ impl Roots {
     /// Reads a bundle. `None` unless it has certificates and every one of them can be trusted as it is: clients differ
     /// in what they make of the others.
     fn parse(pem: Vec<u8>) -> Option<Self> {
-        let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>().ok()?;
+        let certificates = certificates(std::str::from_utf8(&pem).ok()?)?;
         let mut store = RootCertStore::empty();
         let (added, ignored) = store.add_parsable_certificates(certificates.iter().cloned());
         (added > 0 && ignored == 0).then_some(Self { pem, certificates })
@@ -43,6 +44,23 @@ impl Roots {
     pub fn certificates(&self) -> impl Iterator<Item = &[u8]> {
         self.certificates.iter().map(AsRef::as_ref)
     }
+}
+
+/// The certificates of a bundle; `None` when one is broken. The parser of the TLS library takes a millisecond for it.
+fn certificates(pem: &str) -> Option<Vec<CertificateDer<'static>>> {
+    let (mut found, mut open) = (Vec::new(), None);
+    for line in pem.lines().map(str::trim_end) {
+        match (line, open.as_mut()) {
+            ("-----BEGIN CERTIFICATE-----", None) => open = Some(String::with_capacity(2_048)),
+            ("-----END CERTIFICATE-----", Some(text)) => {
+                found.push(CertificateDer::from(STANDARD.decode(&*text).ok()?));
+                open = None;
+            }
+            (line, Some(text)) => text.push_str(line),
+            (_, None) => {}
+        }
+    }
+    open.is_none().then_some(found)
 }
 
 /// Has all clients that this process builds from now on trust the system's bundle, and gives it. `None`, and each client
@@ -66,9 +84,6 @@ pub fn kept() -> Option<&'static Roots> {
 
 #[cfg(test)]
 mod tests {
-    use base64::Engine as _;
-    use base64::engine::general_purpose::STANDARD;
-
     use super::*;
 
     /// A certificate of an authority, made for this test: `CN=test`, an elliptic key, until 2126.
@@ -90,5 +105,6 @@ mod tests {
         let odd = format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", STANDARD.encode("no"));
         assert!(Roots::parse(format!("{ROOT}\n{odd}").into_bytes()).is_none(), "one is no certificate");
         assert!(Roots::parse(b"-----BEGIN CERTIFICATE-----\n%\n-----END CERTIFICATE-----\n".to_vec()).is_none());
+        assert!(Roots::parse(ROOT.replace("-----END CERTIFICATE-----", "").into_bytes()).is_none(), "it is cut");
     }
 }
