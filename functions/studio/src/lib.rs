@@ -19,75 +19,98 @@ pub mod site;
 
 use shared::http::{Group, Surface};
 
-/// The surface with its groups; each group is one Lambda function.
-pub static SURFACE: Surface = Surface {
-    name: "studio",
-    title: "Chatia studio API",
-    dialect: dialect::DIALECT,
-    authenticate: auth::authenticate,
-    groups: &[
-        Group {
-            name: "auth",
-            about: "Registering, logging in and out.",
-            rows: sessions::rows,
-            router: sessions::router,
-            streams: false,
-        },
-        Group {
-            name: "agents",
-            about: "Building and publishing agents.",
-            rows: agents::rows,
-            router: agents::router,
-            streams: false,
-        },
-        Group {
-            name: "developers",
-            about: "Keys, webhooks, events.",
-            rows: developers::rows,
-            router: developers::router,
-            streams: false,
-        },
-        Group {
-            name: "chat",
-            about: "The public chat. No credential.",
-            rows: chat::rows,
-            router: chat::router,
-            streams: false,
-        },
-        Group {
-            name: "chat-stream",
-            about: "The public chat, told while it goes on.",
-            rows: chat_stream::rows,
-            router: chat_stream::router,
-            streams: true,
-        },
-        Group {
-            name: "inbox",
-            about: "Watching and taking over conversations; leads.",
-            rows: inbox::rows,
-            router: inbox::router,
-            streams: false,
-        },
-        Group {
-            name: "billing",
-            about: "Plans, how the account stands, and what it used.",
-            rows: billing::rows,
-            router: billing::router,
-            streams: false,
-        },
-        Group {
-            name: "admin",
-            about: "For the operator of the installation.",
-            rows: || admin::rows().into_iter().chain(dead_letters::rows()).collect(),
-            router: |app, surface| admin::router(app, surface).merge(dead_letters::router(app, surface)),
-            streams: false,
-        },
-        Group {
-            name: "site",
-            about: "Pages, files and this document.",
-            rows: site::rows,
-            router: site::router,
-            streams: false,
-        },
-    ],
+/// The surface with all of its groups; each group is one Lambda function.
+pub static SURFACE: Surface = surface(&[AUTH, AGENTS, DEVELOPERS, CHAT, CHAT_STREAM, INBOX, BILLING, ADMIN, SITE]);
+
+/// The surface with these of its groups. A function has one, so that the others are not part of its binary.
+#[must_use]
+pub const fn surface(groups: &'static [Group]) -> Surface {
+    Surface {
+        name: "studio",
+        title: "Chatia studio API",
+        dialect: dialect::DIALECT,
+        authenticate: auth::authenticate,
+        groups,
+    }
+}
+
+/// Registering, logging in and out.
+pub const AUTH: Group = Group {
+    name: "auth",
+    about: "Registering, logging in and out.",
+    rows: sessions::rows,
+    router: sessions::router,
+    streams: false,
+};
+
+/// Building and publishing agents.
+pub const AGENTS: Group = Group {
+    name: "agents",
+    about: "Building and publishing agents.",
+    rows: agents::rows,
+    router: agents::router,
+    streams: false,
+};
+
+/// Keys, webhooks, events.
+pub const DEVELOPERS: Group = Group {
+    name: "developers",
+    about: "Keys, webhooks, events.",
+    rows: developers::rows,
+    router: developers::router,
+    streams: false,
+};
+
+/// The public chat. No credential.
+pub const CHAT: Group = Group {
+    name: "chat",
+    about: "The public chat. No credential.",
+    rows: chat::rows,
+    router: chat::router,
+    streams: false,
+};
+
+/// The public chat, told while it goes on.
+pub const CHAT_STREAM: Group = Group {
+    name: "chat-stream",
+    about: "The public chat, told while it goes on.",
+    rows: chat_stream::rows,
+    router: chat_stream::router,
+    streams: true,
+};
+
+/// Watching and taking over conversations; leads.
+pub const INBOX: Group = Group {
+    name: "inbox",
+    about: "Watching and taking over conversations; leads.",
+    rows: inbox::rows,
+    router: inbox::router,
+    streams: false,
+};
+
+/// Plans, how the account stands, and what it used.
+pub const BILLING: Group = Group {
+    name: "billing",
+    about: "Plans, how the account stands, and what it used.",
+    rows: billing::rows,
+    router: billing::router,
+    streams: false,
+};
+
+/// For the operator of the installation.
+pub const ADMIN: Group = Group {
+    name: "admin",
+    about: "For the operator of the installation.",
+    rows: || admin::rows().into_iter().chain(dead_letters::rows()).collect(),
+    router: |app, surface| admin::router(app, surface).merge(dead_letters::router(app, surface)),
+    streams: false,
+};
+
+/// Pages, files and this document.
+pub const SITE: Group = Group {
+    name: "site",
+    about: "Pages, files and this document.",
+    rows: site::rows,
+    router: site::router,
+    streams: false,
 };

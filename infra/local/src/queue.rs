@@ -367,8 +367,10 @@ impl Queue for LocalQueue {
     }
 
     async fn again(&self, queue: QueueName, receipt: &str, wait: Duration) -> Result<()> {
-        // What its worker lets go of afterwards keeps this time ([`LocalQueue::release`]).
-        self.here(queue)?.line().hide(receipt, self.clock.now() + wait);
+        // What its worker lets go of afterwards keeps this time ([`LocalQueue::release`]). Sooner, never later: a developer
+        // may have set a short time-out.
+        let here = self.here(queue)?;
+        here.line().hide(receipt, self.clock.now() + wait.min(here.spec.visibility));
         Ok(())
     }
 

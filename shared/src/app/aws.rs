@@ -1,12 +1,21 @@
 //! The app of a Lambda function: every port in its AWS form, from the function's environment. The DynamoDB client is
-//! built at init; everything else on first use, which keeps a cold start short.
+//! built at init; everything else on first use, which keeps a cold start short. Region and credentials are those that
+//! Lambda sets: the SDK's search through profiles, metadata services and sign-ins would be part of every binary.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_config::SdkConfig;
-use aws_smithy_http_client::tls::Provider;
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::retry::RetryConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_runtime_api::client::http::{HttpClient, HttpConnectorSettings, SharedHttpConnector};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use tokio::sync::OnceCell;
 
 use super::function::Function;
@@ -19,11 +28,15 @@ use crate::ports::mail::{self, Mail, Mailer, SmtpConfig, SmtpMailer};
 use crate::ports::objects::Objects;
 use crate::ports::polar::Polar;
 use crate::ports::queue::SqsQueue;
+use crate::ports::roots;
 use crate::ports::secrets::{ManagerSecrets, Secrets};
 use crate::table::Table;
 
 /// The `user-agent` of every call to an address that a customer gave.
 pub const USER_AGENT: &str = concat!("Chatia/", env!("CARGO_PKG_VERSION"));
+
+/// How long a connection to a service of AWS may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The variables that say where everything is kept. Every function is told; its role says what it may reach.
 pub const PLACES: [&str; 3] = [TABLE, SECRET, BUCKET];
@@ -36,10 +49,21 @@ const BUCKET: &str = "OBJECTS_BUCKET";
 ///
 /// # Errors
 /// When a required variable ([`PLACES`]) is missing or another one is wrong.
-pub async fn app(function: &Function) -> Result<App> {
-    let https = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).build_https();
-    let sdk = aws_config::defaults(aws_config::BehaviorVersion::latest()).http_client(https).load().await;
-    build(function, &sdk, |name| std::env::var(name).ok())
+pub fn app(function: &Function) -> Result<App> {
+    let sdk = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(environment("AWS_REGION").map(Region::new))
+        .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
+        .retry_config(RetryConfig::standard())
+        .service_config(Environment)
+        .http_client(OneConnector::build()?)
+        .build();
+    build(function, &sdk, environment)
+}
+
+/// A variable of the environment; an empty one is not set.
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.trim().is_empty())
 }
 
 fn build(function: &Function, sdk: &SdkConfig, environment: impl Fn(&str) -> Option<String>) -> Result<App> {
@@ -70,6 +94,50 @@ fn build(function: &Function, sdk: &SdkConfig, environment: impl Fn(&str) -> Opt
         rng,
         config,
     }))
+}
+
+/// One connector for all services of AWS, made at init. The SDK would make one to see whether that can be done, and one
+/// more for each set of time-outs, and each reads all certificates anew; the time-out of a call is not the connector's.
+#[derive(Debug, Clone)]
+struct OneConnector(SharedHttpConnector);
+
+impl OneConnector {
+    fn build() -> Result<Self> {
+        let connector = Connector::builder()
+            .connector_settings(HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).build())
+            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+            .tls_context(trust()?)
+            .build();
+        Ok(Self(SharedHttpConnector::new(connector)))
+    }
+}
+
+impl HttpClient for OneConnector {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        self.0.clone()
+    }
+}
+
+/// What the SDK asks for one service: `AWS_ENDPOINT_URL_SQS` comes before `AWS_ENDPOINT_URL`.
+#[derive(Debug)]
+struct Environment;
+
+impl LoadServiceConfig for Environment {
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        let service = key.service_id().to_uppercase().replace(' ', "_");
+        environment(&format!("{}_{service}", key.env())).or_else(|| environment(key.env()))
+    }
+}
+
+/// Whom the SDK trusts, and from here on the other clients too: the system's certificates. Where the environment names
+/// others, each client reads those by itself.
+fn trust() -> Result<TlsContext> {
+    let named = environment("SSL_CERT_FILE").or_else(|| environment("SSL_CERT_DIR")).is_some();
+    let store = match if named { None } else { roots::keep() } {
+        Some(roots) => TrustStore::empty().with_pem_certificate(roots.pem()),
+        None => TrustStore::default(),
+    };
+    TlsContext::builder().with_trust_store(store).build().map_err(Error::internal)
 }
 
 /// The way to addresses that customers gave.

@@ -11,16 +11,16 @@ use super::serve;
 use crate::app::function::Function;
 use crate::app::{App, aws};
 
-/// Serves one group of a surface: the whole `main` of an HTTP function.
+/// Serves a surface of one group: the whole `main` of an HTTP function.
 ///
 /// # Errors
 /// When the function is not configured, or the runtime stops.
-pub fn serve_group(surface: &'static Surface, group: &str) -> Result<(), Error> {
+pub fn serve_group(surface: &'static Surface) -> Result<(), Error> {
     start(async {
-        let app = aws::app(function(&format!("{}-{group}", surface.name))?).await?;
-        let Some(group) = surface.groups.iter().find(|known| known.name == group) else {
-            return Err(Error::from(format!("{} has no group {group}", surface.name)));
+        let [group] = surface.groups else {
+            return Err(Error::from(format!("a function serves one group of {}", surface.name)));
         };
+        let app = aws::app(function(&format!("{}-{}", surface.name, group.name))?)?;
         let router = serve::surface(&app, surface, [group]);
         if group.streams {
             lambda_http::run_with_streaming_response(router).await
@@ -42,7 +42,7 @@ where
     Fut: Future<Output = crate::kernel::Result<R>>,
 {
     start(async {
-        let app = aws::app(function(binary)?).await?;
+        let app = aws::app(function(binary)?)?;
         let (app, work) = (&app, &work);
         let service =
             move |event: LambdaEvent<E>| async move { work(app.clone(), event.payload).await.map_err(Error::from) };

@@ -8,4 +8,5 @@ pub mod mail;
 pub mod objects;
 pub mod polar;
 pub mod queue;
+pub mod roots;
 pub mod secrets;

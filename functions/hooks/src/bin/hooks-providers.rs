@@ -1,5 +1,5 @@
 //! The `providers` group of hooks as a Lambda function.
 
 fn main() -> Result<(), shared::http::lambda::Error> {
-    shared::http::lambda::serve_group(&hooks::SURFACE, "providers")
+    shared::http::lambda::serve_group(&hooks::SURFACE)
 }

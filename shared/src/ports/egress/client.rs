@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::redirect;
+use reqwest::{Certificate, redirect};
 
 use super::{Rules, Scheme, SendError};
 use crate::kernel::{Error, Result};
+use crate::ports::roots;
 
 /// How long resolving, TCP and TLS may take together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,7 +47,15 @@ fn base() -> reqwest::ClientBuilder {
 }
 
 fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client> {
-    builder.build().map_err(|error| Error::internal(format!("no HTTP client: {}", chain(&error))))
+    let failed = |error: reqwest::Error| Error::internal(format!("no HTTP client: {}", chain(&error)));
+    let builder = match roots::kept() {
+        Some(roots) => {
+            let certificates = roots.certificates().map(Certificate::from_der).collect::<Result<Vec<_>, _>>();
+            builder.tls_certs_only(certificates.map_err(failed)?)
+        }
+        None => builder,
+    };
+    builder.build().map_err(failed)
 }
 
 /// Finds the addresses of a name.
