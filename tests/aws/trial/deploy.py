@@ -44,6 +44,7 @@ def deploy(emulator: Emulator, template: Document, outside: Outside) -> Stack:
         "Stage": "trial",
         "Architecture": ARCHITECTURE,
         "PublicBaseUrl": emulator.url,
+        "OriginSecret": secrets.token_hex(16),
         "DefaultProvider": "openai",
         "DefaultModel": "trial-1",
         "OpenAiBaseUrl": f"{outside.url}/v1",
