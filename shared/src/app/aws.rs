@@ -16,11 +16,11 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_runtime_api::client::http::{HttpClient, HttpConnectorSettings, SharedHttpConnector};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
-use tokio::sync::OnceCell;
 
-use super::function::Function;
+use super::function::{Function, Use};
+use super::renewed::Renewed;
 use super::{App, Config, Parts};
-use crate::kernel::{Clock, Code, Error, Result, Rng, SystemClock};
+use crate::kernel::{Clock, Code, Error, Result, Rng, Secret, SystemClock};
 use crate::ports::egress::{Egress, EgressConfig, managed_client};
 use crate::ports::journal::LogJournal;
 use crate::ports::llm::{Completion, Llm, Models, ModelsConfig, Probe, Request, Target, Tokens};
@@ -29,7 +29,9 @@ use crate::ports::objects::Objects;
 use crate::ports::polar::Polar;
 use crate::ports::queue::SqsQueue;
 use crate::ports::roots;
-use crate::ports::secrets::{ManagerSecrets, Secrets};
+use crate::ports::secrets::{
+    ANTHROPIC_KEY, ManagerSecrets, OPENAI_KEY, POLAR_TOKEN, ROOT_KEYRING, SMTP_PASSWORD, Secrets, require,
+};
 use crate::table::Table;
 
 /// The `user-agent` of every call to an address that a customer gave.
@@ -58,7 +60,32 @@ pub fn app(function: &Function) -> Result<App> {
         .service_config(Environment)
         .http_client(OneConnector::build()?)
         .build();
-    build(function, &sdk, environment)
+    let app = build(function, &sdk, environment)?;
+    if function.uses.contains(&Use::Secret) {
+        tokio::spawn(read_secrets(app.clone(), environment("SMTP_HOST").is_some()));
+    }
+    Ok(app)
+}
+
+/// Reads the secrets while the function waits for its first event, and says which of them this installation lacks.
+async fn read_secrets(app: App, mails: bool) {
+    if let Err(error) = require(app.secrets.as_ref(), &needed(&app.config, mails)).await {
+        tracing::error!(%error, cause = error.cause(), "the installation's secrets are not complete");
+    }
+}
+
+/// The secrets that an installation with these settings cannot do without.
+fn needed(config: &Config, mails: bool) -> Vec<&'static str> {
+    let provider = config.default_provider.as_str();
+    let of = |is_needed: bool, name| is_needed.then_some(name);
+    let all = [
+        of(true, ROOT_KEYRING),
+        of(provider == "openai", OPENAI_KEY),
+        of(provider == "anthropic", ANTHROPIC_KEY),
+        of(config.polar_base_url.is_some(), POLAR_TOKEN),
+        of(mails, SMTP_PASSWORD),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 /// A variable of the environment; an empty one is not set.
@@ -83,7 +110,7 @@ fn build(function: &Function, sdk: &SdkConfig, environment: impl Fn(&str) -> Opt
             secrets: Arc::clone(&secrets),
             clock: Arc::clone(&clock),
             settings: mail::VARIABLES.map(variable),
-            smtp: OnceCell::new(),
+            smtp: Renewed::default(),
         }),
         objects: Objects::s3(required(BUCKET)?),
         llm: Arc::new(LazyModels::new(&config, Arc::clone(&secrets), Arc::clone(&egress))),
@@ -146,42 +173,46 @@ pub fn egress(config: &Config) -> Arc<Egress> {
     Arc::new(Egress::new(EgressConfig { allow: config.egress_allow.clone(), user_agent: USER_AGENT.into() }))
 }
 
-/// The models, built when the first one is asked: their keys are secrets, and their client loads TLS roots.
+/// The models, built when the first one is asked, and anew when a key of theirs has changed.
 pub struct LazyModels {
     config: Config,
     secrets: Arc<dyn Secrets>,
     egress: Arc<Egress>,
-    models: OnceCell<Models>,
+    models: Renewed<Models>,
 }
 
 impl LazyModels {
     /// The models that this configuration names.
     #[must_use]
     pub fn new(config: &Config, secrets: Arc<dyn Secrets>, egress: Arc<Egress>) -> Self {
-        Self { config: config.clone(), secrets, egress, models: OnceCell::new() }
+        Self { config: config.clone(), secrets, egress, models: Renewed::default() }
     }
 
-    async fn build(&self) -> Result<Models> {
-        let config = ModelsConfig {
-            openai_base_url: self.config.openai_base_url.clone(),
-            openai_api: self.config.openai_api,
-            openai_api_key: self.secrets.get("openai_api_key").await?,
-            anthropic_base_url: self.config.anthropic_base_url.clone(),
-            anthropic_version: self.config.anthropic_version.clone(),
-            anthropic_api_key: self.secrets.get("anthropic_api_key").await?,
-        };
-        Ok(Models::new(config, managed_client()?, Arc::clone(&self.egress)))
+    async fn models(&self) -> Result<Arc<Models>> {
+        let (openai, anthropic) = (self.secrets.get(OPENAI_KEY).await?, self.secrets.get(ANTHROPIC_KEY).await?);
+        self.models.of(vec![openai, anthropic], |keys| {
+            let key = |at: usize| keys.get(at).cloned().flatten();
+            let config = ModelsConfig {
+                openai_base_url: self.config.openai_base_url.clone(),
+                openai_api: self.config.openai_api,
+                openai_api_key: key(0),
+                anthropic_base_url: self.config.anthropic_base_url.clone(),
+                anthropic_version: self.config.anthropic_version.clone(),
+                anthropic_api_key: key(1),
+            };
+            Ok(Models::new(config, managed_client()?, Arc::clone(&self.egress)))
+        })
     }
 }
 
 #[async_trait]
 impl Llm for LazyModels {
     async fn complete(&self, request: &Request, tokens: &dyn Tokens) -> Result<Completion> {
-        self.models.get_or_try_init(|| self.build()).await?.complete(request, tokens).await
+        self.models().await?.complete(request, tokens).await
     }
 
     async fn probe(&self, target: &Target) -> Probe {
-        match self.models.get_or_try_init(|| self.build()).await {
+        match self.models().await {
             Ok(models) => models.probe(target).await,
             Err(_) => Probe::Unknown,
         }
@@ -192,18 +223,18 @@ fn missing(name: &str) -> Error {
     Error::with_message(Code::NotConfigured, format!("The variable {name} is missing."))
 }
 
-/// Mail by SMTP (Amazon SES has an SMTP endpoint), built when the first mail is sent: its password is a secret.
+/// Mail by SMTP (Amazon SES has an SMTP endpoint), built when the first mail is sent, and anew when its password has
+/// changed.
 struct LazyMailer {
     secrets: Arc<dyn Secrets>,
     clock: Arc<dyn Clock>,
     /// What [`mail::VARIABLES`] say.
     settings: [Option<String>; 4],
-    smtp: OnceCell<SmtpMailer>,
+    smtp: Renewed<SmtpMailer>,
 }
 
 impl LazyMailer {
-    async fn build(&self) -> Result<SmtpMailer> {
-        let password = self.secrets.get("smtp_password").await?;
+    fn build(&self, password: Option<Secret>) -> Result<SmtpMailer> {
         let [host, port, user, from] = &self.settings;
         let required = |value: &Option<String>, name| value.clone().ok_or_else(|| missing(name));
         let port = port.as_deref().unwrap_or("465");
@@ -228,7 +259,9 @@ impl Mailer for LazyMailer {
             tracing::warn!("a mail is not sent, since SMTP_HOST is not set");
             return Ok(());
         }
-        self.smtp.get_or_try_init(|| self.build()).await?.send(mail).await
+        let password = self.secrets.get(SMTP_PASSWORD).await?;
+        let smtp = self.smtp.of(vec![password], |password| self.build(password.first().cloned().flatten()))?;
+        smtp.send(mail).await
     }
 }
 

@@ -15,6 +15,7 @@ use crate::domain::usage::{PolarState, UsageBatch, UsageEvent};
 use crate::kernel::{Code, Cursor, Day, Error, Kind, Limit, Page, Result, Secret, Time};
 use crate::ports::polar::{Failure, Ingested, Polar, dated};
 use crate::ports::queue::{Outgoing, QueueName};
+use crate::ports::secrets::POLAR_TOKEN;
 use crate::store;
 use crate::store::keys::{SHARDS, month};
 use crate::store::usage::{Gap, Unreported};
@@ -265,7 +266,7 @@ pub async fn report(app: &App, report: &Report) -> Result<()> {
 /// # Errors
 /// `not_configured` without one.
 pub(super) async fn token(app: &App) -> Result<Secret> {
-    let token = app.secrets.get("polar_access_token").await?;
+    let token = app.secrets.get(POLAR_TOKEN).await?;
     token.ok_or_else(|| Error::with_message(Code::NotConfigured, "Set POLAR_ACCESS_TOKEN."))
 }
 

@@ -19,6 +19,15 @@ use crate::kernel::{Clock, Code, Error, Keyring, Result, Rng, Secret, Time};
 /// The name of the secret that [`Keyring::parse`] reads.
 pub const ROOT_KEYRING: &str = "root_keyring";
 
+/// The installation's own key of OpenAI, or of a server that speaks its protocol.
+pub const OPENAI_KEY: &str = "openai_api_key";
+/// The installation's own key of Anthropic.
+pub const ANTHROPIC_KEY: &str = "anthropic_api_key";
+/// The organisation's token of Polar.
+pub const POLAR_TOKEN: &str = "polar_access_token";
+/// The password of the SMTP user.
+pub const SMTP_PASSWORD: &str = "smtp_password";
+
 /// What IAM calls reading them.
 pub const READS: [&str; 1] = ["secretsmanager:GetSecretValue"];
 
@@ -36,6 +45,21 @@ pub trait Secrets: Send + Sync + 'static {
     /// # Errors
     /// `unavailable` when the place where they are kept does not answer; `internal_error` when it holds rubbish.
     async fn get(&self, name: &str) -> Result<Option<Secret>>;
+}
+
+/// Sees that all of these secrets are there.
+///
+/// # Errors
+/// `not_configured`, which names every one that is not; those of [`Secrets::get`].
+pub async fn require(secrets: &dyn Secrets, names: &[&str]) -> Result<()> {
+    let mut missing = Vec::new();
+    for name in names {
+        if secrets.get(name).await?.is_none_or(|secret| secret.expose().trim().is_empty()) {
+            missing.push(*name);
+        }
+    }
+    let what = || format!("These secrets are missing: {}.", missing.join(", "));
+    if missing.is_empty() { Ok(()) } else { Err(Error::with_message(Code::NotConfigured, what())) }
 }
 
 #[async_trait]
@@ -282,6 +306,15 @@ mod tests {
     fn manager(endpoint: &str) -> (ManagerSecrets, Arc<ManualClock>) {
         let clock = Arc::new(ManualClock::at(Time::from_millis(1_767_225_600_000)));
         (ManagerSecrets::new(sdk_config(endpoint), ARN, clock.clone()), clock)
+    }
+
+    #[tokio::test]
+    async fn all_that_is_missing_is_told_at_once() {
+        let secrets = MemorySecrets::from_iter([(ROOT_KEYRING, "[]"), (POLAR_TOKEN, " ")]);
+        require(&secrets, &[ROOT_KEYRING]).await.unwrap();
+        let error = require(&secrets, &[OPENAI_KEY, ROOT_KEYRING, POLAR_TOKEN]).await.unwrap_err();
+        assert_eq!(error.code(), Code::NotConfigured);
+        assert!(error.to_string().contains("openai_api_key, polar_access_token."), "{error}");
     }
 
     /// Answers the next `times` calls only.

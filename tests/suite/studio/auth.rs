@@ -1,9 +1,17 @@
 //! Registering, logging in and out.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use shared::app::{App, Parts};
+use shared::kernel::{Result, Rng, Secret};
+use shared::ports::objects::Objects;
+use shared::ports::secrets::{ROOT_KEYRING, Secrets};
 use tests::{PASSWORD, TestApp};
 
 const REGISTER: &str = "/api/auth/register";
@@ -264,4 +272,45 @@ async fn a_member_sees_the_workspace_and_whose_it_is() {
     let editor = test.db_member(&owner, shared::domain::Role::Editor).await;
     let me = editor.get("/api/auth/me").await.expect(200);
     assert_eq!((me["role"].as_str(), &me["parent_user_id"]), (Some("owner"), &Value::Null));
+}
+
+/// A keyring that an operator rotates.
+struct Rotated(Mutex<Vec<&'static str>>);
+
+#[async_trait]
+impl Secrets for Rotated {
+    async fn get(&self, name: &str) -> Result<Option<Secret>> {
+        assert_eq!(name, ROOT_KEYRING);
+        let key = |id: &&str| json!({"id": id, "key": STANDARD.encode([id.as_bytes()[1]; 32])});
+        let ring: Vec<Value> = self.0.lock().unwrap().iter().map(key).collect();
+        Ok(Some(Secret::new(json!(ring).to_string())))
+    }
+}
+
+#[tokio::test]
+async fn a_root_key_that_is_put_in_front_counts_without_a_new_process() {
+    let test = TestApp::new().await;
+    let (parts, ring) = (test.process(Rng::seeded(5)), Arc::new(Rotated(Mutex::new(vec!["k1"]))));
+    let app = App::new(Parts {
+        table: parts.table.clone(),
+        clock: Arc::clone(&parts.clock),
+        rng: parts.rng.clone(),
+        config: parts.config.clone(),
+        secrets: Arc::clone(&ring) as _,
+        queue: Arc::clone(&parts.queue),
+        journal: Arc::clone(&parts.journal),
+        mailer: Arc::clone(&parts.mailer),
+        objects: Objects::memory(),
+        llm: Arc::clone(&parts.llm),
+        egress: Arc::clone(&parts.egress),
+        polar: None,
+    });
+    let sealed = app.seal("a place", &Secret::new("a text")).await.unwrap();
+    assert_eq!(app.keys().await.unwrap().session.current().0, "k1");
+    *ring.0.lock().unwrap() = vec!["k2", "k1"];
+    let keys = app.keys().await.unwrap();
+    assert_eq!(keys.session.current().0, "k2");
+    assert_eq!(keys.seal.open_text("a place", &sealed).unwrap().expose(), "a text", "the old key opens still");
+    *ring.0.lock().unwrap() = vec!["k2"];
+    assert!(app.keys().await.unwrap().seal.open_text("a place", &sealed).is_err(), "and no more when it is gone");
 }
