@@ -3,7 +3,7 @@
 //!
 //! | worker | fed by | answers |
 //! | --- | --- | --- |
-//! | [`relay`], [`projector`] | the table's stream | the first record to give again |
+//! | [`relay`], [`projector`] | the table's stream | that nothing is to be given again; a failure is one of the whole batch |
 //! | [`deliver`], [`deliver_slow`], [`usage_report`] | their queues | the messages to give again |
 //! | [`usage_batch`], [`clock`] | schedules | what was done, for the log |
 //!
@@ -63,9 +63,9 @@ async fn told<T>(app: &App, name: &'static str, run: impl Future<Output = Result
 /// # Errors
 /// When the table or the queue cannot be reached; the whole batch is then given again.
 pub async fn relay(app: App, batch: StreamEvent) -> Result<DynamoDbEventResponse> {
-    let read = stream::read(batch);
-    relay_events(app, read.events).await?;
-    Ok(read.response)
+    relay_events(app, stream::read(batch)).await?;
+    // Nothing of it is to come again: what failed, failed as a whole.
+    Ok(DynamoDbEventResponse::default())
 }
 
 /// Counts the events of a stream batch.
@@ -73,9 +73,9 @@ pub async fn relay(app: App, batch: StreamEvent) -> Result<DynamoDbEventResponse
 /// # Errors
 /// When the table cannot be written; the whole batch is then given again.
 pub async fn projector(app: App, batch: StreamEvent) -> Result<DynamoDbEventResponse> {
-    let read = stream::read(batch);
-    project_events(app, read.events).await?;
-    Ok(read.response)
+    project_events(app, stream::read(batch)).await?;
+    // Nothing of it is to come again: what failed, failed as a whole.
+    Ok(DynamoDbEventResponse::default())
 }
 
 /// What [`relay`] does with events, for whoever reads the outbox without a stream.

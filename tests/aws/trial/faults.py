@@ -72,12 +72,12 @@ def unreadable_record(job: Job) -> None:
         job.patience,
         log,
     )
-    _answer_names_the_bad_one(job, bad, event["id"])
+    _nothing_is_asked_for_again(job, bad, event["id"])
 
 
-def _answer_names_the_bad_one(job: Job, bad: dict[str, Any], known: str) -> None:
-    """The relay's answer names that record only, and what lies behind it in the batch is delivered. The emulator does
-    not act on this answer, so it is asked for here."""
+def _nothing_is_asked_for_again(job: Job, bad: dict[str, Any], known: str) -> None:
+    """The relay's answer wants no record again, and what lies behind the bad one in the batch is delivered. The emulator
+    does not act on this answer, so it is asked for here."""
     stack = job.stack
     found = stack.client("dynamodb").scan(
         TableName=stack.outputs["TableName"],
@@ -92,8 +92,10 @@ def _answer_names_the_bad_one(job: Job, bad: dict[str, Any], known: str) -> None
     batch = {"Records": [_record(bad, "100"), _record(good, "200")]}
     answer = stack.client("lambda").invoke(FunctionName=stack.physical["Relay"], Payload=json.dumps(batch))
     response = json.loads(answer["Payload"].read())
-    named = [failure["itemIdentifier"] for failure in response.get("batchItemFailures", [])]
-    expect(named == ["100"], f"The relay answers {response} to a batch whose first record does not read")
+    expect(
+        response.get("batchItemFailures") == [],
+        f"The relay answers {response} to a batch whose first record does not read",
+    )
     _await_event(job, fresh, "What lay behind a bad record in its batch was not delivered")
 
 
