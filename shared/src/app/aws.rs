@@ -47,6 +47,20 @@ const TABLE: &str = "TABLE_NAME";
 const SECRET: &str = "SECRET_ARN";
 const BUCKET: &str = "OBJECTS_BUCKET";
 
+/// What a function reads beside its row: what Lambda sets, and what a developer may set to lead it elsewhere.
+pub const AMBIENT: [&str; 10] = [
+    "AWS_REGION",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_DYNAMODB",
+    "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+    "AWS_ENDPOINT_URL_SQS",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
+
 /// Builds the app from the function's environment, of which it sees what its row lists and nothing else.
 ///
 /// # Errors
