@@ -7,7 +7,13 @@ use crate::kernel::{Result, Secret};
 
 /// What was made last, and of which secrets.
 #[derive(Debug)]
-pub struct Renewed<T>(Mutex<Option<(Vec<Option<Secret>>, Arc<T>)>>);
+pub struct Renewed<T>(Mutex<Option<Made<T>>>);
+
+#[derive(Debug)]
+struct Made<T> {
+    of: Vec<Option<Secret>>,
+    what: Arc<T>,
+}
 
 impl<T> Default for Renewed<T> {
     fn default() -> Self {
@@ -27,12 +33,12 @@ impl<T> Renewed<T> {
     ) -> Result<Arc<T>> {
         // Held while it is made: it is quick, and made once.
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, made)) = made.as_ref().filter(|(of, _)| same(of, &secrets)) {
-            return Ok(Arc::clone(made));
+        if let Some(made) = made.as_ref().filter(|made| same(&made.of, &secrets)) {
+            return Ok(Arc::clone(&made.what));
         }
-        let new = Arc::new(make(&secrets)?);
-        *made = Some((secrets, Arc::clone(&new)));
-        Ok(new)
+        let what = Arc::new(make(&secrets)?);
+        *made = Some(Made { of: secrets, what: Arc::clone(&what) });
+        Ok(what)
     }
 }
 
