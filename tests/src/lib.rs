@@ -1,6 +1,7 @@
 //! The harness of all tests: an app on a fresh table of one embedded engine, with a clock that stands until it is moved,
 //! and personas that call it through the router.
 
+pub mod bill;
 mod broker;
 mod cloud;
 mod function;
@@ -9,6 +10,7 @@ mod models;
 mod past;
 mod personas;
 mod provider;
+pub mod report;
 pub mod requests;
 mod workers;
 

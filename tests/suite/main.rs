@@ -2,6 +2,7 @@
 
 mod access;
 mod contract;
+mod costs;
 mod dialect;
 mod events;
 mod floors;

@@ -10,13 +10,12 @@ mod flood;
 mod http;
 mod operations;
 mod projector;
-mod report;
 mod stage;
 mod usage;
 
 use std::process::ExitCode;
 
-use report::Report;
+use tests::report::{self, Document, Report};
 
 /// A part of the benchmark, named as it is asked for and as its figures are marked in the document.
 type Part = (&'static str, fn() -> futures_util::future::BoxFuture<'static, Report>);
@@ -50,7 +49,7 @@ fn main() -> ExitCode {
         eprintln!("measuring: {name}");
         let report = runtime.block_on(part());
         println!("{report}");
-        if let Err(error) = report::write(name, &report) {
+        if let Err(error) = report::write(Document::Performance, name, &report) {
             eprintln!("docs/PERFORMANCE.md is not written: {error}");
             return ExitCode::FAILURE;
         }

@@ -1,26 +1,31 @@
-//! Figures as Markdown, and their places in the document.
+//! Figures as Markdown, and their places in the documents: for the programs that measure.
 
 use std::fmt::{self, Display};
 use std::path::PathBuf;
 use std::time::Duration;
+use std::{fs, io};
 
 /// What one part found: text and tables.
-#[derive(Default)]
-pub(crate) struct Report(String);
+#[derive(Debug, Default)]
+pub struct Report(String);
 
 impl Report {
-    pub(crate) fn new() -> Self {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
         Self::default()
     }
 
     /// Adds a paragraph.
-    pub(crate) fn say(mut self, text: impl AsRef<str>) -> Self {
+    #[must_use]
+    pub fn say(mut self, text: impl AsRef<str>) -> Self {
         self.0 += &format!("{}\n\n", wrapped(text.as_ref()));
         self
     }
 
     /// Adds a table; the first row is its head.
-    pub(crate) fn table(mut self, rows: &[Vec<String>]) -> Self {
+    #[must_use]
+    pub fn table(mut self, rows: &[Vec<String>]) -> Self {
         for (number, row) in rows.iter().enumerate() {
             self.0 += &format!("| {} |\n", row.join(" | "));
             if number == 0 {
@@ -54,20 +59,63 @@ fn wrapped(text: &str) -> String {
 }
 
 /// A row of a table.
-pub(crate) fn row<const N: usize>(cells: [&dyn Display; N]) -> Vec<String> {
+#[must_use]
+pub fn row<const N: usize>(cells: [&dyn Display; N]) -> Vec<String> {
     cells.iter().map(ToString::to_string).collect()
 }
 
-/// Puts a report in the place that its name marks in the document.
-pub(crate) fn write(name: &str, report: &Report) -> std::io::Result<()> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/PERFORMANCE.md");
-    let text = std::fs::read_to_string(&path)?;
+/// A document with figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Document {
+    /// How fast, how large.
+    Performance,
+    /// What it costs.
+    Cost,
+}
+
+impl Document {
+    fn path(self) -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(match self {
+            Self::Performance => "../docs/PERFORMANCE.md",
+            Self::Cost => "../docs/COST.md",
+        })
+    }
+
+    /// What stands in the place of a name, without the marks.
+    ///
+    /// # Errors
+    /// When the document does not open or has no such place.
+    pub fn read(self, name: &str) -> io::Result<String> {
+        let text = fs::read_to_string(self.path())?;
+        let (from, to) = place(&text, name)?;
+        Ok(text[from..to].trim().to_owned())
+    }
+
+    /// Puts a text in the place of a name.
+    ///
+    /// # Errors
+    /// When the document does not open, has no such place, or cannot be written.
+    pub fn put(self, name: &str, content: &str) -> io::Result<()> {
+        let path = self.path();
+        let text = fs::read_to_string(&path)?;
+        let (from, to) = place(&text, name)?;
+        fs::write(&path, format!("{}\n\n{}\n\n{}", &text[..from], content.trim(), &text[to..]))
+    }
+}
+
+/// From where to where the place of a name reaches.
+fn place(text: &str, name: &str) -> io::Result<(usize, usize)> {
     let (begin, end) = (format!("<!-- {name} -->"), format!("<!-- end of {name} -->"));
-    let place = text.find(&begin).zip(text.find(&end)).filter(|(from, to)| from < to);
-    let (from, to) = place.ok_or_else(|| std::io::Error::other(format!("it has no place {begin} … {end}")))?;
-    let machine = machine();
-    let written = format!("{}{begin}\n\n{report}\n\n{machine}\n\n{}", &text[..from], &text[to..]);
-    std::fs::write(&path, written)
+    let found = text.find(&begin).map(|at| at + begin.len()).zip(text.find(&end)).filter(|(from, to)| from <= to);
+    found.ok_or_else(|| io::Error::other(format!("it has no place {begin} … {end}")))
+}
+
+/// Puts a report in the place that its name marks in a document, and says where and when it was measured.
+///
+/// # Errors
+/// As [`Document::put`].
+pub fn write(document: Document, name: &str, report: &Report) -> io::Result<()> {
+    document.put(name, &format!("{report}\n\n{}", machine()))
 }
 
 /// Where and when this was measured.
@@ -83,19 +131,23 @@ fn machine() -> String {
 
 /// How long things took.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Times(Vec<Duration>);
+pub struct Times(Vec<Duration>);
 
 impl Times {
-    pub(crate) fn add(&mut self, time: Duration) {
+    /// Adds one.
+    pub fn add(&mut self, time: Duration) {
         self.0.push(time);
     }
 
-    pub(crate) fn count(&self) -> usize {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
         self.0.len()
     }
 
     /// That many of a hundred took no longer, in milliseconds.
-    pub(crate) fn percentile(&self, percent: usize) -> f64 {
+    #[must_use]
+    pub fn percentile(&self, percent: usize) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
         let at = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
@@ -103,7 +155,8 @@ impl Times {
     }
 
     /// As `1.2 ms`.
-    pub(crate) fn shown(&self, percent: usize) -> String {
+    #[must_use]
+    pub fn shown(&self, percent: usize) -> String {
         format!("{:.1} ms", self.percentile(percent))
     }
 }
@@ -115,7 +168,8 @@ impl FromIterator<Times> for Times {
 }
 
 /// So many in a time, by the second.
-pub(crate) fn per_second(count: usize, time: Duration) -> String {
+#[must_use]
+pub fn per_second(count: usize, time: Duration) -> String {
     #[expect(clippy::cast_precision_loss, reason = "counts of a benchmark are far below 2^53")]
     let rate = count as f64 / time.as_secs_f64();
     format!("{rate:.0}/s")
