@@ -114,6 +114,23 @@ impl TestApp {
         Dump(items.filter(|(key, _)| !key.starts_with("RL#")).collect())
     }
 
+    /// What the table's stream has told of new events, one record each, as Lambda is given them.
+    ///
+    /// # Panics
+    /// When the table cannot be read.
+    pub async fn db_stream(&self) -> Vec<Value> {
+        let events =
+            (self.scan)().await.into_iter().filter(|item| item.get("et") == Some(&AttributeValue::S("event".into())));
+        let record = |(number, item): (usize, Item)| {
+            let keys: Item = item.iter().filter(|(name, _)| ["pk", "sk"].contains(&name.as_str())).map(owned).collect();
+            json!({"eventID": number.to_string(), "eventName": "INSERT", "eventSource": "aws:dynamodb",
+                "awsRegion": "eu-west-1", "dynamodb": {
+                    "ApproximateCreationDateTime": self.app.now().seconds(), "SequenceNumber": number.to_string(),
+                    "StreamViewType": "NEW_AND_OLD_IMAGES", "SizeBytes": 500, "Keys": image(&keys), "NewImage": image(&item)}})
+        };
+        events.enumerate().map(record).collect()
+    }
+
     /// The workspace of an owner.
     ///
     /// # Panics
@@ -321,6 +338,27 @@ impl TestApp {
             }
             self.app.commit(unit).await.expect("the messages are written");
         }
+    }
+}
+
+fn owned((name, value): (&String, &AttributeValue)) -> (String, AttributeValue) {
+    (name.clone(), value.clone())
+}
+
+/// An item as the protocol of DynamoDB has it.
+fn image(item: &Item) -> Value {
+    item.iter().map(|(name, value)| (name.clone(), typed(value))).collect::<Map<_, _>>().into()
+}
+
+fn typed(value: &AttributeValue) -> Value {
+    match value {
+        AttributeValue::S(text) => json!({"S": text}),
+        AttributeValue::N(number) => json!({"N": number}),
+        AttributeValue::Bool(bool) => json!({"BOOL": bool}),
+        AttributeValue::Null(_) => json!({"NULL": true}),
+        AttributeValue::L(list) => json!({"L": list.iter().map(typed).collect::<Vec<_>>()}),
+        AttributeValue::M(map) => json!({"M": image(map)}),
+        other => panic!("an event has no {other:?}"),
     }
 }
 

@@ -41,12 +41,12 @@ fn an_index_entry_is_written_when_it_comes_and_goes_and_twice_when_it_moves() {
 #[test]
 fn a_bill_is_the_sum_of_its_lines() {
     let mut bill = Bill::default();
-    bill.add("writes", 21.0, "million units", 0.625);
+    bill.add("writes", 22.0, "million units", 0.625);
     bill.add("requests", 1.0, "million", 0.2);
     bill.add("nothing", 0.0, "million", 9.0);
-    assert!((bill.total() - 13.325).abs() < 1e-9);
+    assert!((bill.total() - 13.95).abs() < 1e-9);
     let rows = bill.rows("all");
-    assert_eq!(rows[1], ["writes", "21.00 million units", "$13.13"]);
+    assert_eq!(rows[1], ["writes", "22.00 million units", "$13.75"]);
     assert_eq!(rows.len(), 4, "nothing makes no line");
-    assert_eq!(rows[3], ["**all**", "", "**$13.33**"]);
+    assert_eq!(rows[3], ["**all**", "", "**$13.95**"]);
 }

@@ -40,7 +40,7 @@ pub trait Journal: Send + Sync + 'static {
 }
 
 /// Metrics, each with its unit. CloudWatch bills each for every pair of service and operation, so they are few.
-const METRICS: [(&str, &str); 4] =
+pub const METRICS: [(&str, &str); 4] =
     [("Latency", "Milliseconds"), ("Faults", "Count"), ("Refusals", "Count"), ("WriteUnits", "Count")];
 
 /// JSON lines on standard output, as Lambda collects them.

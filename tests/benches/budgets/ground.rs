@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use shared::app::{App, Config, Parts, aws, relay};
 use shared::domain::plan::PlanKey;
 use shared::kernel::{Clock, Id, Keyring, Rng, SystemClock};
+use shared::ports::journal::MemoryJournal;
 use shared::ports::mail::MemoryMailer;
 use shared::ports::objects::Objects;
 use shared::ports::queue::{MemoryQueue, QueueName};
@@ -95,6 +96,7 @@ impl Ground {
             ("AWS_ACCESS_KEY_ID", "measured"),
             ("AWS_SECRET_ACCESS_KEY", "measured"),
             ("RUST_LOG", "info"),
+            ("CHATIA_METRICS_NAMESPACE", "Chatia/measured"),
             ("TABLE_NAME", TABLE),
             ("SECRET_ARN", "measured"),
             ("OBJECTS_BUCKET", "measured"),
@@ -186,6 +188,7 @@ async fn app(engine: &Engine, rng: &Rng, keyring: &str, queue: &Arc<MemoryQueue>
     Ok(App::new(Parts {
         llm: Arc::new(aws::LazyModels::new(&config, Arc::clone(&secrets) as _, Arc::clone(&egress))),
         queue: Arc::clone(queue) as _,
+        journal: Arc::new(MemoryJournal::default()),
         mailer: Arc::new(MemoryMailer::default()),
         objects: Objects::memory(),
         polar: None,

@@ -8,6 +8,7 @@ mod template;
 use std::io;
 use std::process::ExitCode;
 
+use shared::ports::journal::METRICS;
 use tests::bill::{Bill, Prices, money};
 use tests::report::{Document, Report, row, write};
 
@@ -61,6 +62,7 @@ async fn compute() -> io::Result<()> {
         row([&format!("… waiting for the receiver, {RECEIVER_SECONDS} s each"), &money(receiving.total())]),
         row([&"a million idle agents", &money(agents.total())]),
         row([&"the installation with nothing to do", &money(installation.total())]),
+        row([&"the metrics of each operation that is in use", &money(operation_metrics() * books.prices.of("metric"))]),
     ];
     put("summary", Report::new().table(&summary))?;
     write(Document::Cost, "quantities", &Report::new().table(&quantities(&turn, &delivery, idle)))?;
@@ -118,6 +120,7 @@ impl Books {
 
     fn turns(&self, turn: &Turn) -> Bill {
         let mut bill = Bill::default();
+        bill.add("CloudFront", 1.0, "million requests", self.prices.of("edge_request"));
         bill.add("API Gateway (HTTP API)", 1.0, "million requests", self.prices.of("http_api"));
         self.log(&mut bill, "API Gateway", self.template.access_log());
         self.function(&mut bill, "studio-chat", 1.0, turn.chat);
@@ -133,7 +136,7 @@ impl Books {
         bill.add("usage-report: queue", 3.0 * 0.002, "million requests", self.prices.of("queue"));
         let stored = turn.chat.stored + turn.projector.stored;
         self.storage(&mut bill, "what is stored, for a month", stored);
-        bill.add("answers to visitors", turn.answer * MILLION_BYTES, "GB", self.prices.of("data_out"));
+        bill.add("answers to visitors", turn.answer * MILLION_BYTES, "GB", self.prices.of("edge_data"));
         bill
     }
 
@@ -177,6 +180,8 @@ impl Books {
         bill.add("dashboards", template.count("AWS::CloudWatch::Dashboard"), "", self.prices.of("dashboard"));
         let filters = template.count("AWS::Logs::MetricFilter");
         bill.add("metrics of the log, if anything is found", filters, "", self.prices.of("metric"));
+        let told = 2.0 * operation_metrics();
+        bill.add("metrics of `clock` and `usage-batch`", told, "", self.prices.of("metric"));
         bill.add("secret", template.count("AWS::SecretsManager::Secret"), "", self.prices.of("secret"));
         let empty = template.queues_read() * EMPTY_RECEIVES / 1e6;
         bill.add("queues: looking whether something is there", empty, "million requests", self.prices.of("queue"));
@@ -197,6 +202,11 @@ impl Books {
         }
         bill
     }
+}
+
+/// How many metrics an operation has that is in use.
+fn operation_metrics() -> f64 {
+    f64::from(u8::try_from(METRICS.len()).expect("a few"))
 }
 
 /// What was measured, by the piece.

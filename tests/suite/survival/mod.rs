@@ -2,6 +2,7 @@
 
 mod check;
 mod copies;
+mod disorder;
 mod outside;
 mod world;
 
