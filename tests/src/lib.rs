@@ -6,6 +6,7 @@ mod broker;
 mod cloud;
 mod function;
 mod ledger;
+mod links;
 mod models;
 mod past;
 mod personas;

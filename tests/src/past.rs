@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 use shared::app::auth::ensure_superadmin;
+use shared::app::password;
 use shared::domain::message::{Author, Message};
 use shared::domain::usage::{KeySource, UsageEvent};
 use shared::domain::user::{StaffRole, UserStatus};
@@ -148,10 +149,12 @@ impl TestApp {
     pub async fn db_member(&self, owner: &Owner, role: Role) -> Persona {
         let (workspace, now) = (self.db_workspace(owner).await, self.app.now());
         let id: Id<User> = self.app.ids().id();
+        let secret = Secret::new(PASSWORD);
+        let hash = password::hash(&self.app.rng, &secret);
         let user = User {
             id,
             email: format!("{}@example.com", id.text()),
-            password_hash: String::new(),
+            password_hash: hash.await.expect("a hash"),
             name: format!("{role:?}"),
             email_verified: true,
             status: UserStatus::Active,
@@ -161,7 +164,7 @@ impl TestApp {
             created_at: now,
             updated_at: now,
         };
-        let membership = Membership { workspace_id: workspace.id, user_id: user.id, role, joined_at: now };
+        let membership = Membership::new(workspace.id, user.id, role, now);
         let mut unit = Unit::new();
         store::user::create(&mut unit, &user).expect("serialises");
         store::workspace::add_member(&mut unit, &membership).expect("serialises");

@@ -36,6 +36,14 @@ pub struct Things {
     pub parked: Uuid,
     /// The owner's e-mail.
     pub email: String,
+    /// A client to whom the published agent is granted, and who was not there yet.
+    pub client: u64,
+    /// The token of their invitation.
+    pub invitation: String,
+    /// A token to set the owner's password anew.
+    pub reset: String,
+    /// A lead of the published agent.
+    pub lead: u64,
 }
 
 /// An owner who has one of everything.
@@ -87,6 +95,33 @@ const REQUESTS: &[(&str, Make)] = &[
     ("login", |its| at("/api/auth/login").body(json!({"email": its.email, "password": PASSWORD}))),
     ("logout", |_| at("/api/auth/logout").gives(204)),
     ("me", |_| at("/api/auth/me")),
+    ("update_me", |_| at("/api/auth/me").body(json!({"name": "Olivia"}))),
+    ("change_password", |_| {
+        let body = json!({"current_password": PASSWORD, "new_password": "another horse"});
+        at("/api/auth/password").body(body).gives(204)
+    }),
+    ("forgot_password", |its| at("/api/auth/forgot-password").body(json!({"email": its.email}))),
+    ("reset_password", |its| {
+        at("/api/auth/reset-password").body(json!({"token": its.reset, "password": "another horse"})).gives(204)
+    }),
+    ("accept_invitation", |its| {
+        at("/api/auth/invitations/accept").body(json!({"token": its.invitation, "password": PASSWORD}))
+    }),
+    ("list_clients", |_| at("/api/clients")),
+    ("create_client", |its| {
+        let body = json!({"email": "another@example.com", "name": "Another", "agent_ids": [its.agent]});
+        at("/api/clients").body(body).gives(201)
+    }),
+    ("find_client", |its| at(format!("/api/clients/{}", its.client))),
+    ("update_client", |its| at(format!("/api/clients/{}", its.client)).body(json!({"name": "Renamed"}))),
+    ("delete_client", |its| at(format!("/api/clients/{}", its.client)).gives(204)),
+    ("invite_client", |its| at(format!("/api/clients/{}/invite", its.client))),
+    ("list_grants", |its| at(format!("/api/clients/{}/grants", its.client))),
+    ("create_grant", |its| {
+        at(format!("/api/clients/{}/grants", its.client)).body(json!({"agent_id": its.draft})).gives(201)
+    }),
+    ("delete_grant", |its| at(format!("/api/clients/{}/grants/{}", its.client, its.agent)).gives(204)),
+    ("list_my_agents", |_| at("/api/clients/me/agents")),
     ("list_agents", |_| at("/api/agents")),
     ("create_agent", |_| at("/api/agents").body(json!({"name": "Ventas"})).gives(201)),
     ("find_agent", |its| at(format!("/api/agents/{}", its.agent))),
@@ -155,6 +190,11 @@ const REQUESTS: &[(&str, Make)] = &[
     ("create_operator_message", |its| {
         at(conversation(its, "/messages")).body(json!({"content": "Hello, I am Olivia."})).gives(201)
     }),
+    ("close_conversation", |its| at(conversation(its, "/close"))),
+    ("update_lead", |its| {
+        let path = format!("/api/clients/me/agents/{}/leads/{}", its.agent, its.lead);
+        at(path).body(json!({"status": "contacted"}))
+    }),
     ("list_leads", |its| at(format!("/api/clients/me/agents/{}/leads", its.agent))),
     ("list_plans", |_| at("/api/billing/plans")),
     ("find_account", |_| at("/api/billing/account")),
@@ -176,6 +216,7 @@ const REQUESTS: &[(&str, Make)] = &[
     ("openapi", |_| at("/openapi/studio.json")),
     ("widget", |_| at("/widget.js")),
     ("asset", |_| at("/assets/chat.css")),
+    ("auth_page", |_| at("/auth/reset")),
     ("chat_page", |its| at(format!("/{}", its.slug))),
 ];
 
@@ -244,7 +285,19 @@ impl Scene {
 }
 
 /// Rows after which a scene lacks what another row's request names.
-const SPENDS: [&str; 5] = ["logout", "unpublish_agent", "delete_agent", "delete_webhook", "detach_tool"];
+const SPENDS: [&str; 11] = [
+    "logout",
+    "unpublish_agent",
+    "delete_agent",
+    "delete_webhook",
+    "detach_tool",
+    "change_password",
+    "reset_password",
+    "accept_invitation",
+    "delete_client",
+    "invite_client",
+    "delete_grant",
+];
 
 /// A scene for each row: the same one as long as it holds everything, since making one costs time.
 #[derive(Default)]
@@ -282,13 +335,14 @@ async fn one_of_everything(test: &TestApp, owner: &Owner) -> (Agent, Things) {
     let handle = visitor.handle.clone().expect("a handle");
     let lead = json!({"name": "Ana", "email": "ana@example.com", "conversation_id": handle});
     let form = format!("/api/public/agents/{}/leads", agent.slug);
-    visitor.persona.post(&form, lead).await.expect(201);
+    let lead = visitor.persona.post(&form, lead).await.expect(201);
     let conversation = owner.conversations(&agent).await[0]["id"].as_u64().expect("an id");
     test.bury("{}", "The table cannot be reached.").await;
     // Nobody listens there, so that a test event fails at once and without a network.
     let (webhook, _) = owner.webhook("http://127.0.0.1:9/in", Value::Null).await;
     test.db_replay(owner, webhook).await;
     let key = owner.session.post("/api/developers/api-keys", json!({"name": "spare"})).await.expect(201);
+    let (client, invitation) = owner.client(test, &[&agent]).await;
     let things = Things {
         agent: agent.id,
         slug: agent.slug.clone(),
@@ -301,6 +355,10 @@ async fn one_of_everything(test: &TestApp, owner: &Owner) -> (Agent, Things) {
         delivery: test.db_failed_delivery(owner, webhook).await,
         parked: test.db_parked_usage(owner, agent.id).await,
         email: owner.email.clone(),
+        client,
+        invitation,
+        reset: test.reset_token(&owner.email).await,
+        lead: lead["id"].as_u64().expect("an id"),
     };
     (agent, things)
 }
@@ -320,5 +378,9 @@ pub fn missing() -> Things {
         delivery: Uuid::from_u128(0x0195_0000_0000_7000_8000_0000_0000_0001),
         parked: Uuid::from_u128(0x0195_0000_0000_7000_8000_0000_0000_0002),
         email: "nobody@example.com".into(),
+        client: nowhere + 5,
+        invitation: "inv_k1.AAAA".into(),
+        reset: "nothing".into(),
+        lead: nowhere + 6,
     }
 }

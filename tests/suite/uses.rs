@@ -2,6 +2,7 @@
 //! `shared/src/app/function.rs` lack, and nothing in a row that no work needs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -102,7 +103,10 @@ struct Watched {
 
 impl Watched {
     fn new(test: &TestApp, binary: &str) -> Self {
-        let (process, seen) = (test.process(Rng::seeded(99)), Seen::default());
+        // Of its own randomness, as processes are: tokens of transactions must not meet.
+        static SEEDS: AtomicU64 = AtomicU64::new(1_000);
+        let rng = Rng::seeded(SEEDS.fetch_add(1, Ordering::Relaxed));
+        let (process, seen) = (test.process(rng), Seen::default());
         let secrets: Arc<dyn Secrets> = Arc::new(SeenSecrets(Arc::clone(&process.secrets), seen.clone()));
         let app = App::new(Parts {
             table: process.table.clone(),

@@ -17,17 +17,23 @@ use crate::wire::{ListOut, PageQuery};
 
 shared::ops! {
     /// List an agent's conversations, the most recently active first.
-    GET "/api/clients/me/agents/{id}/conversations" => list_conversations, [User] Viewer "" General Any Known Unaudited Safe;
+    GET "/api/clients/me/agents/{id}/conversations" => list_conversations, [User] GrantedViewer "" General Any Known Unaudited Safe;
     /// One conversation with its last 200 messages.
-    GET "/api/clients/me/agents/{id}/conversations/{cid}" => find_conversation, [User] Viewer "" General Any Known Unaudited Safe;
+    GET "/api/clients/me/agents/{id}/conversations/{cid}" => find_conversation, [User] GrantedViewer "" General Any Known Unaudited Safe;
     /// Take a conversation over, or hand it back to the agent.
     ///
     /// Once this is answered, no reply of the agent is stored until it is handed back.
-    POST "/api/clients/me/agents/{id}/conversations/{cid}/takeover" => set_takeover, [User] Operator "" General Any Known Audited Keyed;
+    POST "/api/clients/me/agents/{id}/conversations/{cid}/takeover" => set_takeover, [User] GrantedOperator "" General Any Known Audited Keyed;
     /// Answer in a conversation as a person, which takes it over.
-    POST "/api/clients/me/agents/{id}/conversations/{cid}/messages" => create_operator_message, [User] Operator "" General Any Known Unaudited Keyed;
+    POST "/api/clients/me/agents/{id}/conversations/{cid}/messages" => create_operator_message, [User] GrantedOperator "" General Any Known Unaudited Keyed;
+    /// Close a conversation.
+    ///
+    /// The visitor's next message opens it again.
+    POST "/api/clients/me/agents/{id}/conversations/{cid}/close" => close_conversation, [User] GrantedOperator "" General Any Known Unaudited Keyed;
+    /// Say what became of a lead.
+    PATCH "/api/clients/me/agents/{id}/leads/{lead_id}" => update_lead, [User] GrantedOperator "" General Any Known Unaudited Keyed;
     /// List an agent's leads.
-    GET "/api/clients/me/agents/{id}/leads" => list_leads, [User] Viewer "" General Any Known Unaudited Safe;
+    GET "/api/clients/me/agents/{id}/leads" => list_leads, [User] GrantedViewer "" General Any Known Unaudited Safe;
 }
 
 /// A conversation as lists show it.
@@ -192,6 +198,24 @@ async fn create_operator_message(
     call.run(&app, command, MessageOut::from).await
 }
 
+impl LeadOut {
+    fn new(owner: Id<User>, lead: Lead) -> Self {
+        Self {
+            id: lead.id.into(),
+            agent_id: lead.agent_id.into(),
+            owner_id: owner.into(),
+            conversation_id: lead.conversation_id.map(Int),
+            name: lead.name,
+            email: lead.email,
+            phone: lead.phone,
+            interest: lead.interest,
+            source: lead.source,
+            status: lead.status,
+            created_at: lead.created_at,
+        }
+    }
+}
+
 /// A lead.
 #[derive(Debug, Serialize, JsonSchema)]
 struct LeadOut {
@@ -208,6 +232,33 @@ struct LeadOut {
     created_at: Time,
 }
 
+async fn close_conversation(
+    State(app): State<App>,
+    call: Call,
+    Path((id, cid)): Path<(Int<Agent>, Int<Conversation>)>,
+) -> Result<Done<ConversationOut>> {
+    let owner = call.caller.owner_user_id;
+    let command = || conversation::close_as_operator(&app, &call.caller, id.0, cid.0);
+    call.run(&app, command, |head| ConversationOut::new(owner, head)).await
+}
+
+/// What became of a lead.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct LeadPatch {
+    status: LeadStatus,
+}
+
+async fn update_lead(
+    State(app): State<App>,
+    call: Call,
+    Path((id, lead)): Path<(Int<Agent>, Int<Lead>)>,
+    Json(body): Json<LeadPatch>,
+) -> Result<Done<LeadOut>> {
+    let owner = call.caller.owner_user_id;
+    let command = || lead::set_status(&app, &call.caller, id.0, lead.0, body.status);
+    call.run(&app, command, |lead| LeadOut::new(owner, lead)).await
+}
+
 async fn list_leads(
     State(app): State<App>,
     call: Call,
@@ -216,19 +267,6 @@ async fn list_leads(
 ) -> Result<Json<ListOut<LeadOut>>> {
     let (after, limit) = query.read(LEADS)?;
     let page = lead::list(&app, &call.caller, id.0, after.as_ref(), limit).await?;
-    let owner_id = call.caller.owner_user_id.into();
-    let out = |lead: Lead| LeadOut {
-        id: lead.id.into(),
-        agent_id: lead.agent_id.into(),
-        owner_id,
-        conversation_id: lead.conversation_id.map(Int),
-        name: lead.name,
-        email: lead.email,
-        phone: lead.phone,
-        interest: lead.interest,
-        source: lead.source,
-        status: lead.status,
-        created_at: lead.created_at,
-    };
-    Ok(Json(ListOut::page(LEADS, page.map(out))))
+    let owner = call.caller.owner_user_id;
+    Ok(Json(ListOut::page(LEADS, page.map(|lead| LeadOut::new(owner, lead)))))
 }

@@ -11,6 +11,7 @@ pub mod agents;
 pub mod billing;
 pub mod chat;
 pub mod chat_stream;
+pub mod clients;
 pub mod dead_letters;
 pub mod developers;
 pub mod inbox;
@@ -34,12 +35,12 @@ pub const fn surface(groups: &'static [Group]) -> Surface {
     }
 }
 
-/// Registering, logging in and out.
+/// Registering, logging in and out; clients, whose passwords need the same memory.
 pub const AUTH: Group = Group {
     name: "auth",
-    about: "Registering, logging in and out.",
-    rows: sessions::rows,
-    router: sessions::router,
+    about: "Registering, logging in and out; clients and what they may look after.",
+    rows: || sessions::rows().into_iter().chain(clients::rows()).collect(),
+    router: |app, surface| sessions::router(app, surface).merge(clients::router(app, surface)),
     streams: false,
 };
 

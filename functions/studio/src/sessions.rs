@@ -3,10 +3,10 @@
 use axum::extract::State;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use shared::app::App;
 use shared::app::auth::{self, LoggedIn, Register};
+use shared::app::{App, account};
 use shared::domain::user::StaffRole;
-use shared::domain::{Role, User, Workspace};
+use shared::domain::{Membership, Role, User, Workspace};
 use shared::http::{Call, Created, Done, Json, NoContent, Visit};
 use shared::kernel::{Int, Result, Secret, Time};
 
@@ -25,6 +25,24 @@ shared::ops! {
     POST "/api/auth/logout" => logout, [User] Client "" General Any Known Unaudited Own;
     /// Who is logged in.
     GET "/api/auth/me" => me, [User] Client "" General Any Known Unaudited Safe;
+    /// Change your own name.
+    PATCH "/api/auth/me" => update_me, [User] Client "" General Any Known Unaudited Keyed;
+    /// Set another password.
+    ///
+    /// Ends all other sessions.
+    POST "/api/auth/password" => change_password, [User] Client "" Auth Any Known Unaudited Own;
+    /// Have a link mailed to set a password anew.
+    ///
+    /// The answer is the same whether somebody has that address or not.
+    POST "/api/auth/forgot-password" => forgot_password, [] Anyone "" Auth Any Known Unaudited Own;
+    /// Set a password by a mailed link.
+    ///
+    /// A link holds for an hour and once. All sessions end.
+    POST "/api/auth/reset-password" => reset_password, [] Anyone "" Auth Any Known Unaudited Own;
+    /// Accept an invitation and log in.
+    ///
+    /// Somebody new sets their password with it; somebody who has one here gives it.
+    POST "/api/auth/invitations/accept" => accept_invitation, [] Anyone "" Auth Any Known Unaudited Own;
 }
 
 /// A registration.
@@ -45,6 +63,60 @@ struct RegisterIn {
 struct LoginIn {
     email: String,
     password: String,
+    /// A workspace that you belong to, as `GET /api/auth/me` lists them; your usual one when absent.
+    #[serde(default)]
+    workspace_id: Option<Int<Workspace>>,
+}
+
+/// Changes to yourself.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct MePatch {
+    /// What others see. 1 to 255 characters.
+    name: String,
+}
+
+/// Another password.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct PasswordIn {
+    current_password: String,
+    /// 8 to 256 characters.
+    #[schemars(length(min = 8, max = 256))]
+    new_password: String,
+}
+
+/// Whose password was forgotten.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct ForgotPasswordIn {
+    email: String,
+}
+
+/// What becomes of it.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ForgotPasswordOut {
+    /// For people.
+    detail: &'static str,
+}
+
+/// A password by a mailed link.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct ResetPasswordIn {
+    /// What stands behind `#token=` in the link.
+    token: String,
+    /// 8 to 256 characters.
+    #[schemars(length(min = 8, max = 256))]
+    password: String,
+}
+
+/// An invitation to accept.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct AcceptInvitationIn {
+    /// What stands behind `#token=` in the link.
+    token: String,
+    /// Your own, or the one to have from now on.
+    password: String,
+    /// What others see, for somebody new.
+    #[serde(default)]
+    name: Option<String>,
 }
 
 /// A session.
@@ -77,6 +149,16 @@ struct MeOut {
     #[serde(flatten)]
     user: UserOut,
     workspace: WorkspaceOut,
+    /// All workspaces that are open to you; log in with another `workspace_id` to act there.
+    memberships: Vec<MembershipOut>,
+}
+
+/// A workspace that somebody belongs to.
+#[derive(Debug, Serialize, JsonSchema)]
+struct MembershipOut {
+    workspace_id: Int<Workspace>,
+    role: Role,
+    joined_at: Time,
 }
 
 /// The active workspace.
@@ -111,7 +193,7 @@ impl UserOut {
 
 impl From<LoggedIn> for TokenOut {
     fn from(logged_in: LoggedIn) -> Self {
-        let user = UserOut::new(logged_in.user, logged_in.role, None);
+        let user = UserOut::new(logged_in.user, logged_in.role, Some(logged_in.owner.into()));
         Self { access_token: logged_in.token, token_type: "bearer", user }
     }
 }
@@ -123,7 +205,8 @@ async fn register(State(app): State<App>, visit: Visit, Json(body): Json<Registe
 
 async fn login(State(app): State<App>, visit: Visit, Json(body): Json<LoginIn>) -> Result<Done<TokenOut>> {
     let password = Secret::new(body.password);
-    visit.run(&app, || auth::log_in(&app, &body.email, &password), TokenOut::from).await
+    let workspace = body.workspace_id.map(|id| id.0);
+    visit.run(&app, || auth::log_in(&app, &body.email, &password, workspace), TokenOut::from).await
 }
 
 async fn logout(State(app): State<App>, call: Call) -> Result<NoContent> {
@@ -131,7 +214,7 @@ async fn logout(State(app): State<App>, call: Call) -> Result<NoContent> {
 }
 
 async fn me(State(app): State<App>, call: Call) -> Result<Json<MeOut>> {
-    let (user, workspace) = auth::me(&app, &call.caller).await?;
+    let (user, workspace, memberships) = auth::me(&app, &call.caller).await?;
     let owner_id = workspace.owner_user_id.into();
     let user = UserOut::new(user, call.caller.role, Some(owner_id));
     let default_agent_id = workspace.default_agent_id.map(Int);
@@ -142,5 +225,42 @@ async fn me(State(app): State<App>, call: Call) -> Result<Json<MeOut>> {
         owner_id,
         default_agent_id,
     };
-    Ok(Json(MeOut { user, workspace }))
+    let out =
+        |of: Membership| MembershipOut { workspace_id: of.workspace_id.into(), role: of.role, joined_at: of.joined_at };
+    Ok(Json(MeOut { user, workspace, memberships: memberships.into_iter().map(out).collect() }))
+}
+
+async fn update_me(State(app): State<App>, call: Call, Json(body): Json<MePatch>) -> Result<Done<UserOut>> {
+    let (role, owner) = (call.caller.role, Some(call.caller.owner_user_id.into()));
+    call.run(&app, || account::rename(&app, &call.caller, &body.name), |user| UserOut::new(user, role, owner)).await
+}
+
+async fn change_password(State(app): State<App>, call: Call, Json(body): Json<PasswordIn>) -> Result<NoContent> {
+    let (current, new) = (Secret::new(body.current_password), Secret::new(body.new_password));
+    call.run(&app, || account::change_password(&app, &call.caller, &current, &new), |()| ()).await
+}
+
+const MAIL_IS_COMING: &str = "If somebody has this address, a mail is on its way.";
+
+async fn forgot_password(
+    State(app): State<App>,
+    visit: Visit,
+    Json(body): Json<ForgotPasswordIn>,
+) -> Result<Done<ForgotPasswordOut>> {
+    let out = |()| ForgotPasswordOut { detail: MAIL_IS_COMING };
+    visit.run(&app, || account::forgot_password(&app, &body.email), out).await
+}
+
+async fn reset_password(State(app): State<App>, visit: Visit, Json(body): Json<ResetPasswordIn>) -> Result<NoContent> {
+    let password = Secret::new(body.password);
+    visit.run(&app, || account::reset_password(&app, &body.token, &password), |()| ()).await
+}
+
+async fn accept_invitation(
+    State(app): State<App>,
+    visit: Visit,
+    Json(body): Json<AcceptInvitationIn>,
+) -> Result<Done<TokenOut>> {
+    let (password, name) = (Secret::new(body.password), body.name.as_deref());
+    visit.run(&app, || account::accept_invitation(&app, &body.token, &password, name), TokenOut::from).await
 }

@@ -21,6 +21,8 @@ shared::ops! {
     GET "/widget.js" => widget, [] Anyone "" PublicRead Any Known Unaudited Safe;
     /// A file that our pages load.
     GET "/assets/{file}" => asset, [] Anyone "" PublicRead Any Known Unaudited Safe;
+    /// The page behind a mailed link: `invitation` or `reset`.
+    GET "/auth/{page}" => auth_page, [] Anyone "" PublicRead Any Known Unaudited Safe;
     /// The chat page of an agent.
     GET "/{public_slug}" => chat_page, [] Anyone "" PublicRead Any Known Unaudited Safe;
 }
@@ -29,6 +31,7 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut templates = Environment::new();
     templates.set_auto_escape_callback(|_| AutoEscape::Html);
     for (name, source) in [
+        ("auth.html", include_str!("../assets/auth.html")),
         ("chat.html", include_str!("../assets/chat.html")),
         ("docs.html", include_str!("../assets/docs.html")),
         ("not_found.html", include_str!("../assets/not_found.html")),
@@ -77,12 +80,23 @@ async fn widget(_: State<App>, _: Visit) -> Result<Asset> {
 
 async fn asset(_: State<App>, _: Visit, Path(file): Path<String>) -> Result<Asset> {
     match file.as_str() {
+        "auth.css" => Ok(Asset::file(include_str!("../assets/auth.css"), CSS)),
+        "auth.js" => Ok(Asset::file(include_str!("../assets/auth.js"), JAVASCRIPT)),
         "chat.css" => Ok(Asset::file(include_str!("../assets/chat.css"), CSS)),
         "chat.js" => Ok(Asset::file(include_str!("../assets/chat.js"), JAVASCRIPT)),
         "docs.css" => Ok(Asset::file(include_str!("../assets/docs.css"), CSS)),
         "docs.js" => Ok(Asset::file(include_str!("../assets/docs.js"), JAVASCRIPT)),
         _ => Err(Error::new(Code::RouteNotFound)),
     }
+}
+
+async fn auth_page(_: State<App>, _: Visit, Path(name): Path<String>) -> Result<Asset> {
+    let title = match name.as_str() {
+        "invitation" => "Accept your invitation",
+        "reset" => "Set your password anew",
+        _ => return Err(Error::new(Code::RouteNotFound)),
+    };
+    Ok(page("auth.html", context! { page => name, title }))
 }
 
 async fn chat_page(State(app): State<App>, _: Visit, Path(slug): Path<String>) -> Result<Asset> {

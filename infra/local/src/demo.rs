@@ -160,7 +160,7 @@ async fn sign_in(app: &App, memory: Memory<'_>, kept: Option<Kept>) -> Result<(K
     memory.write(&kept)?;
     let logged_in = match register(app, &kept).await {
         Err(error) if error.code() == Code::EmailAlreadyRegistered => {
-            match auth::log_in(app, &kept.email, &Secret::new(&kept.password)).await {
+            match auth::log_in(app, &kept.email, &Secret::new(&kept.password), None).await {
                 Ok(draft) => app.complete(draft).await?,
                 // Somebody lost the file or changed the password: that account is theirs now.
                 Err(error) if matches!(error.code(), Code::InvalidCredentials | Code::Forbidden) => {

@@ -40,7 +40,11 @@ pub struct Op {
 pub enum Floor {
     Anyone,
     Client,
+    /// A viewer, or a client: the command looks at what is granted to clients.
+    GrantedViewer,
     Viewer,
+    /// An operator, or a client: the command looks at what is granted to clients.
+    GrantedOperator,
     Operator,
     Editor,
     Admin,
@@ -55,12 +59,18 @@ impl Floor {
         match self {
             Self::Anyone | Self::Superadmin => None,
             Self::Client => Some(Role::Client),
-            Self::Viewer => Some(Role::Viewer),
-            Self::Operator => Some(Role::Operator),
+            Self::GrantedViewer | Self::Viewer => Some(Role::Viewer),
+            Self::GrantedOperator | Self::Operator => Some(Role::Operator),
             Self::Editor => Some(Role::Editor),
             Self::Admin => Some(Role::Admin),
             Self::Owner => Some(Role::Owner),
         }
+    }
+
+    /// Whether clients may call too, for what is granted to them.
+    #[must_use]
+    pub const fn takes_grants(self) -> bool {
+        matches!(self, Self::GrantedViewer | Self::GrantedOperator)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Whether a caller may call. One pure function; a new exception is a new column of the table, never an `if` here.
 
 use super::{Caller, Credential, Floor, Op, PlanGate, Visibility};
+use crate::domain::Role;
 use crate::domain::plan::PlanKey;
 use crate::domain::user::StaffRole;
 use crate::kernel::{Code, Error, Result};
@@ -34,7 +35,7 @@ pub fn decide(op: &Op, caller: Option<&Caller>, plan: Option<PlanKey>) -> Result
 
 fn reaches(floor: Floor, caller: &Caller) -> bool {
     match floor.role() {
-        Some(role) => caller.role >= role,
+        Some(role) => caller.role >= role || (caller.role == Role::Client && floor.takes_grants()),
         None => floor == Floor::Anyone || caller.staff_role == Some(StaffRole::Superadmin),
     }
 }
@@ -50,7 +51,6 @@ fn has_scope(scope: &str, caller: &Caller) -> bool {
 mod tests {
     use super::*;
     use crate::access::{Audit, Idempotency, RateClass};
-    use crate::domain::Role;
     use crate::kernel::{Id, Kind};
 
     const ROW: Op = Op {
@@ -117,6 +117,15 @@ mod tests {
         let owner = caller(Credential::User, Role::Owner, &[]);
         assert_eq!(kind(&op, &owner, Some(PlanKey::Free)), Some(Kind::PlanRequired));
         assert_eq!(kind(&op, &owner, Some(PlanKey::Pro)), None);
+    }
+
+    #[test]
+    fn a_client_reaches_what_may_be_granted_and_a_viewer_does_not_reach_an_operators() {
+        let of = |floor, role| kind(&Op { floor, ..ROW }, &caller(Credential::User, role, &[]), None);
+        assert_eq!(of(Floor::GrantedOperator, Role::Client), None);
+        assert_eq!(of(Floor::GrantedOperator, Role::Viewer), Some(Kind::Forbidden));
+        assert_eq!(of(Floor::GrantedViewer, Role::Viewer), None);
+        assert_eq!(of(Floor::Viewer, Role::Client), Some(Kind::Forbidden));
     }
 
     #[test]

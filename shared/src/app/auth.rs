@@ -12,10 +12,10 @@ use crate::domain::session::LIFETIME;
 use crate::domain::slug::slugify;
 use crate::domain::text::{Checks, is_email};
 use crate::domain::user::UserStatus;
-use crate::domain::workspace::WorkspaceStatus;
+use crate::domain::workspace::{MembershipStatus, WorkspaceStatus};
 use crate::domain::{BillingAccount, Membership, Role, Session, User, Workspace};
 use crate::kernel::secret::sha256_hex;
-use crate::kernel::{Code, Error, Result, Secret};
+use crate::kernel::{Code, Error, Id, Result, Secret};
 use crate::ports::mail;
 use crate::store;
 use crate::table::Unit;
@@ -51,6 +51,8 @@ pub struct LoggedIn {
     pub user: User,
     /// As what, where.
     pub role: Role,
+    /// Whose workspace it is.
+    pub owner: Id<User>,
 }
 
 /// Makes a user with a workspace, a billing account on the free plan and a session.
@@ -63,7 +65,7 @@ pub async fn register(app: &App, command: &Register) -> Result<Draft<LoggedIn>> 
     // What looks like an address may still be one that mail cannot be sent to.
     let reachable = !is_email(&email) || mail::is_address(&email);
     checks.ensure(reachable, "email", "invalid_email", "email must be an e-mail address");
-    check_password(&mut checks, &command.password);
+    check_password(&mut checks, "password", &command.password);
     let name = checks.optional("name", command.name.as_deref(), 255);
     checks.finish()?;
     let local_part = email.split('@').next().unwrap_or_default().to_owned();
@@ -74,16 +76,28 @@ pub async fn register(app: &App, command: &Register) -> Result<Draft<LoggedIn>> 
     let workspace = add_home(app, &mut unit, &user).await?;
     let session = add_session(app, &mut unit, &user, &workspace, Role::Owner)?;
     let token = sign(app, &session).await?;
-    Ok(Draft::new(unit, LoggedIn { token, user, role: Role::Owner }))
+    let owner = user.id;
+    Ok(Draft::new(unit, LoggedIn { token, user, role: Role::Owner, owner }))
 }
 
-fn check_password(checks: &mut Checks, password: &Secret) {
+/// Whether somebody may have this password, sent in the field of that name.
+pub(super) fn check_password(checks: &mut Checks, field: &str, password: &Secret) {
     let chars = password.expose().chars().count();
-    checks.ensure(chars >= password::MIN_CHARS, "password", "too_short", "password must have at least 8 characters");
-    checks.ensure(chars <= password::MAX_CHARS, "password", "too_long", "password may have at most 256 characters");
+    let (short, long) =
+        (format!("{field} must have at least 8 characters"), format!("{field} may have 256 characters"));
+    checks.ensure(chars >= password::MIN_CHARS, field, "too_short", &short);
+    checks.ensure(chars <= password::MAX_CHARS, field, "too_long", &long);
 }
 
-fn new_user(app: &App, email: String, name: &str, password_hash: String) -> User {
+/// Whether it is the person's password.
+pub(super) async fn fits(user: &User, password: &Secret) -> Result<bool> {
+    // Hashing costs by length: what could never be a password is not hashed, whoever asks.
+    let plausible = password.expose().chars().count() <= password::MAX_CHARS;
+    Ok(plausible && password::verify(Some(user.password_hash.clone()), password).await?)
+}
+
+/// A person with a home of their own, which is not made here.
+pub(super) fn new_user(app: &App, email: String, name: &str, password_hash: String) -> User {
     let now = app.now();
     User {
         id: app.ids().id(),
@@ -115,7 +129,7 @@ async fn add_home(app: &App, unit: &mut Unit, user: &User) -> Result<Workspace> 
         created_at: now,
         updated_at: now,
     };
-    let membership = Membership { workspace_id: workspace.id, user_id: user.id, role: Role::Owner, joined_at: now };
+    let membership = Membership::new(workspace.id, user.id, Role::Owner, now);
     store::workspace::create(unit, &workspace)?;
     store::workspace::add_member(unit, &membership)?;
     store::billing::create(unit, &BillingAccount::new(user.billing_account_id, user.id, now))?;
@@ -166,12 +180,17 @@ async fn sign(app: &App, session: &Session) -> Result<String> {
         .map_err(|error| Error::internal(format!("signing: {error}")))
 }
 
-/// Checks e-mail and password and opens a session. An unknown e-mail and a wrong password get the same answer in the
-/// same time.
+/// Checks e-mail and password and opens a session in a workspace of the person's: the one that is asked for, else the
+/// usual one. An unknown e-mail and a wrong password get the same answer in the same time.
 ///
 /// # Errors
-/// `invalid_credentials`, `forbidden` for a suspended user, `rate_limited`.
-pub async fn log_in(app: &App, email: &str, password: &Secret) -> Result<Draft<LoggedIn>> {
+/// `invalid_credentials`, `forbidden` for who is suspended or belongs to no such workspace, `rate_limited`.
+pub async fn log_in(
+    app: &App,
+    email: &str,
+    password: &Secret,
+    wanted: Option<Id<Workspace>>,
+) -> Result<Draft<LoggedIn>> {
     let email = email.trim().to_lowercase();
     app.count_call(RateClass::AuthEmail, &sha256_hex(&email)).await?;
     let user = if is_email(&email) { store::user::by_email(&app.table, &email).await? } else { None };
@@ -182,13 +201,43 @@ pub async fn log_in(app: &App, email: &str, password: &Secret) -> Result<Draft<L
     if user.status != UserStatus::Active {
         return Err(Error::with_message(Code::Forbidden, "This account is suspended."));
     }
-    let workspace = store::workspace::get(&app.table, user.default_workspace_id).await?.body;
-    let membership = store::workspace::membership(&app.table, workspace.id, user.id).await?;
-    let role = membership.ok_or_else(|| Error::new(Code::Forbidden))?.role;
-    let mut unit = Unit::new();
-    let session = add_session(app, &mut unit, &user, &workspace, role)?;
+    let membership = way_in(app, &user, wanted).await?;
+    let workspace = store::workspace::get(&app.table, membership.workspace_id).await?.body;
+    open_session(app, Unit::new(), user, &workspace, membership.role).await
+}
+
+/// The membership that somebody comes in by.
+async fn way_in(app: &App, user: &User, wanted: Option<Id<Workspace>>) -> Result<Membership> {
+    let is_open = |membership: &Membership| membership.status == MembershipStatus::Active;
+    let id = wanted.unwrap_or(user.default_workspace_id);
+    let membership = store::workspace::membership(&app.table, id, user.id).await?.filter(is_open);
+    match (membership, wanted) {
+        (Some(membership), _) => Ok(membership),
+        (None, Some(_)) => Err(Error::with_message(Code::Forbidden, "You do not belong to that workspace.")),
+        // The usual one may be closed to them while another is not.
+        (None, None) => {
+            let others = store::workspace::memberships_of(&app.table, user.id).await?;
+            let other = others.into_iter().find(is_open);
+            other.ok_or_else(|| Error::with_message(Code::Forbidden, "No workspace is open to you."))
+        }
+    }
+}
+
+/// Adds a session to what else is written. Of many sessions the oldest end.
+pub(super) async fn open_session(
+    app: &App,
+    mut unit: Unit,
+    user: User,
+    workspace: &Workspace,
+    role: Role,
+) -> Result<Draft<LoggedIn>> {
+    let known = store::session::of_user(&app.table, user.id).await?;
+    for oldest in known.iter().skip(store::session::MAX_SESSIONS - 1) {
+        store::session::delete(&mut unit, &oldest.sid);
+    }
+    let session = add_session(app, &mut unit, &user, workspace, role)?;
     let token = sign(app, &session).await?;
-    Ok(Draft::new(unit, LoggedIn { token, user, role }))
+    Ok(Draft::new(unit, LoggedIn { token, user, role, owner: workspace.owner_user_id }))
 }
 
 /// Ends the session that the caller came with, and only that.
@@ -201,15 +250,19 @@ pub fn log_out(caller: &Caller) -> Result<Draft<()>> {
     Ok(Draft::new(unit, ()))
 }
 
-/// The caller's own user and workspace.
+/// The caller's own user and workspace, and all memberships that are open to them.
 ///
 /// # Errors
 /// `forbidden` for callers without a session, `not_found` when the user is gone.
-pub async fn me(app: &App, caller: &Caller) -> Result<(User, Workspace)> {
+pub async fn me(app: &App, caller: &Caller) -> Result<(User, Workspace, Vec<Membership>)> {
     let user = caller.user_id.ok_or_else(|| Error::new(Code::Forbidden))?;
-    let (user, workspace) =
-        tokio::try_join!(store::user::get(&app.table, user), store::workspace::get(&app.table, caller.workspace_id))?;
-    Ok((user.ok_or_else(Error::not_found)?, workspace.body))
+    let (user, workspace, mut memberships) = tokio::try_join!(
+        store::user::get(&app.table, user),
+        store::workspace::get(&app.table, caller.workspace_id),
+        store::workspace::memberships_of(&app.table, user)
+    )?;
+    memberships.retain(|membership| membership.status == MembershipStatus::Active);
+    Ok((user.ok_or_else(Error::not_found)?, workspace.body, memberships))
 }
 
 /// Recognises a bearer token: a session, or a key of the kind that the surface takes. `None` when it is neither, or
@@ -284,7 +337,7 @@ pub async fn ensure_superadmin(app: &App, email: &str, password: &Secret) -> Res
     if !is_same || user.staff_role.is_none() {
         // Whoever logged in before, with another password or as somebody else, does not become the operator.
         let mut unit = Unit::new();
-        store::session::delete_all(&app.table, &mut unit, user.id).await?;
+        store::session::delete_all(&app.table, &mut unit, user.id, None).await?;
         app.commit(unit).await?;
     }
     user.password_hash = password::hash(&app.rng, password).await?;

@@ -3,11 +3,10 @@
 
 use futures_util::stream::{self, StreamExt as _};
 
-use super::conversation::silence_timer;
+use super::conversation::{self, silence_timer};
 use super::{App, allowance, deliver};
 use crate::domain::conversation::{ConversationStatus, SILENCE};
 use crate::domain::{Conversation, Delivery, Workspace};
-use crate::events::emit;
 use crate::kernel::{Code, Error, Id, Result, Time};
 use crate::ports::queue::{Outgoing, QueueName};
 use crate::store;
@@ -192,16 +191,9 @@ async fn close_if_silent(app: &App, timer: &Timer, workspace: Id<Workspace>, id:
         store::timer::set(&mut unit, &silence_timer(&head, last))?;
         return finish(app, unit, false).await;
     }
-    let update = crate::table::Update::new(store::keys::conversation(workspace, id))
-        .set("status", ConversationStatus::Closed)
-        .set("closed_at", now)
-        // The lease of a turn that died.
-        .remove("turn");
-    let update = store::conversation::list_at(update, &head, ConversationStatus::Closed, head.last_message_at);
     // A message that came in between keeps it open.
     let silent = Cond::eq("message_count", head.message_count).and(Cond::eq("status", ConversationStatus::Open));
-    store::conversation::update_head(&mut unit, update, turn_is_free(now).and(silent));
-    emit(&mut unit, &app.events().conversation_closed(&head))?;
+    conversation::close(app, &mut unit, &head, "silence", turn_is_free(now).and(silent))?;
     finish(app, unit, true).await
 }
 

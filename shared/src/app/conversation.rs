@@ -1,15 +1,15 @@
 //! Reading conversations, taking them over, and answering in them as a person.
 
-use super::{App, Draft};
+use super::{App, Draft, client};
 use crate::access::Caller;
 use crate::domain::agent::Snapshot;
 use crate::domain::conversation::ConversationStatus;
 use crate::domain::handle::Handle;
 use crate::domain::message::{Author, MAX_OPERATOR_CHARS};
 use crate::domain::text::Checks;
-use crate::domain::{Agent, Conversation, Message, Workspace};
+use crate::domain::{Agent, Conversation, GrantScope, Message, Workspace};
 use crate::events::emit;
-use crate::kernel::{Cursor, Error, Id, Limit, Page, Result};
+use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Result};
 use crate::store;
 use crate::store::conversation::Thread;
 use crate::table::{Cond, Unit, Update};
@@ -30,6 +30,7 @@ pub async fn list(
     after: Option<&Cursor>,
     limit: Limit,
 ) -> Result<Page<Conversation>> {
+    client::ensure_granted(app, caller, agent, GrantScope::MessagesRead).await?;
     let page = store::conversation::page_of_agent(&app.table, caller.workspace_id, agent, after, limit).await?;
     if page.items.is_empty() {
         store::agent::get(&app.table, caller.workspace_id, agent).await?;
@@ -42,7 +43,10 @@ pub async fn list(
 /// # Errors
 /// `not_found` when the workspace has no such conversation with that agent.
 pub async fn detail(app: &App, caller: &Caller, agent: Id<Agent>, id: Id<Conversation>) -> Result<Thread> {
-    let thread = store::conversation::thread(&app.table, caller.workspace_id, id, DETAIL_MESSAGES).await?;
+    let (_, thread) = tokio::try_join!(
+        client::ensure_granted(app, caller, agent, GrantScope::MessagesRead),
+        store::conversation::thread(&app.table, caller.workspace_id, id, DETAIL_MESSAGES)
+    )?;
     let mut thread = thread.filter(|thread| thread.head.agent_id == agent).ok_or_else(Error::not_found)?;
     // The newest that fit one answer: long messages must not make a conversation unreadable.
     let mut room = DETAIL_BYTES;
@@ -56,8 +60,12 @@ pub async fn detail(app: &App, caller: &Caller, agent: Id<Agent>, id: Id<Convers
     Ok(thread)
 }
 
+/// The head of a conversation in which the caller may act.
 async fn head(app: &App, caller: &Caller, agent: Id<Agent>, id: Id<Conversation>) -> Result<Conversation> {
-    let head = store::conversation::head(&app.table, caller.workspace_id, id).await?;
+    let (_, head) = tokio::try_join!(
+        client::ensure_granted(app, caller, agent, GrantScope::Messages),
+        store::conversation::head(&app.table, caller.workspace_id, id)
+    )?;
     if head.agent_id == agent { Ok(head) } else { Err(Error::not_found()) }
 }
 
@@ -95,6 +103,41 @@ fn reopen(app: &App, unit: &mut Unit, head: &mut Conversation, update: Update) -
     (head.status, head.closed_at) = (ConversationStatus::Open, None);
     let update = store::conversation::list_at(update, head, ConversationStatus::Open, now);
     Ok(update.set("status", ConversationStatus::Open).set("last_message_at", now).remove("closed_at"))
+}
+
+/// Closes a conversation, and ends the lease of a turn that died or goes on: it commits nothing any more.
+///
+/// # Errors
+/// When the event does not serialise.
+pub(super) fn close(app: &App, unit: &mut Unit, head: &Conversation, by: &str, cond: Cond) -> Result<()> {
+    let update = Update::new(store::keys::conversation(head.workspace_id, head.id))
+        .set("status", ConversationStatus::Closed)
+        .set("closed_at", app.now())
+        .remove("turn");
+    let update = store::conversation::list_at(update, head, ConversationStatus::Closed, head.last_message_at);
+    store::conversation::update_head(unit, update, cond);
+    emit(unit, &app.events().conversation_closed(head, by))
+}
+
+/// Closes a conversation as a person: the visitor's next message opens it again, answered by the agent unless it was
+/// taken over.
+///
+/// # Errors
+/// `not_found`, `conversation.closed` when it is.
+pub async fn close_as_operator(
+    app: &App,
+    caller: &Caller,
+    agent: Id<Agent>,
+    id: Id<Conversation>,
+) -> Result<Draft<Conversation>> {
+    let mut head = head(app, caller, agent, id).await?;
+    if head.status == ConversationStatus::Closed {
+        return Err(Error::new(Code::ConversationClosed));
+    }
+    let mut unit = Unit::new();
+    close(app, &mut unit, &head, "operator", Cond::eq("status", ConversationStatus::Open))?;
+    (head.status, head.closed_at) = (ConversationStatus::Closed, Some(app.now()));
+    Ok(Draft::new(unit, head))
 }
 
 /// Answers as a person, which takes the conversation over.

@@ -67,7 +67,7 @@ pub enum Place {
 
 /// Every function.
 pub const FUNCTIONS: &[Function] = &[
-    row("studio-auth", &[Use::Read, Use::Write, Use::Secret]),
+    row("studio-auth", &[Use::Read, Use::Write, Use::Secret, Use::Send(Deliver)]),
     row("studio-agents", &[Use::Read, Use::Write, Use::Secret]),
     row("studio-developers", &[Use::Read, Use::Write, Use::Secret, Use::Send(Deliver)]),
     row("studio-chat", &[Use::Read, Use::Write, Use::Secret]),

@@ -1,11 +1,11 @@
 //! Capturing and listing leads.
 
-use super::{App, Draft};
+use super::{App, Draft, client};
 use crate::access::Caller;
 use crate::domain::lead::{Details, LeadSource, LeadStatus};
-use crate::domain::{Agent, Contact, Conversation, Lead, Workspace};
+use crate::domain::{Agent, Contact, Conversation, GrantScope, Lead, Workspace};
 use crate::events::emit;
-use crate::kernel::{Cursor, Id, Limit, Page, Result};
+use crate::kernel::{Cursor, Error, Id, Limit, Page, Result};
 use crate::store;
 use crate::table::Unit;
 
@@ -124,9 +124,32 @@ pub async fn list(
     after: Option<&Cursor>,
     limit: Limit,
 ) -> Result<Page<Lead>> {
+    client::ensure_granted(app, caller, agent, GrantScope::Leads).await?;
     let page = store::lead::page(&app.table, caller.workspace_id, agent, after, limit).await?;
     if page.items.is_empty() {
         store::agent::get(&app.table, caller.workspace_id, agent).await?;
     }
     Ok(page)
+}
+
+/// Says what became of a lead.
+///
+/// # Errors
+/// `not_found`.
+pub async fn set_status(
+    app: &App,
+    caller: &Caller,
+    agent: Id<Agent>,
+    id: Id<Lead>,
+    status: LeadStatus,
+) -> Result<Draft<Lead>> {
+    let (_, lead) = tokio::try_join!(
+        client::ensure_granted(app, caller, agent, GrantScope::Leads),
+        store::lead::get(&app.table, caller.workspace_id, agent, id)
+    )?;
+    let mut lead = lead.ok_or_else(Error::not_found)?;
+    lead.body.status = status;
+    let mut unit = Unit::new();
+    store::lead::replace(&mut unit, &lead.body, lead.v)?;
+    Ok(Draft::new(unit, lead.body))
 }

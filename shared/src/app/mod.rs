@@ -2,6 +2,7 @@
 //! transaction, not carried out yet, and what it will have made. Whoever carries it out can add to it (the audit entry,
 //! the idempotency record), so that all of it happens together or not at all.
 
+pub mod account;
 pub mod agent;
 mod ai_key;
 pub mod allowance;
@@ -9,6 +10,7 @@ pub mod api_key;
 pub mod auth;
 pub mod aws;
 pub mod billing;
+pub mod client;
 pub mod clock;
 pub mod committed;
 pub mod config;
@@ -103,6 +105,8 @@ pub struct Keys {
     pub handle: Keyring,
     /// Seals customers' secrets.
     pub seal: Keyring,
+    /// Authenticates the links of invitations.
+    pub link: Keyring,
 }
 
 /// A transaction that is not carried out yet, and what it will have made.
@@ -175,7 +179,12 @@ impl App {
             let root = root.ok_or_else(|| Error::internal("the secret root_keyring is missing"))?;
             let root = Keyring::parse(root.expose())?;
             let derive = |purpose| root.derive(purpose);
-            Ok(Keys { session: derive("session"), handle: derive("handle"), seal: derive("seal") })
+            Ok(Keys {
+                session: derive("session"),
+                handle: derive("handle"),
+                seal: derive("seal"),
+                link: derive("link"),
+            })
         })
     }
 

@@ -1,54 +1,71 @@
-//! Mail to the owner: a visitor needs a person, a webhook fails.
+//! Mail about events: to the owner, when a visitor needs a person or a webhook fails; to whom somebody invites.
 
 use serde_json::Value;
 
 use super::{App, payload};
 use crate::domain::tool::Builtin;
-use crate::domain::{Conversation, Event, Webhook};
+use crate::domain::{Conversation, Event, User, Webhook, Workspace};
 use crate::events::catalog::kind;
 use crate::kernel::{Code, Result};
-use crate::ports::mail::{self, Mail};
+use crate::ports::mail::{self as post, Mail};
 use crate::store;
 
-/// Whether the owner gets mail about an event: a visitor asked for a person or for an appointment, a webhook fails.
+/// Whether somebody gets mail about an event: a visitor asked for a person or for an appointment, a webhook fails,
+/// somebody is invited.
 #[must_use]
 pub fn is_wanted(event: &Event) -> bool {
     let data = |field: &str| event.data.get(field);
     let appointment = || data("tool").and_then(Value::as_str) == Some(Builtin::ScheduleAppointment.name());
     match event.kind.as_str() {
-        kind::HANDOFF_REQUESTED | kind::WEBHOOK_FAILING | kind::WEBHOOK_DISABLED => true,
+        kind::HANDOFF_REQUESTED | kind::WEBHOOK_FAILING | kind::WEBHOOK_DISABLED | kind::CLIENT_INVITED => true,
         kind::TOOL_CALLED => appointment() && data("ok") == Some(&Value::Bool(true)),
         _ => false,
     }
 }
 
-/// Sends the owner's mail about an event, unless it went out before. After a crash in between it may come twice. An
-/// address that no server takes is its owner's mistake, and no fault of ours.
+/// Sends the mail about an event, unless it went out before. After a crash in between it may come twice. An address that
+/// no server takes is its owner's mistake, and no fault of ours.
 ///
 /// # Errors
 /// When the mail is not taken for another reason; the queue gives the task again.
-pub async fn mail_owner(app: &App, event: &Event) -> Result<()> {
+pub async fn mail(app: &App, event: &Event) -> Result<()> {
     let Some(workspace) = found(store::workspace::get(&app.table, event.workspace_id).await)? else { return Ok(()) };
-    let Some(owner) = store::user::get(&app.table, workspace.body.owner_user_id).await? else { return Ok(()) };
+    let invited = event.id_in::<User>("user").filter(|_| event.kind == kind::CLIENT_INVITED);
+    let told = invited.unwrap_or(workspace.body.owner_user_id);
+    let Some(told) = store::user::get(&app.table, told).await? else { return Ok(()) };
     if store::mail::was_sent(&app.table, event.workspace_id, event.id).await? {
         return Ok(());
     }
-    let told = match event.kind.as_str() {
+    let letter = match event.kind.as_str() {
         kind::WEBHOOK_FAILING | kind::WEBHOOK_DISABLED => about_webhook(app, event).await?,
+        kind::CLIENT_INVITED => about_invitation(app, &workspace.body, &told).await?,
         _ => about_visitor(app, event).await?,
     };
-    let Some((subject, text)) = told else { return Ok(()) };
+    let Some((subject, text)) = letter else { return Ok(()) };
     let subject = subject.replace(char::is_control, " ");
-    match app.mailer.send(&Mail { to: owner.email, subject, text }).await {
+    match app.mailer.send(&Mail { to: told.email, subject, text }).await {
         Ok(()) => note(app, event).await,
-        Err(error) if mail::is_refusal(&error) => {
-            let (owner, event) = (owner.id.text(), event.id);
+        Err(error) if post::is_refusal(&error) => {
+            let (user, event) = (told.id.text(), event.id);
             // The error names no address.
-            tracing::warn!(%event, owner, %error, "an owner is not told: their address takes no mail");
+            tracing::warn!(%event, user, %error, "somebody is not told: their address takes no mail");
         }
         Err(error) => return Err(error),
     }
     Ok(())
+}
+
+/// The link of an invitation that still holds.
+async fn about_invitation(app: &App, workspace: &Workspace, invited: &User) -> Result<Option<(String, String)>> {
+    let membership = store::workspace::membership(&app.table, workspace.id, invited.id).await?;
+    let invitation = membership.and_then(|membership| membership.invitation);
+    let Some(invitation) = invitation.filter(|invitation| invitation.expires_at > app.now()) else { return Ok(None) };
+    let token = invitation.token(&app.keys().await?.link, workspace.id, invited.id);
+    let text = format!(
+        "{} invites you to look after agents there.\n\nAccept within seven days: {}/auth/invitation#token={token}\n",
+        workspace.name, app.config.public_base_url,
+    );
+    Ok(Some((format!("{} invites you", workspace.name), text)))
 }
 
 /// Notes that the mail went out. To fail here would send it once more, which is worse than not to know.

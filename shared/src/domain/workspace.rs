@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Agent, BillingAccount, User};
+use super::{Agent, BillingAccount, Grant, GrantScope, Invitation, User};
 use crate::kernel::{Id, Time};
 
 /// A tenant: everything else belongs to one.
@@ -56,13 +56,64 @@ pub struct Membership {
     pub user_id: Id<User>,
     /// As what.
     pub role: Role,
+    /// Whether they may come in.
+    #[serde(default)]
+    pub status: MembershipStatus,
+    /// What the workspace calls them, where that is not their own name.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// What a client may look after; nobody else needs any.
+    #[serde(default)]
+    pub grants: Vec<Grant>,
+    /// The invitation that they were mailed, until they accept it.
+    #[serde(default)]
+    pub invitation: Option<Invitation>,
     /// Since when.
     pub joined_at: Time,
 }
 
+/// Whether a member may come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MembershipStatus {
+    /// Yes.
+    #[default]
+    Active,
+    /// Not before they accept their invitation.
+    Invited,
+    /// Not until the workspace lets them again.
+    Suspended,
+}
+
+/// The most clients that a workspace may have.
+pub const MAX_CLIENTS: usize = 500;
+/// The most agents that one client may look after; a membership is one item.
+pub const MAX_GRANTS: usize = 100;
+
+impl Membership {
+    /// A member who may come in at once.
+    #[must_use]
+    pub fn new(workspace: Id<Workspace>, user: Id<User>, role: Role, joined_at: Time) -> Self {
+        let (status, grants) = (MembershipStatus::Active, Vec::new());
+        Self { workspace_id: workspace, user_id: user, role, status, name: None, grants, invitation: None, joined_at }
+    }
+
+    /// What is granted of an agent.
+    #[must_use]
+    pub fn grant(&self, agent: Id<Agent>) -> Option<&Grant> {
+        self.grants.iter().find(|grant| grant.agent_id == agent)
+    }
+
+    /// Whether something of an agent is granted.
+    #[must_use]
+    pub fn may(&self, agent: Id<Agent>, scope: GrantScope) -> bool {
+        self.grant(agent).is_some_and(|grant| grant.scopes.iter().any(|has| has.includes(scope)))
+    }
+}
+
 /// What a member may do; each role includes the ones above it in this list. `Client` is a studio sub-user, who has no
 /// rank and sees only what is granted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Only granted agents.

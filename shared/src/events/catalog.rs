@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::domain::usage::UsageEvent;
-use crate::domain::{Agent, Conversation, Event, Lead, Message, Webhook, Workspace};
+use crate::domain::{Agent, Conversation, Event, Lead, Membership, Message, Webhook, Workspace};
 use crate::kernel::{Id, Ids, Time, work};
 
 /// Makes events of one moment.
@@ -27,6 +27,7 @@ pub mod kind {
     pub const LEAD_CAPTURED: &str = "lead.captured";
     pub const TOOL_CALLED: &str = "tool.called";
     pub const HANDOFF_REQUESTED: &str = "handoff.requested";
+    pub const CLIENT_INVITED: &str = "client.invited";
     pub const WEBHOOK_FAILING: &str = "webhook.failing";
     pub const WEBHOOK_DISABLED: &str = "webhook.disabled";
     pub const CUSTOM: &str = "custom";
@@ -81,10 +82,10 @@ impl<'a> Catalog<'a> {
         self.event(kind::CONVERSATION_CREATED, head.workspace_id, Some(head.agent_id), json!({"conversation": head.id}))
     }
 
-    /// A conversation was closed after silence.
+    /// A conversation was closed: by `silence` or by an `operator`.
     #[must_use]
-    pub fn conversation_closed(&self, head: &Conversation) -> Event {
-        let data = json!({"conversation": head.id, "by": "silence", "message_count": head.message_count});
+    pub fn conversation_closed(&self, head: &Conversation, by: &str) -> Event {
+        let data = json!({"conversation": head.id, "by": by, "message_count": head.message_count});
         self.event(kind::CONVERSATION_CLOSED, head.workspace_id, Some(head.agent_id), data)
     }
 
@@ -140,6 +141,12 @@ impl<'a> Catalog<'a> {
     pub fn handoff_requested(&self, head: &Conversation, channel: &str, reason: &str) -> Event {
         let data = json!({"conversation": head.id, "channel": channel, "reason": reason});
         self.event(kind::HANDOFF_REQUESTED, head.workspace_id, Some(head.agent_id), data)
+    }
+
+    /// Somebody was invited as a client, or once more; they are told by mail.
+    #[must_use]
+    pub fn client_invited(&self, membership: &Membership) -> Event {
+        self.event(kind::CLIENT_INVITED, membership.workspace_id, None, json!({"user": membership.user_id}))
     }
 
     /// An endpoint has been failing for some time; its owner is told by mail.

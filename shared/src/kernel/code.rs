@@ -51,6 +51,12 @@ codes! {
     Conflict                 "conflict"                   Conflict         "The request conflicts with what is stored.";
     ConcurrentChange         "concurrent_change"          Conflict         "Somebody else changed this at the same time. Read it again and retry.";
     EmailAlreadyRegistered   "email.already_registered"   Conflict         "That e-mail is registered already. Log in instead.";
+    ClientAlreadyExists      "client.already_exists"      Conflict         "That person is in this workspace already.";
+    ClientLimitReached       "client.limit_reached"       Conflict         "A workspace can have 500 clients. Remove one first.";
+    GrantLimitReached        "grant.limit_reached"        Conflict         "A client can have 100 agents. Take one away first.";
+    InvitationAccepted       "invitation.accepted"        Conflict         "This invitation was accepted already. Log in instead.";
+    InvitationInvalid        "invitation.invalid"         Malformed        "This link does not hold, or no longer. Ask for a new invitation.";
+    ResetInvalid             "reset.invalid"              Malformed        "This link does not hold, or no longer. Ask for a new one: POST /api/auth/forgot-password.";
     SlugTaken                "slug.taken"                 Conflict         "That address is taken.";
     ConversationBusy         "conversation.busy"          Conflict         "The agent is still answering in this conversation. Retry shortly.";
     ConversationClosed       "conversation.closed"        Conflict         "The conversation is closed.";

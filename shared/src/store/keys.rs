@@ -10,10 +10,11 @@
 //! | session | `SES#<sid>` | `S` | `U#<u>#SES` / created, sid | | every request with a session |
 //! | workspace | `W` | `WS` | | | settings, compile |
 //! | workspace slug guard | `WSLUG#<slug>` | `G` | | | uniqueness; never deleted |
-//! | membership | `W` | `MEM#<u>` | `U#<u>#MEM` / W | | log-in, team |
+//! | membership | `W` | `MEM#<u>` | `U#<u>#MEM` / W | | log-in, team, what is granted to a client |
+//! | link to set a password anew | `RESET#<sha256>` | `G` | | | that call; 1 h |
 //! | key, as its owner sees it | `W` | `KEY#<kind>#<id>` | | | lists |
 //! | key look-up | `KEY#<sha256>` | `K` | | | every request with a key |
-//! | keys, webhooks of a workspace | `W` | `CNT#keys#<kind>`, `CNT#webhooks` | | | making one: the limit holds also for many at once |
+//! | keys, webhooks, clients of a workspace | `W` | `CNT#keys#<kind>`, `CNT#webhooks`, `CNT#clients` | | | making one: the limit holds also for many at once |
 //! | agent head | `W` | `AG#<a>` | | | lists |
 //! | agent slug guard | `W` | `AGSLUG#<slug>` | | | uniqueness |
 //! | tool binding | `A` | `BIND#<tool>` | | | detail, compile |
@@ -50,7 +51,7 @@
 //! | idempotency record | `IDEM#<subject>#<sha256>` | `I` | | | repeats; 48 h |
 //! | rate window | `RL#<class>#<subject>` | `<window>` | | | gate |
 //!
-//! The exceptions to tenant-first keys are the global look-ups (user, e-mail, session, key hash, slugs), the outbox,
+//! The exceptions to tenant-first keys are the global look-ups (user, e-mail, session, key hash, reset, slugs), the outbox,
 //! the unreported usage, the timers and the due deliveries; these hold ids, not texts, and the last four are sharded. The
 //! operator's lists (accounts, parked usage) and the state of Polar are seldom written.
 
@@ -166,6 +167,18 @@ pub fn memberships_of(user: Id<User>) -> String {
 #[must_use]
 pub fn api_key_count(workspace: Id<Workspace>, kind: KeyKind) -> Key {
     Key::new(w(workspace), format!("CNT#keys#{}", kind.key()))
+}
+
+/// How many clients a workspace has.
+#[must_use]
+pub fn client_count(workspace: Id<Workspace>) -> Key {
+    Key::new(w(workspace), "CNT#clients")
+}
+
+/// A link to set a password anew, by the hash of its token.
+#[must_use]
+pub fn reset(hash: &str) -> Key {
+    Key::new(format!("RESET#{hash}"), "G")
 }
 
 /// How many webhook endpoints a workspace has.

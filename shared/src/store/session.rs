@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::keys;
-use crate::domain::{Session, User};
+use crate::domain::{Session, User, Workspace};
 use crate::kernel::{Id, Result, Time};
 use crate::table::{Index, Query, Row, Table, Unit, decode};
 
@@ -27,15 +27,36 @@ pub async fn get(table: &Table, sid: &str, now: Time) -> Result<Option<Arc<Sessi
     Ok(session.filter(|session| session.expires_at > now))
 }
 
-/// Ends the sessions of a user, up to the hundred newest, which one transaction holds.
+/// The most sessions that one person has at a time: a further log-in ends the oldest.
+pub const MAX_SESSIONS: usize = 50;
+
+/// The sessions of a user, newest first. A few more than [`MAX_SESSIONS`], since several log-ins at the same moment do
+/// not see each other; never more than one transaction can end beside what else it does.
 ///
 /// # Errors
 /// When the table cannot be read.
-pub async fn delete_all(table: &Table, unit: &mut Unit, user: Id<User>) -> Result<()> {
+pub async fn of_user(table: &Table, user: Id<User>) -> Result<Vec<Session>> {
     let query = Query::partition(Index::Gsi1, keys::sessions_of(user)).newest_first();
-    for item in table.query(&query, 100).await?.items {
-        delete(unit, &decode::<Session>(item)?.sid);
-    }
+    table.query(&query, MAX_SESSIONS + 40).await?.items.into_iter().map(decode).collect()
+}
+
+/// Ends the sessions of a user, but for the one to keep.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn delete_all(table: &Table, unit: &mut Unit, user: Id<User>, keep: Option<&str>) -> Result<()> {
+    let sessions = of_user(table, user).await?;
+    sessions.iter().filter(|session| Some(session.sid.as_str()) != keep).for_each(|session| delete(unit, &session.sid));
+    Ok(())
+}
+
+/// Ends the sessions of a user in one workspace.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn delete_in(table: &Table, unit: &mut Unit, user: Id<User>, workspace: Id<Workspace>) -> Result<()> {
+    let sessions = of_user(table, user).await?;
+    sessions.iter().filter(|session| session.workspace_id == workspace).for_each(|session| delete(unit, &session.sid));
     Ok(())
 }
 

@@ -3,9 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::keys;
+use crate::domain::workspace::MAX_CLIENTS;
 use crate::domain::{Membership, User, Workspace};
-use crate::kernel::{Code, Error, Id, Result};
-use crate::table::{Index, Query, Row, Table, Unit, Versioned, decode};
+use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Result};
+use crate::table::{Cond, Index, Query, Row, Table, Unit, Update, Versioned, decode};
+
+/// How many workspaces of one person are looked at.
+const MAX_MEMBERSHIPS: usize = 200;
 
 #[derive(Serialize, Deserialize)]
 struct SlugGuard {
@@ -61,6 +65,59 @@ pub fn add_member(unit: &mut Unit, membership: &Membership) -> Result<()> {
     Ok(())
 }
 
+/// Replaces a membership that was read at version `v`.
+///
+/// # Errors
+/// When it does not serialise.
+pub fn replace_member(unit: &mut Unit, membership: &Membership, v: u64) -> Result<()> {
+    let key = keys::membership(membership.workspace_id, membership.user_id);
+    let listed = keys::workspace_pk(membership.workspace_id);
+    let row = Row::new(key, "membership", membership)?.gsi1(keys::memberships_of(membership.user_id), listed);
+    unit.replace(row, v);
+    Ok(())
+}
+
+/// Removes a membership that was read at version `v`.
+pub fn remove_member(unit: &mut Unit, membership: &Membership, v: u64) {
+    let key = keys::membership(membership.workspace_id, membership.user_id);
+    unit.delete_if(key, Cond::version(v), Error::new(Code::ConcurrentChange));
+}
+
+/// Counts one more client, up to [`MAX_CLIENTS`].
+pub fn count_client(unit: &mut Unit, workspace: Id<Workspace>) {
+    let below = Cond::absent("n").or(Cond::lt("n", MAX_CLIENTS));
+    let count = Update::new(keys::client_count(workspace)).add("n", 1);
+    unit.update(count, below, Error::new(Code::ClientLimitReached));
+}
+
+/// Counts one less.
+pub fn uncount_client(unit: &mut Unit, workspace: Id<Workspace>) {
+    unit.upsert(Update::new(keys::client_count(workspace)).add("n", -1));
+}
+
+/// A page of members, oldest first.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn members(
+    table: &Table,
+    workspace: Id<Workspace>,
+    after: Option<&Cursor>,
+    limit: Limit,
+) -> Result<Page<Membership>> {
+    let query = Query::prefix(Index::Main, keys::workspace_pk(workspace), keys::MEMBERSHIP).after(after);
+    table.page(&query, limit).await
+}
+
+/// The memberships of a user, up to [`MAX_MEMBERSHIPS`].
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn memberships_of(table: &Table, user: Id<User>) -> Result<Vec<Membership>> {
+    let query = Query::partition(Index::Gsi1, keys::memberships_of(user));
+    table.query(&query, MAX_MEMBERSHIPS).await?.items.into_iter().map(decode).collect()
+}
+
 /// How many members of a workspace use a seat, up to 1,000.
 ///
 /// # Errors
@@ -70,6 +127,14 @@ pub async fn seats_used(table: &Table, workspace: Id<Workspace>) -> Result<usize
     let members = table.query(&query, 1_000).await?.items.into_iter().map(decode::<Membership>);
     let members: Vec<Membership> = members.collect::<Result<_>>()?;
     Ok(members.iter().filter(|member| member.role.uses_seat()).count())
+}
+
+/// One membership with its version.
+///
+/// # Errors
+/// `not_found` when there is none, or the table cannot be read.
+pub async fn member(table: &Table, workspace: Id<Workspace>, user: Id<User>) -> Result<Versioned<Membership>> {
+    table.get_versioned(&keys::membership(workspace, user)).await?.ok_or_else(Error::not_found)
 }
 
 /// One membership.

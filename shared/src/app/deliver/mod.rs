@@ -17,7 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{App, notify, outbox};
+use super::{App, account, notify, outbox};
 use crate::domain::{Delivery, Event, Webhook, Workspace};
 use crate::kernel::{Code, Error, Id, Result, work};
 use crate::ports::queue::{Outgoing, QueueName};
@@ -61,10 +61,18 @@ pub enum Task {
     Replay(replay::Step),
     /// Relay and count events again that no reader of the stream may have seen.
     Relay(outbox::Stretch),
-    /// Mail the owner.
+    /// Mail whoever is to be told.
     Mail {
         /// What happened.
         event: Event,
+    },
+    /// Mail a link to set a password anew, if somebody has that address.
+    ResetPassword {
+        /// Lower case.
+        email: String,
+        /// The request that asked for it.
+        #[serde(default)]
+        request_id: Option<String>,
     },
 }
 
@@ -96,6 +104,7 @@ impl Task {
             Self::Replay(_) => "replay",
             Self::Relay(_) => "relay",
             Self::Mail { .. } => "mail",
+            Self::ResetPassword { .. } => "reset_password",
         }
     }
 
@@ -115,7 +124,7 @@ impl Task {
                 *deferred += 1;
                 *deferred
             }
-            Self::Replay(_) | Self::Relay(_) | Self::Mail { .. } => 0,
+            Self::Replay(_) | Self::Relay(_) | Self::Mail { .. } | Self::ResetPassword { .. } => 0,
         };
         (task, deferred)
     }
@@ -132,7 +141,11 @@ pub async fn run(app: &App, queue: QueueName, task: &Task) -> Result<()> {
         work::note("event", event.id);
     }
     match task {
-        Task::Mail { event } => notify::mail_owner(app, event).await,
+        Task::Mail { event } => notify::mail(app, event).await,
+        Task::ResetPassword { email, request_id } => {
+            work::follow(request_id.as_deref());
+            account::mail_reset(app, email).await
+        }
         Task::Replay(step) => replay::step(app, step).await,
         Task::Relay(stretch) => outbox::step(app, stretch).await,
         Task::Deliver { webhook_id, event, replay, .. } => {

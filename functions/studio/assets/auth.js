@@ -1,0 +1,81 @@
+// The pages behind mailed links: accept an invitation, set a password anew. The token stands behind the #, which no
+// browser sends to a server; it is taken out of the address at once.
+"use strict";
+
+const TEXTS = {
+  en: {
+    invitation: ["Accept your invitation", "Choose a password. If you have an account here already, give its password."],
+    reset: ["Set your password anew", "All your sessions end. Log in again with the new password."],
+    name: "Name", password: "Password", hint: "At least 8 characters.", send: "Save",
+    incomplete: "This link is not whole. Open it again from the mail.",
+    accepted: "Welcome. You can log in from now on.", saved: "Your password is set. Log in with it.",
+    short: "The password needs at least 8 characters.", offline: "No connection. Try again.",
+  },
+  es: {
+    invitation: ["Acepta tu invitación", "Elige una contraseña. Si ya tienes una cuenta aquí, escribe la suya."],
+    reset: ["Elige una contraseña nueva", "Se cierran todas tus sesiones. Entra de nuevo con la contraseña nueva."],
+    name: "Nombre", password: "Contraseña", hint: "Al menos 8 caracteres.", send: "Guardar",
+    incomplete: "El enlace no está completo. Ábrelo otra vez desde el correo.",
+    accepted: "Te damos la bienvenida. Ya puedes entrar.", saved: "Contraseña guardada. Entra con ella.",
+    short: "La contraseña necesita al menos 8 caracteres.", offline: "Sin conexión. Inténtalo otra vez.",
+  },
+  pt: {
+    invitation: ["Aceite o convite", "Escolha uma senha. Se já tem uma conta aqui, use a senha dela."],
+    reset: ["Escolha uma nova senha", "Todas as suas sessões terminam. Entre de novo com a nova senha."],
+    name: "Nome", password: "Senha", hint: "Pelo menos 8 caracteres.", send: "Salvar",
+    incomplete: "O link não está completo. Abra-o de novo a partir do e-mail.",
+    accepted: "Boas-vindas. Você já pode entrar.", saved: "Senha salva. Entre com ela.",
+    short: "A senha precisa de pelo menos 8 caracteres.", offline: "Sem conexão. Tente de novo.",
+  },
+};
+
+const page = document.documentElement.dataset.page;
+const wanted = navigator.languages.map((language) => language.slice(0, 2)).find((language) => language in TEXTS);
+const language = wanted ?? "en";
+const texts = TEXTS[language];
+const at = (id) => document.getElementById(id);
+const token = new URLSearchParams(location.hash.slice(1)).get("token");
+history.replaceState(null, "", location.pathname);
+
+document.documentElement.lang = language;
+document.title = at("title").textContent = texts[page][0];
+at("about").textContent = texts[page][1];
+for (const element of document.querySelectorAll("[data-text]")) element.textContent = texts[element.dataset.text];
+at("name-row").hidden = page !== "invitation";
+
+function tell(text, kind) {
+  at("outcome").textContent = text;
+  at("outcome").dataset.kind = kind;
+}
+
+async function send() {
+  const password = at("password").value;
+  const body = { token, password };
+  if (page === "invitation" && at("name").value.trim()) body.name = at("name").value;
+  const path = page === "invitation" ? "/api/auth/invitations/accept" : "/api/auth/reset-password";
+  const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  const answer = await fetch(path, options);
+  if (!answer.ok) throw (await answer.json()).detail;
+}
+
+at("form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  if ([...at("password").value].length < 8) {
+    tell(texts.short, "error");
+    at("password").focus();
+    return;
+  }
+  at("send").disabled = true;
+  tell("", "");
+  try {
+    await send();
+    at("form").hidden = true;
+    tell(page === "invitation" ? texts.accepted : texts.saved, "done");
+  } catch (reason) {
+    tell(typeof reason === "string" ? reason : texts.offline, "error");
+  }
+  at("send").disabled = false;
+});
+
+if (token) at("form").hidden = false;
+else tell(texts.incomplete, "error");

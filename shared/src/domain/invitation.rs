@@ -1,0 +1,115 @@
+//! An invitation into a workspace, and the link that proves whom it was mailed to.
+//!
+//! The link's token is `inv_<key id>.<base64url of workspace and user (8 bytes each) and a MAC of 120 bits>`. The MAC is
+//! over the invitation's nonce too, so that the same link can be mailed again, and a new invitation ends the old one.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+
+use super::{User, Workspace};
+use crate::kernel::secret::{constant_time_eq, hmac_sha256};
+use crate::kernel::{Id, Keyring, Time};
+
+/// How long an invitation holds: seven days.
+pub const LIFETIME: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3600);
+
+const MAC_BYTES: usize = 15;
+
+/// An invitation that was not accepted yet; it lies in the membership that it is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invitation {
+    /// Random; a new one ends the links before.
+    pub nonce: String,
+    /// When it ends by itself.
+    pub expires_at: Time,
+}
+
+impl Invitation {
+    /// The token of the link that is mailed.
+    #[must_use]
+    pub fn token(&self, keys: &Keyring, workspace: Id<Workspace>, user: Id<User>) -> String {
+        let (key_id, key) = keys.current();
+        let place = place(workspace, user);
+        let mac = hmac_sha256(key, &[&place, self.nonce.as_bytes()]);
+        format!("inv_{key_id}.{}", URL_SAFE_NO_PAD.encode([&place[..], &mac[..MAC_BYTES]].concat()))
+    }
+}
+
+/// A token as somebody sent it: it says which membership it is about, and proves nothing before it is compared.
+#[derive(Debug)]
+pub struct InvitationToken {
+    /// Into which workspace.
+    pub workspace_id: Id<Workspace>,
+    /// Whose.
+    pub user_id: Id<User>,
+    key_id: String,
+    mac: Vec<u8>,
+}
+
+impl InvitationToken {
+    /// Reads a token.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        let (key_id, encoded) = text.trim().strip_prefix("inv_")?.split_once('.')?;
+        let bytes = URL_SAFE_NO_PAD.decode(encoded).ok()?;
+        let (place, mac) = bytes.split_first_chunk::<16>()?;
+        let part = |at: usize| place[at..at + 8].try_into().ok().map(u64::from_be_bytes);
+        Some(Self {
+            workspace_id: Id::from_int(part(0)?)?,
+            user_id: Id::from_int(part(8)?)?,
+            key_id: key_id.to_owned(),
+            mac: mac.to_vec(),
+        })
+    }
+
+    /// Whether we made it for this invitation.
+    #[must_use]
+    pub fn fits(&self, keys: &Keyring, invitation: &Invitation) -> bool {
+        let Some(key) = keys.find(&self.key_id) else { return false };
+        let place = place(self.workspace_id, self.user_id);
+        let expected = hmac_sha256(key, &[&place, invitation.nonce.as_bytes()]);
+        constant_time_eq(&self.mac, &expected[..MAC_BYTES])
+    }
+}
+
+fn place(workspace: Id<Workspace>, user: Id<User>) -> [u8; 16] {
+    let mut place = [0; 16];
+    place[..8].copy_from_slice(&workspace.int().to_be_bytes());
+    place[8..].copy_from_slice(&user.int().to_be_bytes());
+    place
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::Rng;
+
+    fn keys(seed: u64) -> Keyring {
+        Keyring::parse(&Keyring::generate(&Rng::seeded(seed))).unwrap()
+    }
+
+    fn invitation(nonce: &str) -> Invitation {
+        Invitation { nonce: nonce.into(), expires_at: Time::from_millis(0) }
+    }
+
+    #[test]
+    fn a_token_fits_its_own_invitation_under_our_key_only() {
+        let token = invitation("a").token(&keys(1), Id::from_int(1).unwrap(), Id::from_int(2).unwrap());
+        let read = InvitationToken::read(&token).unwrap();
+        assert_eq!((read.workspace_id.int(), read.user_id.int()), (1, 2));
+        assert!(read.fits(&keys(1), &invitation("a")));
+        assert!(!read.fits(&keys(1), &invitation("b")) && !read.fits(&keys(2), &invitation("a")));
+    }
+
+    #[test]
+    fn a_changed_token_fits_at_no_character() {
+        let token = invitation("a").token(&keys(1), Id::from_int(1).unwrap(), Id::from_int(2).unwrap());
+        for at in 0..token.len() {
+            let mut bytes = token.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+            let changed = InvitationToken::read(std::str::from_utf8(&bytes).unwrap());
+            assert!(!changed.is_some_and(|changed| changed.fits(&keys(1), &invitation("a"))), "{at}");
+        }
+    }
+}
