@@ -10,6 +10,7 @@ mod links;
 mod models;
 mod past;
 mod personas;
+pub mod polar;
 mod provider;
 pub mod report;
 pub mod requests;
@@ -273,7 +274,9 @@ fn config(polar: Option<&str>, variables: &[(&str, String)]) -> Config {
 }
 
 fn secrets(rng: &Rng) -> MemorySecrets {
-    [("root_keyring", Keyring::generate(rng)), ("polar_access_token", "polar_oat_test".into())].into_iter().collect()
+    let keyring = Keyring::generate(rng);
+    let polar = [("polar_access_token", "polar_oat_test"), ("polar_webhook_secret", polar::WEBHOOK_SECRET)];
+    [("root_keyring", keyring.as_str())].into_iter().chain(polar).collect()
 }
 
 /// Addresses of documentation networks would be refused nowhere: callers may come from anywhere.

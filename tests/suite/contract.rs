@@ -17,8 +17,6 @@ pub(crate) const PROSE: &str = include_str!("../contract/studio.md");
 /// Documented operations that are not built yet. This list only shrinks.
 const NOT_BUILT: &[(&str, &str)] = &[
     ("POST", "/api/builder/stream"),
-    ("POST", "/api/billing/checkout-session"),
-    ("POST", "/api/billing/portal-session"),
     ("GET", "/api/admin/metrics"),
     ("GET", "/api/admin/users"),
     ("GET", "/api/admin/users/{id}"),

@@ -40,7 +40,7 @@ const SAMPLES: &[(&str, Answers)] = &[
     ("studio-billing", Answers::Http(200, "agency")),
     ("studio-admin", Answers::Http(401, "unauthenticated")),
     ("studio-site", Answers::Http(200, "ok")),
-    ("hooks-providers", Answers::Http(404, "route_not_found")),
+    ("hooks-providers", Answers::Http(401, "signature_invalid")),
     ("relay", Answers::Stream(|app, batch| Box::pin(workers::relay(app, batch)))),
     ("projector", Answers::Stream(|app, batch| Box::pin(workers::projector(app, batch)))),
     ("deliver", Answers::Queue(QueueName::Deliver, |app, batch| Box::pin(workers::deliver(app, batch)))),

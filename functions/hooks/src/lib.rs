@@ -1,9 +1,8 @@
-//! Hooks: the door for providers' callbacks under `/hooks` (billing, messaging, OAuth redirects). No provider calls yet,
-//! so the one group has no rows; it answers in its own dialect, and its Lambda and routes are there for the first row.
+//! Hooks: the door for providers' callbacks under `/hooks`. Each call is signed, and the handler checks that.
 
 mod dialect;
+pub mod polar;
 
-use axum::Router;
 use axum::http::HeaderMap;
 use shared::access::Caller;
 use shared::app::App;
@@ -20,8 +19,8 @@ pub static SURFACE: Surface = Surface {
     groups: &[Group {
         name: "providers",
         about: "Callbacks of providers.",
-        rows: Vec::new,
-        router: |_, _| Router::new(),
+        rows: polar::rows,
+        router: polar::router,
         streams: false,
     }],
 };

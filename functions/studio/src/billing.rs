@@ -95,9 +95,13 @@ async fn list_plans(_: State<App>, _: Visit) -> Result<Json<PlansOut>> {
 
 /// How an account stands.
 #[derive(Debug, Serialize, JsonSchema)]
-struct AccountOut {
+pub(crate) struct AccountOut {
     plan: PlanKey,
     status: SubscriptionStatus,
+    /// When what is paid for ends or is paid for again.
+    paid_until: Option<Time>,
+    /// Whether it ends then.
+    cancel_at_period_end: bool,
     /// Null on a trial, which has no period.
     period_start: Option<Time>,
     period_end: Option<Time>,
@@ -125,6 +129,8 @@ impl From<Standing> for AccountOut {
         Self {
             plan: standing.plan.key,
             status: standing.account.status,
+            paid_until: standing.account.paid_until,
+            cancel_at_period_end: standing.account.cancel_at_period_end,
             period_start: standing.period_start,
             period_end: standing.period_end,
             messages_used_current_period: standing.allowance.count(),

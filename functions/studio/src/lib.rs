@@ -11,6 +11,7 @@ pub mod agents;
 pub mod billing;
 pub mod chat;
 pub mod chat_stream;
+pub mod checkout;
 pub mod clients;
 pub mod dead_letters;
 pub mod developers;
@@ -89,12 +90,12 @@ pub const INBOX: Group = Group {
     streams: false,
 };
 
-/// Plans, how the account stands, and what it used.
+/// Plans, how the account stands, what it used, and buying.
 pub const BILLING: Group = Group {
     name: "billing",
-    about: "Plans, how the account stands, and what it used.",
-    rows: billing::rows,
-    router: billing::router,
+    about: "Plans, how the account stands, what it used, and buying.",
+    rows: || billing::rows().into_iter().chain(checkout::rows()).collect(),
+    router: |app, surface| billing::router(app, surface).merge(checkout::router(app, surface)),
     streams: false,
 };
 

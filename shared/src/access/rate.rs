@@ -28,6 +28,8 @@ pub enum RateClass {
     PublicRead,
     /// Staff, by user.
     Staff,
+    /// Callbacks of providers, by address: they come in bursts from few addresses, and each is signed.
+    Provider,
 }
 
 /// So many calls in each window.
@@ -70,6 +72,7 @@ impl RateClass {
             Self::PublicChat | Self::PublicRead => (600, 300, false),
             Self::AgentChat => (2_400, 120, false),
             Self::PublicForm => (25, 300, false),
+            Self::Provider => (12_000, 60, false),
         };
         Rate { limit, window: Duration::from_secs(seconds), exact }
     }
@@ -88,6 +91,7 @@ impl RateClass {
             Self::PublicForm => "public_form",
             Self::PublicRead => "public_read",
             Self::Staff => "staff",
+            Self::Provider => "provider",
         }
     }
 

@@ -246,7 +246,7 @@ async fn put_secrets(app: &App, unit: &mut Unit, agent: &mut Agent, changes: &Ch
 async fn go_live(app: &App, unit: &mut Unit, agent: &mut Agent, workspace: &Workspace) -> Result<()> {
     if !agent.is_published() {
         let account = store::billing::get(&app.table, workspace.billing_account_id).await?;
-        store::agent::count_published(unit, account.id, account.effective_plan().agents);
+        store::agent::count_published(unit, account.id, account.effective_plan());
     }
     if agent.public_slug.is_none() {
         let slug = free_public_slug(app, &agent.name).await?;

@@ -8,8 +8,9 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::App;
-use crate::domain::BillingAccount;
-use crate::domain::billing::{Hold, PeriodKey};
+use crate::domain::billing::{Hold, PeriodKey, Reached};
+use crate::domain::{BillingAccount, Workspace};
+use crate::events::emit;
 use crate::kernel::{Error, Id, Result, Time};
 use crate::store;
 use crate::store::conversation::turn_is;
@@ -77,6 +78,30 @@ pub async fn watch(app: &App, account: Id<BillingAccount>) -> Result<()> {
     }
     swept.insert(account, due);
     Ok(())
+}
+
+/// Tells the owner how much of an allowance is used, once in a period. A failure is logged and not passed on: the visitor's
+/// answer does not depend on it.
+pub async fn alert(
+    app: &App,
+    workspace: Id<Workspace>,
+    (account, period): (Id<BillingAccount>, &PeriodKey),
+    reached: &Reached,
+) {
+    let draft = || {
+        let mut unit = Unit::new();
+        let key = store::keys::alert(account, period, reached.of.text(), reached.percent);
+        store::billing::alert(&mut unit, key, app.now())?;
+        emit(&mut unit, &app.events().usage_reached(workspace, reached))?;
+        Ok::<_, Error>(unit)
+    };
+    let told = match draft() {
+        Ok(unit) => app.commit(unit).await,
+        Err(error) => Err(Refusal::Error(error)),
+    };
+    if let Err(Refusal::Error(error)) = told {
+        tracing::warn!(account = %account.text(), percent = reached.percent, %error, "an owner is not told of usage");
+    }
 }
 
 /// Looks at everything that turns hold of an account, and gives back what died. Says how much that was.

@@ -30,7 +30,8 @@ use crate::ports::polar::Polar;
 use crate::ports::queue::SqsQueue;
 use crate::ports::roots;
 use crate::ports::secrets::{
-    ANTHROPIC_KEY, ManagerSecrets, OPENAI_KEY, POLAR_TOKEN, ROOT_KEYRING, SMTP_PASSWORD, Secrets, require,
+    ANTHROPIC_KEY, ManagerSecrets, OPENAI_KEY, POLAR_TOKEN, POLAR_WEBHOOK, ROOT_KEYRING, SMTP_PASSWORD, Secrets,
+    require,
 };
 use crate::table::Table;
 
@@ -97,6 +98,7 @@ fn needed(config: &Config, mails: bool) -> Vec<&'static str> {
         of(provider == "openai", OPENAI_KEY),
         of(provider == "anthropic", ANTHROPIC_KEY),
         of(config.polar_base_url.is_some(), POLAR_TOKEN),
+        of(!config.polar_products.is_empty(), POLAR_WEBHOOK),
         of(mails, SMTP_PASSWORD),
     ];
     all.into_iter().flatten().collect()

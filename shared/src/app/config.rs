@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::domain::billing::Product;
+use crate::domain::plan::PlanKey;
 use crate::domain::webhook::RETRY_SCHEDULE;
 use crate::kernel::{Error, Result};
 use crate::ports::egress::Cidr;
@@ -29,6 +31,7 @@ pub const DEPLOYED: &[&str] = &[
     "CHATIA_FALLBACK_MODEL",
     "ANTHROPIC_BASE_URL",
     "POLAR_BASE_URL",
+    "POLAR_PRODUCTS",
     "CHATIA_TURN_TOKENS",
     "CHATIA_REPLY_TOKENS",
     "CHATIA_ORIGIN_SECRET",
@@ -67,6 +70,8 @@ pub struct Config {
     pub anthropic_version: String,
     /// `POLAR_BASE_URL`; without it nothing is reported.
     pub polar_base_url: Option<Url>,
+    /// `POLAR_PRODUCTS`: what Polar sells, as `starter=<product id>,…`; `seat` is a seat beyond the plan's.
+    pub polar_products: Vec<(Product, String)>,
     /// `CHATIA_EGRESS_ALLOW`: networks that may be called although they are not public, for development.
     pub egress_allow: Vec<Cidr>,
     /// `CHATIA_WEBHOOK_RETRY_SECONDS`: waits before the retries.
@@ -115,6 +120,7 @@ impl Config {
             anthropic_base_url: url("ANTHROPIC_BASE_URL", "https://api.anthropic.com")?,
             anthropic_version: text("ANTHROPIC_VERSION", "2026-10-21"),
             polar_base_url: given("POLAR_BASE_URL").map(|text| parse_url("POLAR_BASE_URL", &text)).transpose()?,
+            polar_products: products(&text("POLAR_PRODUCTS", ""))?,
             egress_allow: Cidr::parse_list(&text("CHATIA_EGRESS_ALLOW", ""))?,
             webhook_retries: given("CHATIA_WEBHOOK_RETRY_SECONDS")
                 .map_or(Ok(RETRY_SCHEDULE.to_vec()), |text| retries(&text))?,
@@ -132,6 +138,27 @@ impl Config {
 
 fn parse_url(name: &str, text: &str) -> Result<Url> {
     Url::parse(text).map_err(|_| Error::field(name, "invalid_url", format!("{name} must be an absolute URL")))
+}
+
+fn products(text: &str) -> Result<Vec<(Product, String)>> {
+    let name = "POLAR_PRODUCTS";
+    let wrong = || {
+        let message =
+            format!("{name} must be such as starter=<id>,pro=<id>,studio=<id>,agency=<id>,payg=<id>,seat=<id>");
+        Error::field(name, "invalid", message)
+    };
+    let read = |part: &str| {
+        let (word, id) = part.split_once('=').ok_or_else(wrong)?;
+        let product = match word.trim() {
+            "seat" => Product::Seat,
+            word => {
+                let plan: PlanKey = serde_json::from_value(word.into()).map_err(|_| wrong())?;
+                Some(plan).filter(|plan| *plan != PlanKey::Free).map(Product::Plan).ok_or_else(wrong)?
+            }
+        };
+        Some(id.trim()).filter(|id| !id.is_empty()).map(|id| (product, id.to_owned())).ok_or_else(wrong)
+    };
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(read).collect()
 }
 
 fn openai_api(text: &str) -> Result<OpenAiApi> {
@@ -202,6 +229,10 @@ mod tests {
         assert!(Config::read(lookup).unwrap_err().to_string().contains("chat or responses"));
         let lookup = |name: &str| (name == "CHATIA_TURN_SECONDS").then(|| "25".to_owned());
         assert!(Config::read(lookup).unwrap_err().to_string().contains("up to 24 seconds"));
+        for wrong in ["starter", "starter=", "gold=1", "free=1"] {
+            let lookup = |name: &str| (name == "POLAR_PRODUCTS").then(|| wrong.to_owned());
+            assert!(Config::read(lookup).unwrap_err().to_string().contains("POLAR_PRODUCTS"), "{wrong}");
+        }
         for wrong in ["0", "-1", "many", "1.5"] {
             let lookup = |name: &str| (name == "CHATIA_TURN_TOKENS").then(|| wrong.to_owned());
             assert!(Config::read(lookup).unwrap_err().to_string().contains("CHATIA_TURN_TOKENS"), "{wrong}");

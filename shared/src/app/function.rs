@@ -73,7 +73,7 @@ pub const FUNCTIONS: &[Function] = &[
     row("studio-chat", &[Use::Read, Use::Write, Use::Secret]),
     row("studio-chat-stream", &[Use::Read, Use::Write, Use::Secret, Use::Stream]),
     row("studio-inbox", &[Use::Read, Use::Write, Use::Secret]),
-    row("studio-billing", &[Use::Read, Use::Count, Use::Secret]),
+    row("studio-billing", &[Use::Read, Use::Write, Use::Secret]),
     row(
         "studio-admin",
         &[
@@ -89,8 +89,7 @@ pub const FUNCTIONS: &[Function] = &[
         ],
     ),
     row("studio-site", &[Use::Read, Use::Count]),
-    // It has no rows yet.
-    row("hooks-providers", &[]),
+    row("hooks-providers", &[Use::Read, Use::Write, Use::Secret]),
     row("relay", &[Use::Read, Use::Send(Deliver)]),
     row("projector", &[Use::Write]),
     row(

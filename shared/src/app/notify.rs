@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{App, payload};
+use crate::domain::billing::ReachedOf;
 use crate::domain::tool::Builtin;
 use crate::domain::{Conversation, Event, User, Webhook, Workspace};
 use crate::events::catalog::kind;
@@ -17,7 +18,11 @@ pub fn is_wanted(event: &Event) -> bool {
     let data = |field: &str| event.data.get(field);
     let appointment = || data("tool").and_then(Value::as_str) == Some(Builtin::ScheduleAppointment.name());
     match event.kind.as_str() {
-        kind::HANDOFF_REQUESTED | kind::WEBHOOK_FAILING | kind::WEBHOOK_DISABLED | kind::CLIENT_INVITED => true,
+        kind::HANDOFF_REQUESTED
+        | kind::WEBHOOK_FAILING
+        | kind::WEBHOOK_DISABLED
+        | kind::CLIENT_INVITED
+        | kind::USAGE_REACHED => true,
         kind::TOOL_CALLED => appointment() && data("ok") == Some(&Value::Bool(true)),
         _ => false,
     }
@@ -39,6 +44,7 @@ pub async fn mail(app: &App, event: &Event) -> Result<()> {
     let letter = match event.kind.as_str() {
         kind::WEBHOOK_FAILING | kind::WEBHOOK_DISABLED => about_webhook(app, event).await?,
         kind::CLIENT_INVITED => about_invitation(app, &workspace.body, &told).await?,
+        kind::USAGE_REACHED => Some(about_usage(app, event)),
         _ => about_visitor(app, event).await?,
     };
     let Some((subject, text)) = letter else { return Ok(()) };
@@ -81,6 +87,28 @@ fn found<T>(outcome: Result<T>) -> Result<Option<T>> {
         Err(error) if error.code() == Code::NotFound => Ok(None),
         other => other.map(Some),
     }
+}
+
+fn about_usage(app: &App, event: &Event) -> (String, String) {
+    let number = |field: &str| event.data.get(field).and_then(Value::as_i64).unwrap_or(0);
+    let (percent, used, limit) = (number("percent"), number("used"), number("limit"));
+    let of_cap = event.data.get("of").and_then(Value::as_str) == Some(ReachedOf::SpendCap.text());
+    let dollars = |micro: i64| format!("${}.{:02}", micro / 1_000_000, micro % 1_000_000 / 10_000);
+    let what = if of_cap {
+        format!("{} of your spend cap of {}", dollars(used), dollars(limit))
+    } else {
+        format!("{used} of the {limit} messages that your plan includes")
+    };
+    let then = match (of_cap, percent) {
+        (true, 100) => "Agents keep messages from now on and do not answer until the month ends or you raise the cap.",
+        (false, 100) => {
+            "Further messages are billed by use where your plan sells that; otherwise agents do not answer."
+        }
+        _ => "Nothing happens yet.",
+    };
+    let address = &app.config.public_base_url;
+    let text = format!("{what} are used.\n\n{then}\n\nHow it stands: GET {address}/api/billing/account\n");
+    (format!("{percent} % used: {what}"), text)
 }
 
 async fn about_webhook(app: &App, event: &Event) -> Result<Option<(String, String)>> {

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::domain::billing::Reached;
 use crate::domain::usage::UsageEvent;
 use crate::domain::{Agent, Conversation, Event, Lead, Membership, Message, Webhook, Workspace};
 use crate::kernel::{Id, Ids, Time, work};
@@ -28,6 +29,7 @@ pub mod kind {
     pub const TOOL_CALLED: &str = "tool.called";
     pub const HANDOFF_REQUESTED: &str = "handoff.requested";
     pub const CLIENT_INVITED: &str = "client.invited";
+    pub const USAGE_REACHED: &str = "usage.reached";
     pub const WEBHOOK_FAILING: &str = "webhook.failing";
     pub const WEBHOOK_DISABLED: &str = "webhook.disabled";
     pub const CUSTOM: &str = "custom";
@@ -147,6 +149,14 @@ impl<'a> Catalog<'a> {
     #[must_use]
     pub fn client_invited(&self, membership: &Membership) -> Event {
         self.event(kind::CLIENT_INVITED, membership.workspace_id, None, json!({"user": membership.user_id}))
+    }
+
+    /// So much of an allowance is used; the owner is told by mail.
+    #[must_use]
+    pub fn usage_reached(&self, workspace: Id<Workspace>, reached: &Reached) -> Event {
+        let Reached { of, percent, used, limit } = reached;
+        let data = json!({"of": of.text(), "percent": percent, "used": used, "limit": limit});
+        self.event(kind::USAGE_REACHED, workspace, None, data)
     }
 
     /// An endpoint has been failing for some time; its owner is told by mail.

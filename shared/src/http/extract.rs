@@ -1,6 +1,6 @@
 //! Our own extractors: they reject with the product's error, and tell the document what they take.
 
-use axum::body::to_bytes;
+use axum::body::{Bytes, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
@@ -116,6 +116,19 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
         })
     }
 }
+
+/// A body as it came, to the byte: what a signature is over.
+#[derive(Debug)]
+pub struct RawBody(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for RawBody {
+    type Rejection = Error;
+    async fn from_request(request: Request, _: &S) -> Result<Self> {
+        to_bytes(request.into_body(), MAX_JSON).await.map(Self).map_err(|_| too_large())
+    }
+}
+
+impl DocIn for RawBody {}
 
 /// The `Idempotency-Key` of an operation that has its own way of recognising a repeat.
 #[derive(Debug, Clone)]

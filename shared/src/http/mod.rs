@@ -19,6 +19,6 @@ pub use call::{Call, Context, Visit};
 pub use csv::{AcceptsCsv, Csv, JsonOrCsv};
 pub use errors::{Asked, Dialect};
 pub use event_stream::{EventStream, SentFrame};
-pub use extract::{IdempotencyKey, Json, LastEventId, MaybeJson, Path, Query};
+pub use extract::{IdempotencyKey, Json, LastEventId, MaybeJson, Path, Query, RawBody};
 pub use ops::{Group, Row, Surface};
 pub use respond::{Asset, Created, Done, NoContent, Reply};

@@ -116,6 +116,7 @@ pub trait DocPath {
 impl DocIn for State<App> {}
 impl DocIn for Call {}
 impl DocIn for Visit {}
+impl DocIn for axum::http::HeaderMap {}
 
 impl<K> DocPath for Int<K> {
     fn schemas(generator: &mut SchemaGenerator) -> Vec<Schema> {

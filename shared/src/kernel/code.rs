@@ -43,7 +43,10 @@ codes! {
     PlanRequired             "plan_required"              PlanRequired     "Your plan does not include this.";
     AgentLimitReached        "agent_limit_reached"        CountLimit       "Your plan's number of published agents is reached. Unpublish one or choose a larger plan.";
     MessageLimitReached      "message_limit_reached"      Allowance        "The message allowance is used up. The message was kept.";
+    PaymentMethodRequired    "payment_method_required"    Allowance        "Save a card first: POST /api/billing/checkout-session with {\"plan_slug\": \"payg\"}.";
+    PaymentFailed            "payment_failed"             Allowance        "The payment failed. Mend the card in the customer portal: POST /api/billing/portal-session.";
     SpendCapReached          "spend_cap_reached"          Allowance        "The spend cap is reached. The message was kept.";
+    SignatureInvalid         "signature.invalid"          Unauthenticated  "The signature does not fit, or is too old.";
     NotFound                 "not_found"                  NotFound         "There is nothing here that you can see.";
     RouteNotFound            "route_not_found"            NotFound         "No such path. The API is described at /docs.";
     MethodNotAllowed         "method_not_allowed"         MethodNotAllowed "The path exists, but not with this method.";
@@ -57,6 +60,8 @@ codes! {
     InvitationAccepted       "invitation.accepted"        Conflict         "This invitation was accepted already. Log in instead.";
     InvitationInvalid        "invitation.invalid"         Malformed        "This link does not hold, or no longer. Ask for a new invitation.";
     ResetInvalid             "reset.invalid"              Malformed        "This link does not hold, or no longer. Ask for a new one: POST /api/auth/forgot-password.";
+    SubscriptionActive       "subscription.active"        Conflict         "There is a subscription already. Change it with PATCH /api/billing/subscription.";
+    SubscriptionMissing      "subscription.missing"       Conflict         "There is no subscription to change. Begin with POST /api/billing/checkout-session.";
     SlugTaken                "slug.taken"                 Conflict         "That address is taken.";
     ConversationBusy         "conversation.busy"          Conflict         "The agent is still answering in this conversation. Retry shortly.";
     ConversationClosed       "conversation.closed"        Conflict         "The conversation is closed.";

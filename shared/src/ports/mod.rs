@@ -10,3 +10,4 @@ pub mod polar;
 pub mod queue;
 pub mod roots;
 pub mod secrets;
+pub mod signature;

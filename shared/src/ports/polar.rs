@@ -4,6 +4,8 @@
 //! one bad event refuses all of it with 422; timestamps must not lie in the future; 429 has `Retry-After` and no body;
 //! the list tells how many events there are between two times, neither of them included.
 
+mod customers;
+
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -15,6 +17,8 @@ use super::egress::managed_client;
 use crate::domain::BillingAccount;
 use crate::domain::usage::{KeySource, UsageEvent};
 use crate::kernel::{Code, Error, Id, Result, Secret, Time};
+
+pub use customers::{Change, Checkout, OpenCheckout};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// The API version that this is written for; Polar's default moves.

@@ -25,6 +25,8 @@ pub const OPENAI_KEY: &str = "openai_api_key";
 pub const ANTHROPIC_KEY: &str = "anthropic_api_key";
 /// The organisation's token of Polar.
 pub const POLAR_TOKEN: &str = "polar_access_token";
+/// What Polar signs its callbacks with, as Polar shows it.
+pub const POLAR_WEBHOOK: &str = "polar_webhook_secret";
 /// The password of the SMTP user.
 pub const SMTP_PASSWORD: &str = "smtp_password";
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::keys;
 use crate::domain::agent::{Definition, PublicAlias, SecretField, Snapshot, StoredSecret, ToolBinding};
+use crate::domain::plan::{CATALOGUE, Plan};
 use crate::domain::slug::is_public_slug;
 use crate::domain::tool::Builtin;
 use crate::domain::{Agent, BillingAccount, Workspace};
@@ -214,11 +215,18 @@ pub async fn public_alias(table: &Table, slug: &str) -> Result<Option<Arc<Public
     table.get_cached(&keys::public_slug(slug)).await
 }
 
-/// Counts one more published agent, up to `limit`.
-pub fn count_published(unit: &mut Unit, account: Id<BillingAccount>, limit: u64) {
-    let below = Cond::absent("n").or(Cond::lt("n", limit));
+/// Counts one more published agent, up to what the plan allows; beyond that the unit fails with `agent_limit_reached`,
+/// which names the plan that would allow it.
+pub fn count_published(unit: &mut Unit, account: Id<BillingAccount>, plan: &Plan) {
+    let below = Cond::absent("n").or(Cond::lt("n", plan.agents));
     let update = Update::new(keys::published_agents(account)).add("n", 1);
-    unit.update(update, below, Error::new(Code::AgentLimitReached));
+    let agents = |count: u64| if count == 1 { "1 agent".to_owned() } else { format!("{count} agents") };
+    let now = format!("The plan {} allows {} to be published.", plan.name, agents(plan.agents));
+    let message = match CATALOGUE.iter().find(|other| other.agents > plan.agents) {
+        Some(larger) => format!("{now} {} allows {}. Unpublish one or choose it.", larger.name, agents(larger.agents)),
+        None => format!("{now} There is no larger one. Unpublish one."),
+    };
+    unit.update(update, below, Error::with_message(Code::AgentLimitReached, message));
 }
 
 /// Counts one less.

@@ -1,13 +1,15 @@
 //! Billing accounts and the allowance counter.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::keys;
 use crate::domain::BillingAccount;
-use crate::domain::billing::{Allowance, Hold, PeriodKey};
+use crate::domain::billing::{Allowance, Hold, PeriodKey, Subscription};
 use crate::domain::plan::MicroDollars;
-use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Result};
-use crate::table::{Cond, Index, Item, Key, Query, Refusal, Row, Table, Unit, Update, decode};
+use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Result, Time};
+use crate::table::{Cond, Index, Item, Key, Query, Refusal, Row, Table, Unit, Update, Versioned, decode};
 
 /// Adds a new account.
 ///
@@ -38,6 +40,63 @@ pub async fn page(table: &Table, after: Option<&Cursor>, limit: Limit) -> Result
 /// `not_found` when there is none, or the table cannot be read.
 pub async fn get(table: &Table, account: Id<BillingAccount>) -> Result<BillingAccount> {
     table.get(&keys::billing_account(account)).await?.ok_or_else(Error::not_found)
+}
+
+/// One account with its version.
+///
+/// # Errors
+/// `not_found` when there is none, or the table cannot be read.
+pub async fn get_versioned(table: &Table, account: Id<BillingAccount>) -> Result<Versioned<BillingAccount>> {
+    table.get_versioned(&keys::billing_account(account)).await?.ok_or_else(Error::not_found)
+}
+
+/// Replaces an account that was read at version `v`.
+///
+/// # Errors
+/// When it does not serialise.
+pub fn replace(unit: &mut Unit, account: &BillingAccount, v: u64) -> Result<()> {
+    unit.replace(row(account)?, v);
+    Ok(())
+}
+
+/// The subscriptions of an account, also those that ended, up to a hundred.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn subscriptions(table: &Table, account: Id<BillingAccount>) -> Result<Vec<Subscription>> {
+    let query = Query::prefix(Index::Main, keys::account_pk(account), keys::SUBSCRIPTION);
+    table.query(&query, 100).await?.items.into_iter().map(decode).collect()
+}
+
+/// Puts a subscription. The account is replaced in the same unit, whose version keeps two callbacks apart.
+///
+/// # Errors
+/// When it does not serialise.
+pub fn put_subscription(unit: &mut Unit, provider: &str, subscription: &Subscription) -> Result<()> {
+    let key = keys::subscription(subscription.billing_account_id, provider, &subscription.id);
+    unit.put(Row::new(key, "subscription", subscription)?);
+    Ok(())
+}
+
+/// How long it is known that a call of a provider was heard: longer than any of them repeats it.
+const HEARD: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Notes that a call of a provider was heard; the unit fails with `conflict` when it was before.
+///
+/// # Errors
+/// When it does not serialise.
+pub fn hear(unit: &mut Unit, provider: &str, id: &str, now: Time) -> Result<()> {
+    let row = Row::new(keys::heard(provider, id), "heard", &serde_json::json!({"at": now}))?;
+    unit.create(row.ttl(now + HEARD), Error::new(Code::Conflict));
+    Ok(())
+}
+
+/// Whether a call of a provider was heard.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn was_heard(table: &Table, provider: &str, id: &str) -> Result<bool> {
+    Ok(table.get::<serde::de::IgnoredAny>(&keys::heard(provider, id)).await?.is_some())
 }
 
 /// Puts an account whatever is there: for set-up and tests.
@@ -158,6 +217,19 @@ pub async fn give_back(
         Err(Refusal::Conditions(_)) => Ok(false),
         Err(Refusal::Error(error)) => Err(error),
     }
+}
+
+/// How long it is known that an alert was sent.
+const ALERTED: Duration = Duration::from_secs(400 * 24 * 3600);
+
+/// Notes that an owner is told how much of an allowance is used; the unit fails with `conflict` when they were before.
+///
+/// # Errors
+/// When it does not serialise.
+pub fn alert(unit: &mut Unit, key: Key, now: Time) -> Result<()> {
+    let row = Row::new(key, "alert", &serde_json::json!({"at": now}))?.ttl(now + ALERTED);
+    unit.create(row, Error::new(Code::Conflict));
+    Ok(())
 }
 
 /// Removes the hold of a turn that came to its end: what it took is spent.

@@ -36,7 +36,10 @@
 //! | delivery | `W#WH#<endpoint>` | `DL#<event>` | | waiting: `DUE#WH#<0-15>` / due, id; failed: `W#WH#<endpoint>#F` / `DL#<event>` | lists; one by id; due scan; failed ones; 35 d |
 //! | mail that went out | `W#ML` | `<event>` | | | each event mailed once; 35 d |
 //! | billing account | `B` | `ACC` | `ACCOUNTS` / id | | every turn; reconciliation |
+//! | subscription | `B` | `SUB#<provider>#<its id>` | | | the provider's callbacks |
+//! | call of a provider that was heard | `HOOK#<provider>#<its id>` | `H` | | | that call, come again; 30 d |
 //! | allowance | `B` | `USE#<period>` | | | every turn: a plain conditional counter |
+//! | alert that was sent | `B` | `ALERT#<period>#<of>#<percent>` | | | once a period; 400 d |
 //! | published agents | `B` | `CNT#agents` | | | publish |
 //! | usage event | `B#U#<yyyymm>` | `<id>` | unreported: `UNREP#<0-15>#<yyyymm>` / id; parked: `PARKED` / id | | bill, usage-batch |
 //! | usage batch claim | `UB#<0-15>` | `<yyyymm>#<first>#<token>` | | | usage-batch, usage-report |
@@ -413,10 +416,37 @@ pub fn billing_account(account: Id<BillingAccount>) -> Key {
     Key::new(b(account), "ACC")
 }
 
+/// Sort prefix of an account's subscriptions.
+pub const SUBSCRIPTION: &str = "SUB#";
+
+/// A subscription, by the id that its provider gave it.
+#[must_use]
+pub fn subscription(account: Id<BillingAccount>, provider: &str, id: &str) -> Key {
+    Key::new(b(account), format!("{SUBSCRIPTION}{provider}#{id}"))
+}
+
+/// The partition of an account.
+#[must_use]
+pub fn account_pk(account: Id<BillingAccount>) -> String {
+    b(account)
+}
+
+/// That a call of a provider was heard.
+#[must_use]
+pub fn heard(provider: &str, id: &str) -> Key {
+    Key::new(format!("HOOK#{provider}#{}", sha256_hex(id)), "H")
+}
+
 /// What was used of an allowance.
 #[must_use]
 pub fn allowance(account: Id<BillingAccount>, period: &PeriodKey) -> Key {
     Key::new(b(account), format!("USE#{}", period.0))
+}
+
+/// That an owner was told how much of an allowance is used.
+#[must_use]
+pub fn alert(account: Id<BillingAccount>, period: &PeriodKey, of: &str, percent: u8) -> Key {
+    Key::new(b(account), format!("ALERT#{}#{of}#{percent}", period.0))
 }
 
 /// How many agents an account has published.

@@ -4,7 +4,7 @@
 
 use super::load::Scene;
 use crate::app::{App, allowance};
-use crate::domain::billing::{Hold, PeriodKey};
+use crate::domain::billing::{Hold, PeriodKey, Reached, ReachedOf};
 use crate::domain::conversation::Turn;
 use crate::domain::plan::{MicroDollars, Period};
 use crate::domain::{BillingAccount, Conversation};
@@ -80,17 +80,31 @@ impl Place<'_> {
             Taken::Yes(allowance) => {
                 let left = plan.included_messages.saturating_sub(allowance.count());
                 let free_remaining = (plan.period == Period::Once).then_some(left);
+                let limit = i64::try_from(plan.included_messages).unwrap_or(i64::MAX);
+                self.alert(&hold, Reached::by(ReachedOf::Messages, allowance.used, limit, 1)).await;
                 return Ok(Charge { period: self.period.clone(), hold, free_remaining });
             }
             Taken::No(holds) => holds,
         };
-        if !plan.overage {
+        if !self.account.sells_overage() {
             return Err(Refused { error: Error::new(Code::MessageLimitReached), holds });
         }
         let hold = Hold { overage, ..hold };
-        match store::billing::take_overage(table, place, self.account.overage_cap(), &hold, &settled).await? {
-            Taken::Yes(_) => Ok(Charge { period: self.period.clone(), hold, free_remaining: None }),
+        let cap = self.account.overage_cap();
+        match store::billing::take_overage(table, place, cap, &hold, &settled).await? {
+            Taken::Yes(allowance) => {
+                let reached = cap.and_then(|cap| Reached::by(ReachedOf::SpendCap, allowance.overage, cap, overage));
+                self.alert(&hold, reached).await;
+                Ok(Charge { period: self.period.clone(), hold, free_remaining: None })
+            }
             Taken::No(holds) => Err(Refused { error: Error::new(Code::SpendCapReached), holds }),
+        }
+    }
+
+    async fn alert(&self, hold: &Hold, reached: Option<Reached>) {
+        if let Some(reached) = reached {
+            let place = (self.account.id, self.period);
+            allowance::alert(self.app, hold.workspace_id, place, &reached).await;
         }
     }
 

@@ -5,6 +5,7 @@ mod agents;
 mod auth;
 mod billing;
 mod chat;
+mod checkout;
 mod clients;
 mod clock;
 mod deliveries;

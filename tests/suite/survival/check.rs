@@ -71,14 +71,20 @@ fn replies_are_answers(dump: &Dump) {
 
 /// What a visitor's page was told is what the team reads.
 fn what_was_seen_is_stored(world: &World, dump: &Dump) {
-    let stored: HashMap<&str, &Value> = dump.of("message").map(|message| (text(message, "id"), message)).collect();
+    // Where the clock stands, two conversations may have a message of the same id.
+    let mut stored: HashMap<&str, Vec<&Value>> = HashMap::new();
+    for message in dump.of("message") {
+        stored.entry(text(message, "id")).or_default().push(message);
+    }
     for (id, (said, seen)) in world.users.iter().flat_map(|user| &user.pages).flat_map(|page| &page.sent) {
         let Some(answer) = seen else { continue };
         let reply: Text<shared::domain::Message> = serde_json::from_value(answer["message_id"].clone()).unwrap();
-        let reply = stored.get(reply.0.key().as_str()).unwrap_or_else(|| panic!("{answer} is not stored"));
-        assert_eq!(text(reply, "content"), answer["reply"].as_str().unwrap());
         let question = dump.of("message").find(|message| message["client_message_id"] == id.as_str()).unwrap();
         assert_eq!(text(question, "content"), said);
+        let found = stored.get(reply.0.key().as_str()).into_iter().flatten();
+        let reply = found.copied().find(|reply| reply["conversation_id"] == question["conversation_id"]);
+        let reply = reply.unwrap_or_else(|| panic!("{answer} is not stored"));
+        assert_eq!(text(reply, "content"), answer["reply"].as_str().unwrap());
         assert!(reply["reply"]["answers"].as_array().unwrap().contains(&question["id"]), "{reply} answers {question}");
     }
 }
