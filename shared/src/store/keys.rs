@@ -9,7 +9,7 @@
 //! | e-mail guard → user | `EMAIL#<lower>` | `G` | | | log-in |
 //! | session | `SES#<sid>` | `S` | `U#<u>#SES` / created, sid | | every request with a session |
 //! | workspace | `W` | `WS` | | | settings, compile |
-//! | workspace slug guard | `WSLUG#<slug>` | `G` | | | uniqueness; never deleted |
+//! | workspace slug guard | `WSLUG#<slug>` | `G` | | | uniqueness; goes with an erased workspace only |
 //! | membership | `W` | `MEM#<u>` | `U#<u>#MEM` / W | | log-in, team |
 //! | key, as its owner sees it | `W` | `KEY#<kind>#<id>` | | | lists |
 //! | key look-up | `KEY#<sha256>` | `K` | | | every request with a key |
@@ -54,7 +54,11 @@
 //! the unreported usage, the timers and the due deliveries; these hold ids, not texts, and the last four are sharded. The
 //! operator's lists (accounts, parked usage) and the state of Polar are seldom written.
 
+mod tenant;
+
 use uuid::Uuid;
+
+pub use tenant::*;
 
 use crate::domain::api_key::KeyKind;
 use crate::domain::billing::PeriodKey;

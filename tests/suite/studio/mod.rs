@@ -26,6 +26,7 @@ mod rollups;
 mod site;
 mod stats;
 mod stream;
+mod tenants;
 mod tools;
 mod turn;
 mod usage;
