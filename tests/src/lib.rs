@@ -248,6 +248,12 @@ impl TestApp {
         })
     }
 
+    /// The same caller, from another address each time.
+    #[must_use]
+    pub fn elsewhere(&self, persona: &Persona) -> Persona {
+        persona.at(fresh_address())
+    }
+
     /// Now, as the API writes it.
     #[must_use]
     pub fn now_text(&self) -> String {

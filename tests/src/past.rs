@@ -107,12 +107,22 @@ impl TestApp {
     /// # Panics
     /// When the table cannot be read.
     pub async fn db_dump(&self) -> Dump {
+        let mut dump = self.db_dump_all().await;
+        dump.0.retain(|key, _| !key.starts_with("RL#"));
+        dump
+    }
+
+    /// Every item of the table.
+    ///
+    /// # Panics
+    /// When the table cannot be read.
+    pub async fn db_dump_all(&self) -> Dump {
         let items = (self.scan)().await.into_iter().map(|item| {
             let item = plain(&AttributeValue::M(item));
             let part = |name: &str| item[name].as_str().expect("a key is text").to_owned();
             (format!("{} / {}", part("pk"), part("sk")), item)
         });
-        Dump(items.filter(|(key, _)| !key.starts_with("RL#")).collect())
+        Dump(items.collect())
     }
 
     /// What the table's stream has told of new events, one record each, as Lambda is given them.

@@ -1,5 +1,7 @@
 //! Polar as it calls us: callbacks, signed as it signs them.
 
+use std::sync::LazyLock;
+
 use axum::http::HeaderName;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -108,4 +110,32 @@ impl TestApp {
         let callback = Callback::new(&id.text(), "subscription.active", now, data);
         assert_eq!(self.hears(&callback, Key::Decoded).await.expect(200)["status"], "taken");
     }
+}
+
+/// A Polar that takes whatever it is asked, one for all tests.
+pub fn agreeable() -> &'static str {
+    static URL: LazyLock<String> = LazyLock::new(|| {
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+                tell.send(format!("http://{}", listener.local_addr().expect("an address"))).expect("somebody asks");
+                axum::serve(listener, axum::Router::new().fallback(agree)).await
+            })
+        });
+        told.recv().expect("it starts")
+    });
+    &URL
+}
+
+async fn agree(uri: axum::http::Uri) -> axum::Json<Value> {
+    axum::Json(match uri.path() {
+        "/v1/checkouts/" => {
+            json!({"id": "co-1", "url": "https://polar.example.com/co-1", "expires_at": "2040-03-06T09:00:00Z"})
+        }
+        "/v1/customer-sessions/" => json!({"customer_portal_url": "https://polar.example.com/portal"}),
+        "/v1/events/" => json!({"items": [], "pagination": {"total_count": 0, "max_page": 0}}),
+        _ => json!({}),
+    })
 }

@@ -6,10 +6,11 @@
 use axum::http::Method;
 use serde_json::{Value, json};
 use shared::access::{Floor, Op};
+use shared::domain::plan::PlanKey;
 use studio::SURFACE;
 use uuid::Uuid;
 
-use crate::{Agent, Answer, Owner, PASSWORD, Persona, TestApp};
+use crate::{Agent, Answer, Owner, PASSWORD, Persona, TestApp, polar};
 
 /// What a request may name.
 #[derive(Debug, Clone)]
@@ -263,7 +264,7 @@ pub fn writes(op: &Op) -> bool {
 impl Scene {
     /// A fresh app with an owner who has one of everything, on a plan with room for more.
     pub async fn new() -> Self {
-        Self::on(TestApp::new().await).await
+        Self::on(TestApp::selling(polar::agreeable()).await).await
     }
 
     /// The same on an app as wanted.
@@ -348,6 +349,9 @@ async fn one_of_everything(test: &TestApp, owner: &Owner) -> (Agent, Things) {
     let (webhook, _) = owner.webhook("http://127.0.0.1:9/in", Value::Null).await;
     test.db_replay(owner, webhook).await;
     let key = owner.session.post("/api/developers/api-keys", json!({"name": "spare"})).await.expect(201);
+    // Beside the plan that it has past the API.
+    test.subscribes(owner, "payg").await;
+    test.db_set_plan(owner, PlanKey::Agency).await;
     let (client, invitation) = owner.client(test, &[&agent]).await;
     let things = Things {
         agent: agent.id,

@@ -20,6 +20,22 @@ impl DataDir {
     /// # Errors
     /// `not_configured` with what to do when it cannot be made, cannot be written, or another platform holds it.
     pub fn open(path: &Path) -> Result<Self> {
+        let other = || {
+            let shown = path.display();
+            let message = format!(
+                "Another chatia uses the data directory {shown}. Stop that one, or give this one its own: \
+                 --data-dir PATH"
+            );
+            Error::with_message(Code::NotConfigured, message)
+        };
+        Self::take(path)?.ok_or_else(other)
+    }
+
+    /// As [`Self::open`]; `None` when another platform holds it.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn take(path: &Path) -> Result<Option<Self>> {
         let shown = path.display();
         let refuse = |why: &dyn std::fmt::Display| {
             let message = format!(
@@ -32,14 +48,8 @@ impl DataDir {
         let lock = private_file(OpenOptions::new().create(true).truncate(false), &path.join("lock"));
         let lock = lock.map_err(|error| refuse(&error))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path, _lock: lock }),
-            Err(TryLockError::WouldBlock) => {
-                let message = format!(
-                    "Another chatia uses the data directory {shown}. Stop that one, or give this one its own: \
-                     --data-dir PATH"
-                );
-                Err(Error::with_message(Code::NotConfigured, message))
-            }
+            Ok(()) => Ok(Some(Self { path, _lock: lock })),
+            Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(refuse(&error)),
         }
     }

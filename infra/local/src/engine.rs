@@ -33,28 +33,74 @@ impl fmt::Debug for Engine {
 
 impl inside::Engine for Engine {
     fn answer(&self, operation: &str, body: &[u8]) -> (u16, String) {
-        let database = &self.database;
-        let done = match operation {
-            "GetItem" => carry_out(body, |request| database.get_item(request)),
-            "BatchGetItem" => carry_out(body, |request| database.batch_get_item(request)),
-            "Query" => carry_out(body, |request| database.query(request)),
-            "Scan" => carry_out(body, |request| database.scan(request)),
-            "PutItem" => carry_out(body, |request| database.put_item(request)),
-            "UpdateItem" => carry_out(body, |request| database.update_item(request)),
-            "DeleteItem" => carry_out(body, |request| database.delete_item(request)),
-            "TransactWriteItems" => carry_out(body, |request| database.transact_write_items(request)),
-            "CreateTable" => carry_out(body, |request| database.create_table(request)),
-            "DescribeTable" => carry_out(body, |request| database.describe_table(request)),
-            "UpdateTimeToLive" => carry_out(body, |request| database.update_time_to_live(request)),
-            other => {
-                let why = format!("{other} is not used by this system: add it to infra/local/src/engine.rs");
-                Err(DynoxideError::ValidationException(why))
-            }
-        };
-        match done {
-            Ok(answer) => (200, answer),
-            Err(error) => (error.status_code(), error.to_json()),
+        answer(&self.database, operation, body)
+    }
+}
+
+/// The database of a platform that does not run, for an operator's command: no port, and nothing goes on by itself. The
+/// file is whole, and all that there is, when the last handle on it is gone.
+#[derive(Clone)]
+pub struct Offline(Database);
+
+impl fmt::Debug for Offline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Offline")
+    }
+}
+
+impl inside::Engine for Offline {
+    fn answer(&self, operation: &str, body: &[u8]) -> (u16, String) {
+        answer(&self.0, operation, body)
+    }
+}
+
+impl Offline {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// `not_configured` when it cannot be opened.
+    pub fn open(file: &Path) -> Result<Self> {
+        Database::new(&file.to_string_lossy()).map(Self).map_err(|error| does_not_open(&file.display(), &error))
+    }
+
+    /// A client of it.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        connect_inside(Arc::new(self.clone()))
+    }
+
+    /// Writes the file anew, without what was deleted: until then its bytes are still there, in pages that are free.
+    ///
+    /// # Errors
+    /// `not_configured` when there is no room for that.
+    pub fn compact(&self) -> Result<()> {
+        let full =
+            |error| failed(&format!("Deleted bytes are still in the database, which is not written anew: {error}"));
+        self.0.vacuum().map_err(full)
+    }
+}
+
+fn answer(database: &Database, operation: &str, body: &[u8]) -> (u16, String) {
+    let done = match operation {
+        "GetItem" => carry_out(body, |request| database.get_item(request)),
+        "BatchGetItem" => carry_out(body, |request| database.batch_get_item(request)),
+        "Query" => carry_out(body, |request| database.query(request)),
+        "Scan" => carry_out(body, |request| database.scan(request)),
+        "PutItem" => carry_out(body, |request| database.put_item(request)),
+        "UpdateItem" => carry_out(body, |request| database.update_item(request)),
+        "DeleteItem" => carry_out(body, |request| database.delete_item(request)),
+        "TransactWriteItems" => carry_out(body, |request| database.transact_write_items(request)),
+        "CreateTable" => carry_out(body, |request| database.create_table(request)),
+        "DescribeTable" => carry_out(body, |request| database.describe_table(request)),
+        "UpdateTimeToLive" => carry_out(body, |request| database.update_time_to_live(request)),
+        other => {
+            let why = format!("{other} is not used by this system: add it to infra/local/src/engine.rs");
+            Err(DynoxideError::ValidationException(why))
         }
+    };
+    match done {
+        Ok(answer) => (200, answer),
+        Err(error) => (error.status_code(), error.to_json()),
     }
 }
 
@@ -80,7 +126,7 @@ impl Engine {
             None => Database::memory(),
         };
         let place = file.map_or_else(|| "memory".into(), |file| file.display().to_string());
-        let database = database.map_err(|error| failed(&format!("The database ({place}) does not open: {error}")))?;
+        let database = database.map_err(|error| does_not_open(&place, &error))?;
         let ((tell, told), served) = (mpsc::channel(), database.clone());
         let thread = std::thread::Builder::new().name("engine".into());
         thread
@@ -109,6 +155,10 @@ impl Engine {
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
+}
+
+fn does_not_open(place: &dyn fmt::Display, error: &DynoxideError) -> Error {
+    failed(&format!("The database ({place}) does not open: {error}"))
 }
 
 fn failed(message: &str) -> Error {

@@ -19,6 +19,7 @@ pub mod schedules;
 pub mod stopping;
 pub mod stream;
 pub mod template;
+pub mod tenant;
 
 pub use platform::{Lookup, Options, Platform};
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use local::registry::SURFACES;
-use local::{Options, Platform};
+use local::{Options, Platform, tenant};
 use shared::http::{Surface, openapi};
 use shared::kernel::{Code, Error, Result};
 
@@ -19,7 +19,7 @@ struct Arguments {
     #[arg(long, default_value_t = 8000)]
     port: u16,
     /// Where data, mail and secrets are kept.
-    #[arg(long, default_value = ".chatia", value_name = "PATH")]
+    #[arg(long, default_value = ".chatia", value_name = "PATH", global = true)]
     data_dir: PathBuf,
     /// Keep the tables in memory only: they are gone when this ends.
     #[arg(long)]
@@ -35,6 +35,9 @@ struct Arguments {
 enum Command {
     /// Write the `OpenAPI` document of each surface to docs/openapi.
     Openapi,
+    /// Export or erase a tenant: a workspace with its owner.
+    #[command(subcommand)]
+    Tenant(tenant::Command),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
     shared::app::log::to_terminal();
     let ran = match arguments.command {
         Some(Command::Openapi) => write_documents(),
+        Some(Command::Tenant(command)) => keep_tenants(&command, arguments.data_dir),
         None => serve(arguments),
     };
     match ran {
@@ -80,6 +84,11 @@ fn serve(arguments: Arguments) -> Result<()> {
         }
         Ok(())
     })
+}
+
+fn keep_tenants(command: &tenant::Command, data_dir: PathBuf) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::internal)?;
+    runtime.block_on(tenant::run(command, data_dir, &mut std::io::BufWriter::new(std::io::stdout())))
 }
 
 /// Ctrl-C and SIGTERM.

@@ -11,6 +11,7 @@
 //! | message | `Q#<queue>` | `<message id>` | only dead letters: `DEAD#<queue>` / died at, id |
 //! | places in the outbox (see `stream`) | `CURSOR` | `outbox` | |
 
+mod forget;
 mod waiting;
 
 use std::collections::HashMap;
@@ -27,6 +28,7 @@ use shared::store::keys::moment;
 use shared::table::{Cond, Index, Key, Query, Refusal, Row, Table, Unit, Update, decode};
 use tokio::sync::Notify;
 
+pub use self::forget::forget;
 use self::waiting::{Line, Waiting};
 use crate::template::QueueSpec;
 

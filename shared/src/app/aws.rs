@@ -67,19 +67,36 @@ pub const AMBIENT: [&str; 10] = [
 /// # Errors
 /// When a required variable ([`PLACES`]) is missing or another one is wrong.
 pub fn app(function: &Function) -> Result<App> {
+    let app = build(function, &sdk()?, environment)?;
+    if function.uses.contains(&Use::Secret) {
+        tokio::spawn(read_secrets(app.clone(), environment("SMTP_HOST").is_some()));
+    }
+    Ok(app)
+}
+
+/// What the SDK needs of the environment.
+fn sdk() -> Result<SdkConfig> {
     let sdk = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(environment("AWS_REGION").map(Region::new))
         .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
         .retry_config(RetryConfig::standard())
         .service_config(Environment)
-        .http_client(OneConnector::build()?)
-        .build();
-    let app = build(function, &sdk, environment)?;
-    if function.uses.contains(&Use::Secret) {
-        tokio::spawn(read_secrets(app.clone(), environment("SMTP_HOST").is_some()));
+        .http_client(OneConnector::build()?);
+    Ok(sdk.build())
+}
+
+/// A deployed table and the bucket beside it, for the operator's commands: region and credentials are those of the
+/// environment.
+///
+/// # Errors
+/// `not_configured` when one of them is missing.
+pub fn storage(table: &str, bucket: Option<&str>) -> Result<(Table, Option<Objects>)> {
+    for name in &AMBIENT[..3] {
+        environment(name).ok_or_else(|| missing(name))?;
     }
-    Ok(app)
+    let table = Table::on_aws(&sdk()?, table, Rng::from_system(), Arc::new(SystemClock));
+    Ok((table, bucket.map(Objects::s3)))
 }
 
 /// Reads the secrets while the function waits for its first event, and says which of them this installation lacks.

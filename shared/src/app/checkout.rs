@@ -77,7 +77,7 @@ async fn email(app: &App, caller: &Caller) -> Result<String> {
 /// The subscription that is in force, which a checkout would double.
 async fn live(app: &App, account: &BillingAccount, of: impl Fn(Product) -> bool) -> Result<Option<Subscription>> {
     let all = store::billing::subscriptions(&app.table, account.id).await?;
-    Ok(all.into_iter().find(|one| one.is_live() && of(one.product)))
+    Ok(all.into_iter().find(|one| account.has(one) && of(one.product)))
 }
 
 /// Opens a checkout for a plan.

@@ -32,6 +32,7 @@ pub mod rate;
 pub mod reconcile;
 pub mod relay;
 pub mod renewed;
+pub mod tenant;
 mod tool_config;
 pub mod usage;
 pub mod webhook;

@@ -151,17 +151,11 @@ async fn apply(app: &App, account: Id<BillingAccount>, news: &News) -> Result<Un
     let Versioned { body: mut account, v } = store::billing::get_versioned(&app.table, account).await?;
     let mut known = store::billing::subscriptions(&app.table, account.id).await?;
     let mut unit = Unit::new();
-    let told = news.subscriptions.iter().filter_map(|told| subscription(app, account.id, news.at, told));
-    let mut told: Vec<Subscription> = told.collect();
     if news.are_all {
-        // What is not among those that are active has ended.
-        let ended = known.iter().filter(|one| told.iter().all(|told| told.id != one.id));
-        let ended = ended.filter(|one| one.is_live());
-        let end =
-            |one: &Subscription| Subscription { status: SubscriptionStatus::Canceled, told_at: news.at, ..one.clone() };
-        told.extend(ended.map(end).collect::<Vec<_>>());
+        account.all_told_at = account.all_told_at.max(Some(news.at));
     }
-    for told in told {
+    let id = account.id;
+    for told in news.subscriptions.iter().filter_map(|told| subscription(app, id, news.at, told)) {
         match known.iter_mut().find(|one| one.id == told.id) {
             Some(one) if !told.is_newer_than(one) => continue,
             Some(one) => one.clone_from(&told),

@@ -31,7 +31,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for MaybeJson<T> {
     type Rejection = Error;
     async fn from_request(request: Request, _: &S) -> Result<Self> {
-        Self::read(request).await
+        // Null is nothing, too.
+        Ok(Self(MaybeJson::<Option<T>>::read(request).await?.0.flatten()))
     }
 }
 

@@ -71,6 +71,18 @@ pub fn constant_time_eq(left: &[u8], right: &[u8]) -> bool {
 #[serde(transparent)]
 pub struct Sealed(String);
 
+/// Nonce and tag: what is sealed is at least so long, whatever is in it.
+const LEAST_SEALED: usize = 28;
+
+impl Sealed {
+    /// Whether a text may be something sealed, for whoever hands out what is stored: `<key id>.<base64>` and nothing else.
+    #[must_use]
+    pub fn is_like(text: &str) -> bool {
+        let body = text.split_once('.').and_then(|(_, body)| URL_SAFE_NO_PAD.decode(body).ok());
+        body.is_some_and(|body| body.len() >= LEAST_SEALED)
+    }
+}
+
 impl fmt::Debug for Sealed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Sealed(…)")
@@ -196,6 +208,8 @@ mod tests {
         assert_eq!(keys.open_text("ws/agent/key", &sealed).unwrap().expose(), "sk-123");
         assert!(keys.open("ws/other/key", &sealed).is_err());
         assert!(ring(3).open("ws/agent/key", &sealed).is_err());
+        assert!(Sealed::is_like(&sealed.0) && Sealed::is_like(&keys.seal(&rng, "a", b"").unwrap().0));
+        assert!(!Sealed::is_like("We are open.") && !Sealed::is_like("k1.short") && !Sealed::is_like(""));
     }
 
     #[test]

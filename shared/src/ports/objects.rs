@@ -7,6 +7,7 @@ use std::time::Duration;
 
 // The same type as `bytes::Bytes`, which both `object_store` and the HTTP floor speak.
 use axum::body::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
@@ -15,7 +16,8 @@ use object_store::{Attribute, Attributes, ClientConfigKey, ObjectStore, ObjectSt
 use tokio::sync::OnceCell;
 
 use super::secrets::private_directory;
-use crate::kernel::{Code, Error, Result};
+use crate::domain::Workspace;
+use crate::kernel::{Code, Error, Id, Result};
 
 /// The longest key, in bytes.
 pub const MAX_KEY: usize = 512;
@@ -106,6 +108,23 @@ impl Objects {
         }
     }
 
+    /// Up to `most` keys of a tenant's objects, in no order.
+    ///
+    /// # Errors
+    /// `unavailable` when the store does not answer.
+    pub async fn list(&self, tenant: Id<Workspace>, most: usize) -> Result<Vec<String>> {
+        // A prefix is of whole segments, so that no tenant's id is the beginning of another's.
+        let prefix = Path::from(Self::of(tenant));
+        let found = self.store().await?.list(Some(&prefix)).take(most);
+        found.map_ok(|object| object.location.to_string()).try_collect().await.map_err(failed)
+    }
+
+    /// The first segment of the keys of a tenant's objects.
+    #[must_use]
+    pub fn of(tenant: Id<Workspace>) -> String {
+        tenant.key()
+    }
+
     async fn store(&self) -> Result<&Arc<dyn ObjectStore>> {
         match &self.0 {
             Place::Local(store) => Ok(store),
@@ -180,6 +199,25 @@ mod tests {
         objects.delete("ws/files/a.txt").await.unwrap();
         assert_eq!(objects.get("ws/files/a.txt").await.unwrap(), None);
         assert!(objects.put("ws/../x/y", "no", "text/plain").await.is_err());
+    }
+
+    async fn lists_objects_of_one_tenant(objects: Objects) {
+        let [ours, other] = [7, 7 << 5].map(|id| Id::from_int(id).unwrap());
+        for (tenant, name) in [(ours, "a"), (ours, "deep/b"), (ours, "c"), (other, "a")] {
+            objects.put(&format!("{}/{name}", Objects::of(tenant)), "x", "text/plain").await.unwrap();
+        }
+        let mut found = objects.list(ours, 10).await.unwrap();
+        found.sort_unstable();
+        assert_eq!(found, ["a", "c", "deep/b"].map(|name| format!("{}/{name}", Objects::of(ours))));
+        assert_eq!(objects.list(ours, 2).await.unwrap().len(), 2);
+        assert_eq!(objects.list(Id::from_int(8).unwrap(), 2).await.unwrap(), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn a_tenants_objects_are_listed() {
+        let root = tempfile::tempdir().unwrap();
+        lists_objects_of_one_tenant(Objects::directory(&root.path().join("objects")).unwrap()).await;
+        lists_objects_of_one_tenant(Objects::memory()).await;
     }
 
     #[tokio::test]

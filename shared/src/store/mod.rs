@@ -17,6 +17,7 @@ pub mod rate;
 pub mod replay;
 pub mod rollup;
 pub mod session;
+pub mod tenant;
 pub mod timer;
 pub mod tool_call;
 pub mod usage;

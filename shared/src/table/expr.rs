@@ -20,6 +20,8 @@ pub enum Cond {
     Present(Path),
     /// A comparison of the attribute with a value: `=`, `<>`, `<`, `<=`, `>`, `>=`.
     Compare(Path, &'static str, AttributeValue),
+    /// The attribute is a text that begins with this one.
+    Begins(Path, String),
     /// All of these.
     All(Vec<Cond>),
     /// At least one of these.
@@ -81,6 +83,12 @@ impl Cond {
         Self::Compare(path.into(), "<=", value(bound))
     }
 
+    /// The attribute is a text that begins with `prefix`.
+    #[must_use]
+    pub fn begins(path: impl Into<Path>, prefix: impl Into<String>) -> Self {
+        Self::Begins(path.into(), prefix.into())
+    }
+
     /// Both hold.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
@@ -104,6 +112,10 @@ impl Cond {
             Self::Compare(path, operator, value) => {
                 let path = names.path(path);
                 format!("{path} {operator} {}", names.value(value.clone()))
+            }
+            Self::Begins(path, prefix) => {
+                let path = names.path(path);
+                format!("begins_with({path}, {})", names.value(AttributeValue::S(prefix.clone())))
             }
             Self::All(conds) => joined(conds, " AND ", names),
             Self::Any(conds) => joined(conds, " OR ", names),

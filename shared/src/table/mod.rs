@@ -12,6 +12,7 @@ pub mod inside;
 mod meter;
 mod query;
 mod row;
+mod scan;
 mod unit;
 
 use std::collections::HashMap;
@@ -30,6 +31,7 @@ pub use expr::{Cond, Path, Update};
 pub use meter::{Call, Meter};
 pub use query::{Index, Query, Rows};
 pub use row::{Row, Versioned, decode, decode_versioned, value};
+pub use scan::Scanned;
 pub use unit::{Failed, Refusal, Unit};
 
 use crate::kernel::{Clock, Error, Result, Rng};
@@ -74,7 +76,9 @@ impl Key {
         ])
     }
 
-    fn of(item: &Item) -> Option<Self> {
+    /// The key of an item.
+    #[must_use]
+    pub fn of(item: &Item) -> Option<Self> {
         Some(Self::new(item.get("pk")?.as_s().ok()?, item.get("sk")?.as_s().ok()?))
     }
 }

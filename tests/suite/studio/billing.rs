@@ -50,7 +50,7 @@ async fn a_free_account_stands_at_the_start_of_its_trial() {
     let test = TestApp::new().await;
     let owner = test.owner().await;
     let expected = json!({
-        "plan": "free", "status": "none", "period_start": null, "period_end": null,
+        "plan": "free", "status": "none", "paid_until": null, "cancel_at_period_end": false, "period_start": null, "period_end": null,
         "messages_used_current_period": 0, "messages_used_managed": 0, "messages_used_byok": 0,
         "messages_limit": 50, "free_messages_remaining": 50,
         "has_payment_method": false, "payg_enabled": false,

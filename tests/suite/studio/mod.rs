@@ -28,6 +28,7 @@ mod rollups;
 mod site;
 mod stats;
 mod stream;
+mod tenants;
 mod tools;
 mod turn;
 mod usage;

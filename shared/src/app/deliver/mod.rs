@@ -95,6 +95,17 @@ impl Task {
         }
     }
 
+    /// Whose it is; `None` for what is about all tenants.
+    #[must_use]
+    pub const fn workspace(&self) -> Option<Id<Workspace>> {
+        match self {
+            Self::Deliver { event, .. } | Self::Mail { event } => Some(event.workspace_id),
+            Self::Attempt { workspace_id, .. } => Some(*workspace_id),
+            Self::Replay(step) => Some(step.workspace_id),
+            Self::Relay(_) => None,
+        }
+    }
+
     /// What it is called in the journal.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
