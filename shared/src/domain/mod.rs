@@ -11,6 +11,7 @@ pub mod contact;
 pub mod conversation;
 pub mod event;
 pub mod handle;
+pub mod identity;
 pub mod lead;
 pub mod message;
 pub mod plan;

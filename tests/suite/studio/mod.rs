@@ -10,6 +10,7 @@ mod deliveries;
 mod developers;
 mod egress;
 mod endpoints;
+mod identity;
 mod inbox;
 mod injection;
 mod journal;
