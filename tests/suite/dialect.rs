@@ -13,6 +13,7 @@ use shared::ports::objects::Objects;
 use shared::ports::secrets::Secrets;
 use studio::SURFACE;
 use tests::TestApp;
+use tests::requests::{Scene, rows, valid};
 use tower::ServiceExt as _;
 
 const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
@@ -299,38 +300,55 @@ async fn every_rated_answer_tells_how_its_caller_stands() {
     assert_eq!(left(&last), left(&first) - 3, "refused calls count as well");
 }
 
+const ELSEWHERE: (&str, &str) = ("origin", "https://shop.example.com");
+
 #[tokio::test]
-async fn a_page_of_any_origin_may_ask_first() {
-    let test = TestApp::new().await;
-    let headers = [
-        ("origin", "https://shop.example.com"),
-        ("access-control-request-method", "POST"),
-        ("access-control-request-headers", "authorization,content-type,idempotency-key"),
-    ];
-    for path in ["/api/public/agents/soporte/chat", "/api/agents"] {
-        let answer = test.anonymous().call("OPTIONS", path, &headers, None).await;
-        assert!(answer.status.is_success(), "{path}: {}", answer.status);
+async fn a_page_of_any_origin_may_ask_first_for_the_public_chat_and_for_nothing_else() {
+    let scene = Scene::new().await;
+    let anybody = scene.test.anonymous();
+    for op in rows() {
+        let path = valid(op, &scene.things).path;
+        let headers = [
+            ELSEWHERE,
+            ("access-control-request-method", op.method),
+            ("access-control-request-headers", "content-type,last-event-id"),
+        ];
+        let answer = anybody.call("OPTIONS", &path, &headers, None).await;
+        if !op.path.starts_with("/api/public/") {
+            assert!(answer.status.is_client_error(), "{}: {}", op.path, answer.status);
+            let tells = answer.headers.keys().any(|name| {
+                name.as_str().starts_with("access-control-allow-") && name != "access-control-allow-origin"
+            });
+            assert!(!tells && !answer.headers.contains_key("access-control-allow-origin"), "{}", op.path);
+            continue;
+        }
+        assert_eq!(answer.status, 204, "{}", op.path);
         assert_eq!(answer.headers["access-control-allow-origin"], "*");
-        let allowed = answer.headers["access-control-allow-headers"].to_str().unwrap().to_lowercase();
-        assert!(
-            ["authorization", "content-type", "idempotency-key"].iter().all(|name| allowed.contains(name)),
-            "{allowed}"
-        );
-        let methods = answer.headers["access-control-allow-methods"].to_str().unwrap();
-        assert!(["GET", "POST", "PATCH", "DELETE"].iter().all(|method| methods.contains(method)), "{methods}");
+        let allowed = answer.headers["access-control-allow-headers"].to_str().unwrap();
+        assert!(["content-type", "last-event-id"].iter().all(|name| allowed.contains(name)), "{allowed}");
+        assert!(!allowed.contains("authorization"), "{allowed}");
+        assert!(answer.headers["access-control-allow-methods"].to_str().unwrap().contains(op.method), "{}", op.path);
         // No cookies: with a credential that browsers add by themselves, any page could act for its visitor.
         assert!(!answer.headers.contains_key("access-control-allow-credentials"));
     }
 }
 
 #[tokio::test]
-async fn a_page_of_another_origin_may_read_answers_and_errors() {
+async fn a_page_of_another_origin_may_read_answers_and_errors_of_the_public_chat_only() {
     let test = TestApp::new().await;
-    for path in ["/api/billing/plans", "/api/public/agents/nobody", "/api/agents"] {
-        let answer = test.anonymous().call("GET", path, &[("origin", "https://shop.example.com")], None).await;
+    let owner = test.owner().await;
+    let agent = owner.agent("Soporte").await;
+    let known = format!("/api/public/agents/{}", agent.slug);
+    for path in [known.as_str(), "/api/public/agents/nobody", "/api/public/nothing"] {
+        let answer = test.anonymous().call("GET", path, &[ELSEWHERE], None).await;
         assert_eq!(answer.headers["access-control-allow-origin"], "*", "{path}");
-        let exposed = answer.headers["access-control-expose-headers"].to_str().unwrap().to_lowercase();
-        assert!(exposed.contains("retry-after") && exposed.contains("idempotent-replayed"), "{exposed}");
+        let exposed = answer.headers["access-control-expose-headers"].to_str().unwrap();
+        assert!(["retry-after", "idempotent-replayed"].iter().all(|name| exposed.contains(name)), "{exposed}");
+    }
+    for path in ["/api/billing/plans", "/api/agents", "/health", "/docs", "/openapi/studio.json"] {
+        let answer = owner.session.call("GET", path, &[ELSEWHERE], None).await;
+        let is_file = path.starts_with("/openapi");
+        assert_eq!(answer.headers.contains_key("access-control-allow-origin"), is_file, "{path}");
     }
 }
 

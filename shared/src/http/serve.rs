@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{
+    ACCEPT, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use lambda_http::RequestExt;
 use lambda_http::request::RequestContext;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::{Any, CorsLayer};
 
 use super::errors::{Asked, Dialect, parked};
-use super::gate::RATE_HEADERS;
 use super::ops::{Group, Surface};
-use super::respond::REPLAYED;
 use crate::app::App;
 use crate::kernel::{Code, Error, Work, work};
 use crate::ports::journal::Kind;
@@ -38,7 +38,7 @@ pub fn surface<'a>(app: &App, surface: &'static Surface, groups: impl IntoIterat
     let routes = groups.into_iter().fold(Router::new(), |router, group| router.merge((group.router)(app, surface)));
     let layers = tower::ServiceBuilder::new()
         .layer(from_fn_with_state((app.clone(), surface.name), identify))
-        .layer(cors())
+        .layer(from_fn(share))
         .layer(from_fn_with_state(surface.dialect, speak))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(limit_time));
@@ -49,21 +49,34 @@ pub fn surface<'a>(app: &App, surface: &'static Surface, groups: impl IntoIterat
         .layer(layers)
 }
 
-/// Bearer tokens only and no cookies, so any origin may call: a page can send no more than what its author holds.
-fn cors() -> CorsLayer {
-    let headers = [AUTHORIZATION, CONTENT_TYPE, ACCEPT, HeaderName::from_static("idempotency-key"), LAST_EVENT_ID];
-    let [limit, remaining, reset] = RATE_HEADERS.map(HeaderName::from_static);
-    let exposed = [RETRY_AFTER, REPLAYED, REQUEST_ID, limit, remaining, reset];
-    let methods = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
-    CorsLayer::new()
-        .allow_origin(Any)
-        .allow_methods(methods)
-        .allow_headers(headers)
-        .expose_headers(exposed)
-        .max_age(Duration::from_secs(600))
+/// What pages of any origin may call from a browser: the public chat, which takes no credential. Whatever takes one is
+/// called by servers, or by pages of this origin.
+const SHARED: &str = "/api/public/";
+/// What such a page may send beside what every page may: the type of its body, what it saw of a reply, its own key.
+const SENT: &str = "content-type, last-event-id, idempotency-key";
+/// What it may read of an answer.
+const TOLD: &str = "retry-after, idempotent-replayed, x-request-id, x-ratelimit-limit, x-ratelimit-remaining, \
+                    x-ratelimit-reset";
+
+/// Tells browsers that any page may call what is shared, and answers when they ask first.
+async fn share(request: Request, next: Next) -> Response {
+    if !request.uri().path().starts_with(SHARED) {
+        return next.run(request).await;
+    }
+    let asks = request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    let mut response = if asks { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    if asks {
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(SENT));
+        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("7200"));
+    } else {
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(TOLD));
+    }
+    response
 }
 
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Gives the request its id and its address, and tells the journal of it when it is answered. Its first notes are what
