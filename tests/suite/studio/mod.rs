@@ -31,3 +31,4 @@ mod tools;
 mod turn;
 mod usage;
 mod webhooks;
+mod widget;
