@@ -40,7 +40,7 @@ const tag = (attributes = "", more = "async") =>
   `<script src="${stage.proxy.url}/widget.js" data-agent="${stage.owner.slug}" ${attributes} ${more}></script>`;
 
 /** Loads the shop. `page.problems` has violations of the policy, errors of the console and of scripts. */
-async function visit({ html, script = tag(), context = {}, init, ...options } = {}) {
+async function visit({ html, script = tag(), context = {}, init, clock, ...options } = {}) {
   const own = await browser.newContext({ locale: "en-US", ...context });
   contexts.push(own);
   const page = await own.newPage();
@@ -52,6 +52,7 @@ async function visit({ html, script = tag(), context = {}, init, ...options } = 
     addEventListener("securitypolicyviolation", (event) => window.reportViolation(`${event.violatedDirective} ${event.blockedURI}`));
   });
   if (init) await page.addInitScript(init);
+  if (clock) await page.clock.install();
   stage.site.page = { policy: policy(), body: html ?? script, ...options };
   stage.proxy.seen = [];
   await page.goto(stage.site.url);
@@ -256,6 +257,30 @@ test("a person who takes over is seen, and told of when the chat is closed", asy
   await launch(page).click();
   assert.equal(await bubbles(page, "operator").count(), 2);
   assert.equal(await launch(page).locator(".badge").isVisible(), false);
+  clean(page);
+});
+
+test("what others wrote is asked for while the chat is open, and not for long after it was closed", async () => {
+  const page = await opened({ clock: true });
+  await ask(page, "and then nothing");
+  await answered(page, "You said: and then nothing");
+  const polls = () => calls(/\/messages\?/).length;
+  const next = async (seconds) => {
+    const before = polls();
+    await page.clock.fastForward(seconds * 1000);
+    await pause(400);
+    return polls() - before;
+  };
+  assert.equal(await next(10), 0);
+  assert.equal(await next(6), 1, "every fifteen seconds");
+  await panel(page).getByRole("button", { name: "Close chat" }).click();
+  assert.equal(await next(50), 0, "closed, seldom");
+  assert.equal(await next(11), 1);
+  for (let minute = 0; minute < 10; minute += 1) await next(61);
+  assert.equal(await next(3_600), 0, "and no more after ten minutes");
+  const before = polls();
+  await launch(page).click();
+  await until("at once when it is opened again", () => polls() === before + 1);
   clean(page);
 });
 
