@@ -135,6 +135,8 @@ const REQUESTS: &[(&str, Make)] = &[
         at(format!("/api/agents/{}/tools", its.agent)).body(json!({"name": "schedule_appointment"})).gives(201)
     }),
     ("detach_tool", |its| at(format!("/api/agents/{}/tools/capture_lead", its.agent)).gives(204)),
+    ("rotate_identity_secret", |its| at(format!("/api/agents/{}/identity-secret", its.agent))),
+    ("remove_identity_secret", |its| at(format!("/api/agents/{}/identity-secret", its.agent)).gives(204)),
     ("delete_agent", |its| {
         at(format!("/api/agents/{}", its.draft)).body(json!({"confirmation": its.draft_name})).gives(204)
     }),

@@ -22,8 +22,9 @@ use shared::ports::polar::Polar;
 use shared::ports::queue::{DeadLetter, Death, Outgoing, Queue, QueueName};
 use shared::ports::secrets::Secrets;
 use shared::store::webhook::{self, Outcome, Slot};
+use tests::polar::{Callback, Key};
 use tests::requests::{Stage, rows, valid};
-use tests::{Ledger, Owner, ScriptedModel, TestApp};
+use tests::{Ledger, Owner, ScriptedModel, TestApp, polar};
 use uuid::Uuid;
 
 use crate::gateway::{self, binary_of, event};
@@ -215,7 +216,23 @@ async fn a_route_group_uses_what_its_row_lists_and_nothing_else() {
             }
         }
     }
+    note_callback(&mut ledgers).await;
     ledgers.is_all_of(answers_requests);
+}
+
+/// A callback of a provider, whose rows are no surface's of ours.
+async fn note_callback(ledgers: &mut Ledgers) {
+    let test = TestApp::selling(polar::agreeable()).await;
+    let owner = test.owner().await;
+    let data = TestApp::subscription(&test.customer(&owner).await, "s-1", "p-pro", "active");
+    let callback = Callback::new("e-1", "subscription.active", test.app.now(), data);
+    let headers = callback.headers(Key::Decoded, test.app.now());
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let watched = Watched::new(&test, "hooks-providers");
+    let event = event("POST", "/hooks/polar", "", &headers, Some(&callback.body.to_string()));
+    let (status, text) = gateway::invoke(&watched.app, watched.row.binary, &event).await;
+    assert_eq!(status, 200, "{text}");
+    ledgers.note(&watched, "a callback of Polar's");
 }
 
 /// A batch of one message as its queue gives it.

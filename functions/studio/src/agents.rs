@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use shared::app::App;
 use shared::app::agent::{self, AttachTool, Changes, Create, Detail};
+use shared::app::identity;
 use shared::domain::User;
 use shared::domain::agent::{Agent, AgentStatus, ToolBinding, Widget};
 use shared::http::{Call, Created, Done, Json, MaybeJson, NoContent, Path, Query};
@@ -47,6 +48,13 @@ shared::ops! {
     POST "/api/agents/{id}/tools" => attach_tool, [User Developer] Editor "agents:write" General Any Known Audited Keyed;
     /// Detach a tool.
     DELETE "/api/agents/{id}/tools/{tool}" => detach_tool, [User Developer] Editor "agents:write" General Any Known Audited Keyed;
+    /// Make the identity secret of an agent, or another in its place.
+    ///
+    /// Your server signs its users with it, and the chat believes who they are. It is shown here and never again; the one
+    /// before it ends at once.
+    POST "/api/agents/{id}/identity-secret" => rotate_identity_secret, [User] Admin "" General Any Known Audited Keyed;
+    /// Remove the identity secret of an agent: no identity is believed any more.
+    DELETE "/api/agents/{id}/identity-secret" => remove_identity_secret, [User] Admin "" General Any Known Audited Keyed;
     /// Delete an agent for good.
     ///
     /// The confirmation must be its exact name, in the body or, where a proxy drops bodies of DELETE, as
@@ -217,6 +225,8 @@ struct AgentOut {
     greeting_message: Option<String>,
     fallback_message: Option<String>,
     config: ConfigOut,
+    /// Whether there is a secret that your server signs its users with.
+    has_identity_secret: bool,
     widget: Widget,
     tools: Vec<ToolOut>,
     /// Where its chat page is, once it is published.
@@ -291,6 +301,7 @@ impl AgentOut {
             greeting_message: agent.greeting_message.clone(),
             fallback_message: agent.fallback_message.clone(),
             config: ConfigOut { ai, kapso },
+            has_identity_secret: agent.has_identity_secret,
             widget: definition.widget,
             tools: definition.tools.into_iter().map(ToolOut::from).collect(),
             public_url: page.map(|slug| format!("{}/{slug}", app.config.public_base_url)),
@@ -419,6 +430,27 @@ async fn detach_tool(
     Path((id, tool)): Path<(Int<Agent>, String)>,
 ) -> Result<NoContent> {
     call.run(&app, || agent::detach_tool(&app, &call.caller, id.0, &tool), |()| ()).await
+}
+
+/// A new identity secret.
+#[derive(Debug, Serialize, JsonSchema)]
+struct IdentitySecretOut {
+    agent_id: Int<Agent>,
+    /// What your server signs its users with. It is shown here and never again.
+    secret: String,
+}
+
+async fn rotate_identity_secret(
+    State(app): State<App>,
+    call: Call,
+    Path(agent_id): Path<Int<Agent>>,
+) -> Result<Done<IdentitySecretOut>> {
+    let out = |secret: Secret| IdentitySecretOut { agent_id, secret: secret.expose().to_owned() };
+    call.run(&app, || identity::rotate(&app, &call.caller, agent_id.0), out).await
+}
+
+async fn remove_identity_secret(State(app): State<App>, call: Call, Path(id): Path<Int<Agent>>) -> Result<NoContent> {
+    call.run(&app, || identity::remove(&app, &call.caller, id.0), |()| ()).await
 }
 
 /// The confirmation of a deletion.

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::app::{App, agent, conversation, lead};
 use shared::domain::agent::Snapshot;
+use shared::domain::identity::Claim;
 use shared::domain::lead::{Details, LeadSource};
 use shared::domain::message::Author;
 use shared::domain::usage::KeySource;
@@ -20,8 +21,9 @@ shared::ops! {
     ///
     /// The reply is stored before it is answered. Give `conversation_id` of the first answer to go on. The same
     /// `client_message_id` (or `Idempotency-Key`) gets the stored outcome, whatever happened meanwhile. 402: the owner's
-    /// allowance is used up. 409: the agent is still answering an earlier message; the new one is stored.
-    POST "/api/public/agents/{slug}/chat" => chat, [] Anyone "" PublicChat Any Known Unaudited Own also [402 409];
+    /// allowance is used up. 403: the identity is not signed as it should be. 409: the agent is still answering an earlier
+    /// message; the new one is stored. Or the conversation belongs to another user than the identity says; nothing is.
+    POST "/api/public/agents/{slug}/chat" => chat, [] Anyone "" PublicChat Any Known Unaudited Own also [402 403 409];
     /// Stop the reply that is being written.
     ///
     /// What was written by then is the reply; nothing is when there is nothing yet. It takes about a second.
@@ -86,6 +88,32 @@ pub(crate) struct ChatIn {
     /// The page's own id of this message, such as a UUID: 16 to 128 characters.
     #[serde(default)]
     client_message_id: Option<String>,
+    /// Who the visitor is, when your site knows and signs it.
+    #[serde(default)]
+    identity: Option<IdentityIn>,
+}
+
+/// Who a visitor is. Only `user_id` is signed; the rest is shown, and never used to tell who somebody is.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct IdentityIn {
+    /// What your site calls them: 1 to 128 characters.
+    user_id: String,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    email: Option<String>,
+    #[serde(default)]
+    phone: Option<String>,
+    /// The lower-case hex HMAC-SHA256 of `user_id` under the agent's identity secret, made on your server.
+    #[serde(default)]
+    signature: String,
+}
+
+impl IdentityIn {
+    fn read(self) -> Result<Claim> {
+        let Self { user_id, name, email, phone, signature } = self;
+        Claim::new(&user_id, name.as_deref(), email.as_deref(), phone.as_deref(), signature)
+    }
 }
 
 /// An earlier message.
@@ -105,17 +133,18 @@ enum HistoryRole {
 
 impl ChatIn {
     /// The message for the agent of that slug; `key` is its id unless the body has one.
-    pub(crate) fn read(self, slug: String, key: Option<String>) -> Incoming {
+    pub(crate) fn read(self, slug: String, key: Option<String>) -> Result<Incoming> {
         let reported =
             |entry: HistoryIn| Reported { by_agent: entry.role == HistoryRole::Assistant, content: entry.content };
-        Incoming {
+        Ok(Incoming {
             slug,
             handle: self.conversation_id.filter(|handle| !handle.is_empty()),
             visitor_id: self.visitor_id,
             content: self.message,
             client_message_id: self.client_message_id.or(key),
             history: self.history.into_iter().map(reported).collect(),
-        }
+            identity: self.identity.map(IdentityIn::read).transpose()?,
+        })
     }
 }
 
@@ -165,7 +194,7 @@ async fn chat(
     IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<ChatIn>,
 ) -> Result<Json<ChatOut>> {
-    Ok(Json(turn::answer(&app, body.read(slug, key)).await?.into()))
+    Ok(Json(turn::answer(&app, body.read(slug, key)?).await?.into()))
 }
 
 /// What became of a wish to stop.

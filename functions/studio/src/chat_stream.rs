@@ -22,7 +22,7 @@ shared::ops! {
     /// and metered also when the client leaves. After a broken connection send the same body again, with the same
     /// `client_message_id`, and `Last-Event-ID`: the rest follows, and nothing is charged twice. Before the message is
     /// stored, errors are answers as everywhere; after that, frames.
-    POST "/api/public/agents/{slug}/chat/stream" => stream_chat, [] Anyone "" PublicChat Any Known Unaudited Own also [402];
+    POST "/api/public/agents/{slug}/chat/stream" => stream_chat, [] Anyone "" PublicChat Any Known Unaudited Own also [402 403 409];
 }
 
 /// The `data` of a frame; `event` tells which one it is.
@@ -81,7 +81,7 @@ async fn stream_chat(
     Json(body): Json<ChatIn>,
 ) -> Result<EventStream<ChatFrame>> {
     let had = last.as_deref().and_then(Position::read);
-    let frames = turn::follow(&app, body.read(slug, key), had).await?;
+    let frames = turn::follow(&app, body.read(slug, key)?, had).await?;
     Ok(EventStream::new(stream::unfold(frames, next)))
 }
 

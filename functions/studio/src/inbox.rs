@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::app::{App, conversation, lead};
 use shared::domain::conversation::{Channel, ConversationStatus};
+use shared::domain::identity::Identified;
 use shared::domain::lead::{LeadSource, LeadStatus};
 use shared::domain::message::{Author, ToolUse};
 use shared::domain::{Agent, Conversation, Lead, Message, User};
@@ -44,6 +45,8 @@ struct ConversationOut {
     agent_name: String,
     owner_id: Int<User>,
     visitor_id: Option<String>,
+    /// Who the visitor is, when their site signed it; else null.
+    identity: Option<IdentityOut>,
     channel: Channel,
     status: ConversationStatus,
     /// Whether a person has taken over.
@@ -65,6 +68,7 @@ impl ConversationOut {
             agent_name: head.agent_name,
             owner_id: owner.into(),
             visitor_id: head.visitor_id,
+            identity: head.identity.map(IdentityOut::from),
             channel: head.channel,
             status: head.status,
             ai_paused: head.ai_paused,
@@ -75,6 +79,21 @@ impl ConversationOut {
             created_at: head.created_at,
             closed_at: head.closed_at,
         }
+    }
+}
+
+/// A visitor whom their site signed. `user_id` is proven; the rest is what the visitor's page said.
+#[derive(Debug, Serialize, JsonSchema)]
+struct IdentityOut {
+    user_id: String,
+    name: Option<String>,
+    email: Option<String>,
+    phone: Option<String>,
+}
+
+impl From<Identified> for IdentityOut {
+    fn from(Identified { user_id, name, email, phone }: Identified) -> Self {
+        Self { user_id, name, email, phone }
     }
 }
 

@@ -82,10 +82,14 @@ async fn asset(_: State<App>, _: Visit, Path(file): Path<String>) -> Result<Asse
     match file.as_str() {
         "auth.css" => Ok(Asset::file(include_str!("../assets/auth.css"), CSS)),
         "auth.js" => Ok(Asset::file(include_str!("../assets/auth.js"), JAVASCRIPT)),
+        "chat-core.js" => Ok(Asset::file(include_str!("../assets/chat-core.js"), JAVASCRIPT)),
+        "chat-view.js" => Ok(Asset::file(include_str!("../assets/chat-view.js"), JAVASCRIPT)),
+        "chat-texts.js" => Ok(Asset::file(include_str!("../assets/chat-texts.js"), JAVASCRIPT)),
         "chat.css" => Ok(Asset::file(include_str!("../assets/chat.css"), CSS)),
         "chat.js" => Ok(Asset::file(include_str!("../assets/chat.js"), JAVASCRIPT)),
         "docs.css" => Ok(Asset::file(include_str!("../assets/docs.css"), CSS)),
         "docs.js" => Ok(Asset::file(include_str!("../assets/docs.js"), JAVASCRIPT)),
+        "widget-panel.js" => Ok(Asset::file(include_str!("../assets/widget-panel.js"), JAVASCRIPT)),
         _ => Err(Error::new(Code::RouteNotFound)),
     }
 }

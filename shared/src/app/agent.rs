@@ -6,12 +6,12 @@ use super::{App, Draft, ai_key, tool_config};
 use crate::access::Caller;
 use crate::domain::Workspace;
 use crate::domain::agent::{
-    Agent, AgentStatus, Definition, MAX_DRAFTS, MAX_TOOLS, PublicAlias, SecretField, ToolBinding, Widget, compile,
+    Agent, AgentStatus, Definition, MAX_DRAFTS, MAX_TOOLS, PublicAlias, SecretField, SnapshotSecrets, ToolBinding,
+    Widget, compile,
 };
 use crate::domain::slug::{public_slug_candidate, slugify};
 use crate::domain::text::Checks;
 use crate::domain::tool::Builtin;
-use crate::kernel::secret::Sealed;
 use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Patch, Result, Secret};
 use crate::store;
 use crate::store::agent::Section;
@@ -102,7 +102,7 @@ pub async fn create(app: &App, caller: &Caller, command: &Create) -> Result<Draf
     if command.publish {
         go_live(app, &mut unit, &mut agent, &workspace.body).await?;
         crate::events::emit(&mut unit, &events.agent_published(&agent))?;
-        put_compiled(&mut unit, &agent, &definition, &workspace.body, secrets.ai_key)?;
+        put_compiled(&mut unit, &agent, &definition, &workspace.body, secrets)?;
     }
     store::agent::create(&mut unit, &agent)?;
     store::agent::put_section(&mut unit, &agent, Section::Playbooks, &definition)?;
@@ -128,6 +128,7 @@ fn new_agent(app: &App, workspace: &Workspace, name: String) -> Agent {
         has_ai_key: false,
         kapso_phone_number_id: None,
         has_kapso_key: false,
+        has_identity_secret: false,
         greeting_message: None,
         fallback_message: None,
         enabled: true,
@@ -215,13 +216,9 @@ fn check_widget(checks: &mut Checks, widget: &Widget) {
     }
 }
 
-struct NewSecrets {
-    ai_key: Option<Sealed>,
-}
-
 /// Seals the secrets that the caller sent. They are write-only: the head keeps only whether there is one.
-async fn put_secrets(app: &App, unit: &mut Unit, agent: &mut Agent, changes: &Changes) -> Result<NewSecrets> {
-    let mut secrets = NewSecrets { ai_key: None };
+async fn put_secrets(app: &App, unit: &mut Unit, agent: &mut Agent, changes: &Changes) -> Result<SnapshotSecrets> {
+    let mut secrets = SnapshotSecrets::default();
     for (field, change) in [(SecretField::AiKey, &changes.ai_api_key), (SecretField::KapsoKey, &changes.kapso_api_key)]
     {
         let sealed = match change {
@@ -233,9 +230,10 @@ async fn put_secrets(app: &App, unit: &mut Unit, agent: &mut Agent, changes: &Ch
                 Some(app.seal(&place, &Secret::new(secret.expose().trim())).await?)
             }
         };
-        match field {
-            SecretField::AiKey => (agent.has_ai_key, secrets.ai_key) = (sealed.is_some(), sealed.clone()),
-            SecretField::KapsoKey => agent.has_kapso_key = sealed.is_some(),
+        if field == SecretField::AiKey {
+            (agent.has_ai_key, secrets.ai_key) = (sealed.is_some(), sealed.clone());
+        } else {
+            agent.has_kapso_key = sealed.is_some();
         }
         store::agent::put_secret(unit, agent, field, sealed)?;
     }
@@ -279,39 +277,39 @@ fn put_compiled(
     agent: &Agent,
     definition: &Definition,
     workspace: &Workspace,
-    ai_key: Option<Sealed>,
+    secrets: SnapshotSecrets,
 ) -> Result<()> {
-    store::agent::put_snapshot(unit, &compile(agent, definition, workspace, ai_key))
+    store::agent::put_snapshot(unit, &compile(agent, definition, workspace, secrets))
 }
 
 /// An agent as it is while it is being changed.
-struct Editing {
+pub(super) struct Editing {
     workspace: Versioned<Workspace>,
-    agent: Versioned<Agent>,
+    pub(super) agent: Versioned<Agent>,
     definition: Definition,
-    ai_key: Option<Sealed>,
+    pub(super) secrets: SnapshotSecrets,
 }
 
-async fn edit(app: &App, caller: &Caller, agent: Id<Agent>) -> Result<Editing> {
+pub(super) async fn edit(app: &App, caller: &Caller, agent: Id<Agent>) -> Result<Editing> {
     let (table, id) = (&app.table, caller.workspace_id);
-    let (workspace, agent, definition, ai_key) = tokio::try_join!(
+    let (workspace, agent, definition, secrets) = tokio::try_join!(
         store::workspace::get(table, id),
         store::agent::get(table, id, agent),
         store::agent::definition(table, id, agent),
-        store::agent::secret(table, id, agent, SecretField::AiKey),
+        store::agent::secrets(table, id, agent),
     )?;
-    Ok(Editing { workspace, agent, definition, ai_key })
+    Ok(Editing { workspace, agent, definition, secrets })
 }
 
 impl Editing {
     /// Writes the head back, and the snapshot when the agent is live.
-    fn save(mut self, app: &App, mut unit: Unit) -> Result<Draft<Detail>> {
+    pub(super) fn save(mut self, app: &App, mut unit: Unit) -> Result<Draft<Detail>> {
         let agent = &mut self.agent.body;
         agent.updated_at = app.now();
         agent.revision += 1;
         store::agent::replace(&mut unit, agent, self.agent.v)?;
         if agent.is_published() {
-            put_compiled(&mut unit, agent, &self.definition, &self.workspace.body, self.ai_key)?;
+            put_compiled(&mut unit, agent, &self.definition, &self.workspace.body, self.secrets)?;
         }
         Ok(Draft::new(
             unit,
@@ -338,7 +336,7 @@ pub async fn change(app: &App, caller: &Caller, agent: Id<Agent>, changes: &Chan
     }
     let secrets = put_secrets(app, &mut unit, &mut editing.agent.body, &changes).await?;
     if changes.ai_api_key.is_present() {
-        editing.ai_key = secrets.ai_key;
+        editing.secrets.ai_key = secrets.ai_key;
     }
     if changes.system_prompt.is_some() {
         store::agent::put_section(&mut unit, &editing.agent.body, Section::Playbooks, &editing.definition)?;

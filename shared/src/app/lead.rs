@@ -106,6 +106,7 @@ async fn save_contact(app: &App, unit: &mut Unit, workspace: Id<Workspace>, deta
         name: details.name.clone(),
         email: details.email.clone(),
         phone: details.phone.clone(),
+        user_id: None,
         created_at: now,
         updated_at: now,
     };

@@ -20,6 +20,7 @@ pub mod dead_letter;
 pub mod deliver;
 pub mod event;
 pub mod function;
+pub mod identity;
 pub mod lead;
 pub mod log;
 pub mod notify;

@@ -42,9 +42,9 @@ const OBJECTS: usize = 1_000;
 const MAX_OBJECTS: usize = 100_000;
 
 /// Kinds of items that nobody is handed: sealed secrets, hashes of keys, sessions, and answers that may show a secret.
-const WITHHELD: [&str; 5] = ["agent_secret", "key_lookup", "session", "idempotency", "rate_window"];
+const WITHHELD: [&str; 6] = ["agent_secret", "key_lookup", "session", "idempotency", "rate_window", "reset"];
 /// Fields that are left out of the others, beside all that is sealed.
-const SECRET_FIELDS: [&str; 2] = ["password_hash", "hash"];
+const SECRET_FIELDS: [&str; 3] = ["password_hash", "hash", "nonce"];
 /// Fields that say where an item lies and are told in another way, or tell nothing.
 const KEY_FIELDS: [&str; 9] = ["pk", "sk", "et", "v", "ttl", "gsi1pk", "gsi1sk", "gsi2pk", "gsi2sk"];
 

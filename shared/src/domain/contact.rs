@@ -21,6 +21,9 @@ pub struct Contact {
     /// Digits without `+`.
     #[serde(default)]
     pub phone: Option<String>,
+    /// What the site that signed them calls them.
+    #[serde(default)]
+    pub user_id: Option<String>,
     /// When we first heard of them.
     pub created_at: Time,
     /// The last change.

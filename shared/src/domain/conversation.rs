@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::identity::Identified;
 use super::{Agent, Contact, Message, User, Workspace};
 use crate::kernel::{Id, Time};
 
@@ -30,6 +31,9 @@ pub struct Conversation {
     /// Who the visitor is, once known.
     #[serde(default)]
     pub contact_id: Option<Id<Contact>>,
+    /// Whom the visitor's site signed them as.
+    #[serde(default)]
+    pub identity: Option<Identified>,
     /// Open or closed.
     pub status: ConversationStatus,
     /// Whether a person has taken over.

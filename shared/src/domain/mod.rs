@@ -12,6 +12,7 @@ pub mod conversation;
 pub mod event;
 pub mod grant;
 pub mod handle;
+pub mod identity;
 pub mod invitation;
 pub mod lead;
 pub mod message;

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use axum::body::Body;
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderValue};
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::extract::Json;
 use super::ops::{DocOut, OpDoc};
 use crate::kernel::Error;
+use crate::kernel::secret::sha256_hex;
 
 /// Marks an answer that was given before.
 pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -82,6 +83,8 @@ pub struct Asset {
     pub cache: &'static str,
     /// Whether other sites may show it in a frame.
     pub framable: bool,
+    /// Whether pages of other sites may load it: a file, which is the same for everybody.
+    pub shared: bool,
 }
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
@@ -91,13 +94,14 @@ impl Asset {
     /// A page that only we show.
     #[must_use]
     pub const fn page(body: String) -> Self {
-        Self { body, content_type: "text/html; charset=utf-8", cache: "no-cache", framable: false }
+        Self { body, content_type: "text/html; charset=utf-8", cache: "no-cache", framable: false, shared: false }
     }
 
     /// A file that a page loads.
     #[must_use]
     pub fn file(body: &'static str, content_type: &'static str) -> Self {
-        Self { body: body.to_owned(), content_type, cache: "public, max-age=300", framable: true }
+        // Names are fixed, so that a new version is seen within minutes; after that the tag tells whether it is another.
+        Self { body: body.to_owned(), content_type, cache: "public, max-age=300", framable: true, shared: true }
     }
 }
 
@@ -105,8 +109,14 @@ impl IntoResponse for Asset {
     fn into_response(self) -> Response {
         let ancestors = if self.framable { "*" } else { "'none'" };
         let policy = format!("{POLICY}; frame-ancestors {ancestors}");
+        let tag = self.shared.then(|| format!("\"{}\"", &sha256_hex(&self.body)[..32]));
         let mut response = Response::new(Body::from(self.body));
         let headers = response.headers_mut();
+        if let Some(tag) = tag.and_then(|tag| HeaderValue::try_from(tag).ok()) {
+            headers.insert(ETAG, tag);
+            // Isolated pages (COEP) load only what says so.
+            headers.insert("cross-origin-resource-policy", HeaderValue::from_static("cross-origin"));
+        }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static(self.cache));
         if let Ok(policy) = HeaderValue::try_from(policy) {

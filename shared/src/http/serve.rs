@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -39,6 +41,7 @@ pub fn surface<'a>(app: &App, surface: &'static Surface, groups: impl IntoIterat
     let layers = tower::ServiceBuilder::new()
         .layer(from_fn_with_state((app.clone(), surface.name), identify))
         .layer(cors())
+        .layer(from_fn(revalidate))
         .layer(from_fn_with_state(surface.dialect, speak))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(limit_time));
@@ -61,6 +64,22 @@ fn cors() -> CorsLayer {
         .allow_headers(headers)
         .expose_headers(exposed)
         .max_age(Duration::from_secs(600))
+}
+
+/// Answers 304 when the caller has what it would get. A CDN that compresses weakens the tag, which is the same to us.
+async fn revalidate(request: Request, next: Next) -> Response {
+    let had = request.headers().get(IF_NONE_MATCH).cloned();
+    let mut response = next.run(request).await;
+    let (Some(had), Some(tag)) = (had, response.headers().get(ETAG)) else { return response };
+    let had = had.to_str().unwrap_or_default();
+    let same = had.split(',').any(|one| one.trim().trim_start_matches("W/").as_bytes() == tag.as_bytes());
+    if same && response.status() == StatusCode::OK {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        *response.body_mut() = axum::body::Body::empty();
+        response.headers_mut().remove(CONTENT_LENGTH);
+        response.headers_mut().remove(CONTENT_TYPE);
+    }
+    response
 }
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");

@@ -65,6 +65,8 @@ codes! {
     SlugTaken                "slug.taken"                 Conflict         "That address is taken.";
     ConversationBusy         "conversation.busy"          Conflict         "The agent is still answering in this conversation. Retry shortly.";
     ConversationClosed       "conversation.closed"        Conflict         "The conversation is closed.";
+    IdentityRefused          "identity.refused"           Forbidden        "The signature of the identity is wrong: it must be the lower-case hex HMAC-SHA256 of user_id under the agent's identity secret.";
+    IdentityOtherUser        "identity.other_user"        Conflict         "This conversation belongs to another user. Begin a new one: leave conversation_id out.";
     DeliveryNotFailed        "delivery.not_failed"        Conflict         "Only a failed delivery can be retried.";
     WebhookDisabled          "webhook.disabled"           Conflict         "The webhook is switched off. Switch it on first: PATCH it with {\"is_active\": true}.";
     ReplayRunning            "replay.running"             Conflict         "A replay to this webhook is running. Wait until it is done, or stop it first: DELETE …/replay.";

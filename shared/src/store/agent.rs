@@ -7,7 +7,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::keys;
-use crate::domain::agent::{Definition, PublicAlias, SecretField, Snapshot, StoredSecret, ToolBinding};
+use crate::domain::agent::{
+    Definition, PublicAlias, SecretField, Snapshot, SnapshotSecrets, StoredSecret, ToolBinding,
+};
 use crate::domain::plan::{CATALOGUE, Plan};
 use crate::domain::slug::is_public_slug;
 use crate::domain::tool::Builtin;
@@ -81,7 +83,7 @@ pub async fn definition(table: &Table, workspace: Id<Workspace>, agent: Id<Agent
     let query = Query::between(Index::Main, keys::agent_pk(workspace, agent), from, to);
     let mut definition = Definition::default();
     for item in table.all(&query, 200).await? {
-        let sk = item.get("sk").and_then(|sk| sk.as_s().ok()).cloned().unwrap_or_default();
+        let sk = sort_key(&item).to_owned();
         match sk.as_str() {
             "DEF#IDENTITY" => definition.identity = section(item)?,
             "DEF#PERSONALITY" => definition.personality = section(item)?,
@@ -158,18 +160,26 @@ pub fn put_secret(unit: &mut Unit, agent: &Agent, field: SecretField, sealed: Op
     Ok(())
 }
 
-/// A sealed secret.
+/// The sealed secrets that a snapshot has with it.
 ///
 /// # Errors
 /// When the table cannot be read.
-pub async fn secret(
-    table: &Table,
-    workspace: Id<Workspace>,
-    agent: Id<Agent>,
-    field: SecretField,
-) -> Result<Option<Sealed>> {
-    let stored: Option<StoredSecret> = table.get(&keys::agent_secret(workspace, agent, field.key())).await?;
-    Ok(stored.map(|stored| stored.sealed))
+pub async fn secrets(table: &Table, workspace: Id<Workspace>, agent: Id<Agent>) -> Result<SnapshotSecrets> {
+    let query = Query::prefix(Index::Main, keys::agent_pk(workspace, agent), keys::AGENT_SECRET);
+    let mut secrets = SnapshotSecrets::default();
+    for item in table.all(&query, 10).await? {
+        let place = match sort_key(&item).strip_prefix(keys::AGENT_SECRET) {
+            Some(field) if field == SecretField::AiKey.key() => &mut secrets.ai_key,
+            Some(field) if field == SecretField::Identity.key() => &mut secrets.identity,
+            _ => continue,
+        };
+        *place = Some(decode::<StoredSecret>(item)?.sealed);
+    }
+    Ok(secrets)
+}
+
+fn sort_key(item: &Item) -> &str {
+    item.get("sk").and_then(|sk| sk.as_s().ok()).map_or("", String::as_str)
 }
 
 /// Puts the live snapshot.
@@ -256,7 +266,7 @@ pub fn delete(unit: &mut Unit, agent: &Agent, v: u64, definition: &Definition) {
     for name in ["IDENTITY", "PERSONALITY", "OBJECTIVES", "SKILLS", "PLAYBOOKS", "GUARDRAILS", "WIDGET"] {
         unit.delete(keys::section(workspace, id, name));
     }
-    for field in [SecretField::AiKey, SecretField::KapsoKey] {
+    for field in SecretField::ALL {
         unit.delete(keys::agent_secret(workspace, id, field.key()));
     }
     for binding in &definition.tools {

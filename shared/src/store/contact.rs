@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::keys;
 use crate::domain::lead::Details;
-use crate::domain::{Contact, Workspace};
+use crate::domain::{Agent, Contact, Workspace};
 use crate::kernel::{Code, Error, Id, Result};
 use crate::table::{Row, Table, Unit, Versioned};
 
@@ -68,6 +68,33 @@ pub fn replace(unit: &mut Unit, contact: &Contact, before: &Contact, v: u64) -> 
     let new = |now: &Option<String>, before: &Option<String>| now.clone().filter(|_| before.is_none());
     let (phone, email) = (new(&contact.phone, &before.phone), new(&contact.email, &before.email));
     guard(unit, contact, phone.as_deref(), email.as_deref())
+}
+
+/// The contact whom a site that this agent answers on calls by this id.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn of_user(
+    table: &Table,
+    workspace: Id<Workspace>,
+    agent: Id<Agent>,
+    user_id: &str,
+) -> Result<Option<Versioned<Contact>>> {
+    match table.get::<Guard>(&keys::contact_user(workspace, agent, user_id)).await? {
+        Some(guard) => table.get_versioned(&keys::contact(workspace, guard.contact_id)).await,
+        None => Ok(None),
+    }
+}
+
+/// Notes whom a site calls by this id.
+///
+/// # Errors
+/// When it does not serialise.
+pub fn guard_user(unit: &mut Unit, contact: &Contact, agent: Id<Agent>, user_id: &str) -> Result<()> {
+    let key = keys::contact_user(contact.workspace_id, agent, user_id);
+    let row = Row::new(key, "contact_guard", &Guard { contact_id: contact.id })?;
+    unit.create(row, Error::new(Code::ConcurrentChange));
+    Ok(())
 }
 
 fn guard(unit: &mut Unit, contact: &Contact, phone: Option<&str>, email: Option<&str>) -> Result<()> {

@@ -28,6 +28,7 @@
 //! | tool call result | `C#T` | `<message>#<index>-<digest>` | | | repeated turns; 30 d |
 //! | contact | `W#CT` | `CT#<id>` | | | directory |
 //! | contact guards | `W` | `CPH#<digits>`, `CEM#<e-mail>` | | | find by phone or e-mail |
+//! | contact of a site's user | `W` | `CID#<agent>#<sha256 of user id>` | | | turns that bring a signed identity |
 //! | lead | `A` | `LEAD#<id>` | `W#LEAD` / id | | lists |
 //! | lead guard | `C#T` | `LEADG#<contact>` | | | one lead per contact and conversation |
 //! | webhook endpoint | `W` | `WH#<id>` | | | relay, lists |
@@ -260,10 +261,13 @@ pub fn live(workspace: Id<Workspace>, agent: Id<Agent>) -> Key {
     Key::new(a(workspace, agent), "LIVE")
 }
 
+/// Prefix of an agent's secrets.
+pub const AGENT_SECRET: &str = "SEC#";
+
 /// A secret of an agent.
 #[must_use]
 pub fn agent_secret(workspace: Id<Workspace>, agent: Id<Agent>, field: &str) -> Key {
-    Key::new(a(workspace, agent), format!("SEC#{field}"))
+    Key::new(a(workspace, agent), format!("{AGENT_SECRET}{field}"))
 }
 
 /// The alias of a public slug.
@@ -343,6 +347,12 @@ pub fn contact_phone(workspace: Id<Workspace>, digits: &str) -> Key {
 #[must_use]
 pub fn contact_email(workspace: Id<Workspace>, email: &str) -> Key {
     Key::new(w(workspace), format!("CEM#{email}"))
+}
+
+/// The guard of whom a site that an agent answers on calls by this id.
+#[must_use]
+pub fn contact_user(workspace: Id<Workspace>, agent: Id<Agent>, user_id: &str) -> Key {
+    Key::new(w(workspace), format!("CID#{}#{}", agent.key(), sha256_hex(user_id)))
 }
 
 /// Sort prefix of an agent's leads.

@@ -112,6 +112,7 @@ impl Roots {
             account: self.workspace.as_ref().map(|workspace| workspace.body.billing_account_id),
             shares_account: self.shares_account(),
             subjects: people.chain(programs).chain(agents).chain([self.id.text()]).collect(),
+            people: self.going.iter().map(|user| user.id.key()).collect(),
         }
     }
 }
@@ -135,6 +136,8 @@ pub struct Mark {
     shares_account: bool,
     /// Whose idempotency records and rate windows are the tenant's.
     subjects: HashSet<String>,
+    /// Its people who go with it.
+    people: HashSet<String>,
 }
 
 impl Mark {
@@ -147,6 +150,7 @@ impl Mark {
             Cond::eq("task.workspace_id", self.workspace),
             Cond::begins("pk", keys::IDEMPOTENCY),
             Cond::begins("pk", keys::RATES),
+            Cond::begins("pk", keys::RESETS),
         ];
         if let Some(account) = self.account {
             any.push(Cond::begins("pk", keys::account_pk(account)));
@@ -172,6 +176,9 @@ impl Mark {
         }
         if is_named || keys::is_of_workspace(&key.pk, self.workspace) {
             return Some(Part::Rest);
+        }
+        if key.pk.starts_with(keys::RESETS) {
+            return id(&["user_id"]).is_some_and(|user| self.people.contains(user)).then_some(Part::Rest);
         }
         let account = self.account.filter(|_| !self.shares_account).map(Id::key);
         if account.is_some() && id(&["task", "account_id"]) == account.as_deref() {

@@ -152,7 +152,8 @@ async fn begin(app: &App, scene: &Scene, incoming: &Incoming, pace: Pace) -> Res
         agent_name: scene.snapshot.name.clone(),
         channel: Channel::Webchat,
         visitor_id: incoming.visitor_id.clone(),
-        contact_id: None,
+        contact_id: scene.known.as_ref().map(|known| known.contact_id),
+        identity: scene.known.as_ref().map(|known| known.identity.clone()),
         status: ConversationStatus::Open,
         ai_paused: false,
         paused_by: None,
@@ -206,7 +207,7 @@ async fn go_on(
     let guard = guard(scene, Some(head.id), incoming);
     let mut unit = Unit::new();
     add_message(app, scene, &mut unit, head, &message, guard.clone())?;
-    let update = touched(&mut unit, head, &message, now)?.set("turn", &lease);
+    let update = touched(scene, &mut unit, head, &message, now)?.set("turn", &lease);
     let unchanged = Cond::eq("message_count", head.message_count).and(Cond::eq("status", head.status));
     let head_key = store::keys::conversation(head.workspace_id, head.id);
     store::conversation::update_head(&mut unit, update, turn_is_free(now).and(unchanged));
@@ -232,8 +233,11 @@ async fn go_on(
 
 /// The head update of a visitor's message. One that comes after the closing opens the conversation again, for the
 /// agent: what was a person's business then is over.
-fn touched(unit: &mut Unit, head: &Conversation, message: &Message, now: Time) -> Result<Update> {
-    let update = store::conversation::touch(head, &message.content, now).add("inbound_count", 1);
+fn touched(scene: &Scene, unit: &mut Unit, head: &Conversation, message: &Message, now: Time) -> Result<Update> {
+    let mut update = store::conversation::touch(head, &message.content, now).add("inbound_count", 1);
+    if let Some(known) = &scene.known {
+        update = update.set("contact_id", known.contact_id).set("identity", &known.identity);
+    }
     match head.status {
         ConversationStatus::Open => Ok(update),
         ConversationStatus::Closed => {
@@ -297,7 +301,7 @@ async fn store_only(app: &App, scene: &Scene, head: &Conversation, incoming: &In
     let guard = guard(scene, Some(head.id), incoming);
     let mut unit = Unit::new();
     add_message(app, scene, &mut unit, head, &message, guard.clone())?;
-    let update = touched(&mut unit, head, &message, now)?;
+    let update = touched(scene, &mut unit, head, &message, now)?;
     // What the update does depends on these two; if they changed, it is decided anew.
     let unchanged = Cond::eq("status", head.status).and(Cond::eq("ai_paused", head.ai_paused));
     unit.update(update, unchanged, Error::new(Code::ConcurrentChange));

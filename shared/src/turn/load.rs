@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::identify::Known;
 use super::{Answer, Incoming, Outcome};
 use crate::app::{App, allowance};
 use crate::domain::Conversation;
@@ -22,6 +23,8 @@ pub(super) struct Scene {
     pub(super) account: BillingAccount,
     /// The running conversation; `None` for a first message.
     pub(super) thread: Option<Thread>,
+    /// The signed user who writes, when the conversation does not know them yet.
+    pub(super) known: Option<Known>,
 }
 
 pub(super) async fn load(app: &App, incoming: &Incoming) -> Result<Scene> {
@@ -47,7 +50,7 @@ pub(super) async fn load(app: &App, incoming: &Incoming) -> Result<Scene> {
     let account = store::billing::get(&app.table, alias.billing_account_id);
     let watched = allowance::watch(app, alias.billing_account_id);
     let (snapshot, thread, account, ()) = tokio::try_join!(snapshot, thread, account, watched)?;
-    Ok(Scene { snapshot, account, thread })
+    Ok(Scene { snapshot, account, thread, known: None })
 }
 
 impl Scene {

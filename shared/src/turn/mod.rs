@@ -19,6 +19,7 @@ mod allowance;
 pub mod audience;
 mod commit;
 mod guard;
+mod identify;
 mod load;
 mod prompt;
 mod think;
@@ -31,6 +32,7 @@ use std::time::Duration;
 
 use crate::access::RateClass;
 use crate::app::App;
+use crate::domain::identity::Claim;
 use crate::domain::message::{MAX_VISITOR_CHARS, Message};
 use crate::domain::text::Checks;
 use crate::domain::usage::KeySource;
@@ -58,6 +60,8 @@ pub struct Incoming {
     pub client_message_id: Option<String>,
     /// Earlier messages as the browser reports them; used for a new conversation only, and never believed.
     pub history: Vec<Reported>,
+    /// Whom the visitor's site says that they are.
+    pub identity: Option<Claim>,
 }
 
 /// An earlier message as a browser reports it.
@@ -102,8 +106,8 @@ const MIN_CLIENT_ID: usize = 16;
 /// reply is stored and metered all the same.
 ///
 /// # Errors
-/// `validation_error`, `not_found` for an unknown slug or handle, `message_limit_reached`, `spend_cap_reached`,
-/// `conversation.busy`, `rate_limited`.
+/// `validation_error`, `not_found` for an unknown slug or handle, `identity.refused`, `identity.other_user`,
+/// `message_limit_reached`, `spend_cap_reached`, `conversation.busy`, `rate_limited`.
 pub async fn answer(app: &App, incoming: Incoming) -> Result<Outcome> {
     check(&incoming)?;
     let app = app.clone();
@@ -186,10 +190,12 @@ impl Pace {
 
 async fn run(app: &App, incoming: Incoming, budget: Duration, audience: &Audience) -> Result<Outcome> {
     let pace = Pace { began: app.now(), budget };
-    let scene = Arc::new(load::load(app, &incoming).await?);
+    let mut scene = load::load(app, &incoming).await?;
     work::note("tenant", scene.snapshot.workspace_id);
     work::note("agent", scene.snapshot.agent_id);
     app.count_call(RateClass::AgentChat, &scene.snapshot.agent_id.text()).await?;
+    scene.known = identify::identify(app, &scene, &incoming).await?;
+    let scene = Arc::new(scene);
     match accept::accept(app, &scene, &incoming, pace).await? {
         Accepted::Turn(turn) => {
             let waiting = turn.waiting().ok_or_else(|| Error::internal("a turn without a message"))?;

@@ -69,7 +69,7 @@ async fn a_paid_account_counts_by_calendar_month_and_has_no_trial() {
     test.visitor(&agent).says("Hello").await;
     test.workers().run().await;
     let expected = json!({
-        "plan": "pro", "status": "none",
+        "plan": "pro", "status": "none", "paid_until": null, "cancel_at_period_end": false,
         "period_start": "2040-03-01T00:00:00.000Z", "period_end": "2040-04-01T00:00:00.000Z",
         "messages_used_current_period": 1, "messages_used_managed": 1, "messages_used_byok": 0,
         "messages_limit": 5_000, "free_messages_remaining": null,

@@ -535,12 +535,7 @@ async fn somebody_who_belongs_elsewhere_too_stays() {
     // The owner of the other workspace is a member here, and has it as their usual one.
     let id = Id::from_int(other.user_id).unwrap();
     let user = store::user::get(&test.app.table, id).await.unwrap().unwrap();
-    let member = shared::domain::Membership {
-        workspace_id: here.id,
-        user_id: id,
-        role: Role::Editor,
-        joined_at: test.app.now(),
-    };
+    let member = shared::domain::Membership::new(here.id, id, Role::Editor, test.app.now());
     let mut unit = Unit::new();
     store::workspace::add_member(&mut unit, &member).unwrap();
     test.app.commit(unit).await.unwrap();

@@ -102,7 +102,7 @@ impl Task {
             Self::Deliver { event, .. } | Self::Mail { event } => Some(event.workspace_id),
             Self::Attempt { workspace_id, .. } => Some(*workspace_id),
             Self::Replay(step) => Some(step.workspace_id),
-            Self::Relay(_) => None,
+            Self::Relay(_) | Self::ResetPassword { .. } => None,
         }
     }
 

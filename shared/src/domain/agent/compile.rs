@@ -95,6 +95,9 @@ pub struct Snapshot {
     /// The customer's model key, still sealed.
     #[serde(default)]
     pub ai_key: Option<Sealed>,
+    /// What the customer's site signs its users with, still sealed.
+    #[serde(default)]
+    pub identity_secret: Option<Sealed>,
     /// What it says first.
     #[serde(default)]
     pub greeting_message: Option<String>,
@@ -107,6 +110,15 @@ pub struct Snapshot {
     /// How the chat looks.
     #[serde(default)]
     pub widget: Widget,
+}
+
+/// The secrets that a snapshot has with it, still sealed.
+#[derive(Debug, Clone, Default)]
+pub struct SnapshotSecrets {
+    /// The customer's model key.
+    pub ai_key: Option<Sealed>,
+    /// What the customer's site signs its users with.
+    pub identity: Option<Sealed>,
 }
 
 /// A ready tool of a snapshot.
@@ -124,7 +136,7 @@ pub struct SnapshotTool {
 
 /// Compiles an agent. Pure: the same head and sections give the same snapshot.
 #[must_use]
-pub fn compile(agent: &Agent, definition: &Definition, workspace: &Workspace, ai_key: Option<Sealed>) -> Snapshot {
+pub fn compile(agent: &Agent, definition: &Definition, workspace: &Workspace, secrets: SnapshotSecrets) -> Snapshot {
     let ready = definition.tools.iter().filter(|binding| binding.is_ready());
     let tools: Vec<SnapshotTool> = ready
         .map(|binding| SnapshotTool {
@@ -147,7 +159,8 @@ pub fn compile(agent: &Agent, definition: &Definition, workspace: &Workspace, ai
         provider: agent.provider.clone(),
         model: agent.model.clone(),
         ai_base_url: agent.ai_base_url.clone(),
-        ai_key,
+        ai_key: secrets.ai_key,
+        identity_secret: secrets.identity,
         greeting_message: agent.greeting_message.clone(),
         fallback_message: agent.fallback_message.clone(),
         public_slug: agent.public_slug.clone(),

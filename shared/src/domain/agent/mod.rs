@@ -5,7 +5,7 @@ mod sections;
 
 use serde::{Deserialize, Serialize};
 
-pub use compile::{Definition, Snapshot, SnapshotTool, compile};
+pub use compile::{Definition, Snapshot, SnapshotSecrets, SnapshotTool, compile};
 pub use sections::{Guardrails, Identity, Objective, Personality, Playbook, Skill, ToolBinding, Widget};
 
 use super::{BillingAccount, Workspace};
@@ -49,6 +49,9 @@ pub struct Agent {
     /// Whether the customer gave a Kapso key.
     #[serde(default)]
     pub has_kapso_key: bool,
+    /// Whether there is a secret that sites sign their users with.
+    #[serde(default)]
+    pub has_identity_secret: bool,
     /// What it says first.
     #[serde(default)]
     pub greeting_message: Option<String>,
@@ -117,22 +120,28 @@ impl Agent {
     }
 }
 
-/// A secret that the customer gave an agent; write-only.
+/// A secret of an agent; write-only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecretField {
     /// The key of their model provider.
     AiKey,
     /// The key of their Kapso project.
     KapsoKey,
+    /// What the customer's site signs its users with.
+    Identity,
 }
 
 impl SecretField {
+    /// Every field.
+    pub const ALL: [Self; 3] = [Self::AiKey, Self::KapsoKey, Self::Identity];
+
     /// How the table names it.
     #[must_use]
     pub const fn key(self) -> &'static str {
         match self {
             Self::AiKey => "ai.api_key",
             Self::KapsoKey => "kapso.api_key",
+            Self::Identity => "identity.secret",
         }
     }
 }

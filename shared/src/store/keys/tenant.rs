@@ -11,6 +11,9 @@ pub const API_KEYS: &str = "KEY#";
 /// Where idempotency records lie; whose they are follows.
 pub const IDEMPOTENCY: &str = "IDEM#";
 
+/// Where links to set a password anew lie.
+pub const RESETS: &str = "RESET#";
+
 /// Where rate windows lie; their class and whose they are follow.
 pub const RATES: &str = "RL#";
 

@@ -1,6 +1,8 @@
 //! Keys that are read back.
 
 use super::*;
+use crate::domain::usage::{KeySource, UsageBucket};
+use crate::kernel::Day;
 
 #[test]
 fn a_bucket_of_usage_is_read_back_from_its_key() {
