@@ -107,7 +107,7 @@ fn the_guide_lists_every_variable_and_none_that_nobody_reads() {
         "CHATIA_VISIBILITY_SECONDS",
     ]);
     read.extend(aws::AMBIENT);
-    read.extend(["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "POLAR_ACCESS_TOKEN"]);
+    read.extend(["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "POLAR_ACCESS_TOKEN", "POLAR_WEBHOOK_SECRET"]);
     assert_eq!(variables_in(CONFIGURATION), read);
 }
 
