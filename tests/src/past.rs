@@ -202,6 +202,7 @@ impl TestApp {
             owner_user_id: workspace.owner_user_id,
             role,
             staff_role,
+            impersonator: None,
             created_at: now,
             expires_at: now + shared::domain::session::LIFETIME,
         };

@@ -45,6 +45,8 @@ pub struct Things {
     pub reset: String,
     /// A lead of the published agent.
     pub lead: u64,
+    /// The owner's user id.
+    pub user: u64,
 }
 
 /// An owner who has one of everything.
@@ -208,6 +210,17 @@ const REQUESTS: &[(&str, Make)] = &[
     ("set_seats", |_| at("/api/billing/seats").body(json!({"extra_seats": 1}))),
     ("set_payg", |_| at("/api/billing/payg").body(json!({"enabled": false}))),
     ("set_spend_cap", |_| at("/api/billing/spend-cap").body(json!({"spend_cap_cents": 5_000}))),
+    ("find_metrics", |_| at("/api/admin/metrics")),
+    ("list_users", |_| at("/api/admin/users")),
+    ("find_user", |its| at(format!("/api/admin/users/{}", its.user))),
+    ("set_user_status", |its| {
+        at(format!("/api/admin/users/{}/status", its.user)).body(json!({"status": "active", "reason": "all is well"}))
+    }),
+    ("set_user_plan", |its| at(format!("/api/admin/users/{}/plan", its.user)).body(json!({"plan_slug": "agency"}))),
+    ("impersonate_user", |its| {
+        at(format!("/api/admin/users/{}/impersonate", its.user)).body(json!({"reason": "asked for help"}))
+    }),
+    ("find_billing_config", |_| at("/api/admin/billing/config")),
     ("list_parked_usage", |_| at("/api/admin/billing/parked-usage")),
     ("retry_parked_usage", |its| at(format!("/api/admin/billing/parked-usage/{}/retry", its.parked)).gives(204)),
     ("retry_all_parked_usage", |_| at("/api/admin/billing/parked-usage/retry")),
@@ -225,6 +238,8 @@ const REQUESTS: &[(&str, Make)] = &[
     ("openapi", |_| at("/openapi/studio.json")),
     ("widget", |_| at("/widget.js")),
     ("asset", |_| at("/assets/chat.css")),
+    ("skill", |_| at("/skill.md")),
+    ("llms", |_| at("/llms.txt")),
     ("auth_page", |_| at("/auth/reset")),
     ("chat_page", |its| at(format!("/{}", its.slug))),
 ];
@@ -371,6 +386,7 @@ async fn one_of_everything(test: &TestApp, owner: &Owner) -> (Agent, Things) {
         invitation,
         reset: test.reset_token(&owner.email).await,
         lead: lead["id"].as_u64().expect("an id"),
+        user: owner.user_id,
     };
     (agent, things)
 }
@@ -394,5 +410,6 @@ pub fn missing() -> Things {
         invitation: "inv_k1.AAAA".into(),
         reset: "nothing".into(),
         lead: nowhere + 6,
+        user: nowhere + 7,
     }
 }

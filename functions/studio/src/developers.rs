@@ -45,7 +45,7 @@ shared::ops! {
     /// Remove a webhook.
     DELETE "/api/developers/webhooks/{id}" => delete_webhook, [User Developer] Editor "webhooks:manage" General Any Known Audited Keyed;
     /// Send a test event to a webhook, once, and say how it went.
-    POST "/api/developers/webhooks/{id}/test" => test_webhook, [User Developer] Editor "webhooks:manage" General Any Known Unaudited Own;
+    POST "/api/developers/webhooks/{id}/test" => test_webhook, [User Developer] Editor "webhooks:manage" General Any Known Unaudited Own + assisted;
     /// Give a webhook a new secret.
     ///
     /// The answer is the only place that shows it. The old secret signs too for 24 hours (`overlap_hours`, 0 to 168): in
@@ -59,17 +59,17 @@ shared::ops! {
     ///
     /// Of a time, what the webhook has not taken yet, or all of it with `include_delivered`. It goes on behind the scenes,
     /// one replay to a webhook at a time. Event ids and bodies stay what they were.
-    POST "/api/developers/webhooks/{id}/replay" => replay_events, [User Developer] Editor "webhooks:manage" General Any Known Audited Keyed;
+    POST "/api/developers/webhooks/{id}/replay" => replay_events, [User Developer] Editor "webhooks:manage" General Any Known Audited Keyed + assisted;
     /// The last replay to a webhook, and how far it has come.
     GET "/api/developers/webhooks/{id}/replay" => find_replay, [User Developer] Viewer "webhooks:manage" General Any Known Unaudited Safe;
     /// Stop the replay to a webhook, if one runs.
     ///
     /// What it has queued by then is delivered all the same.
-    DELETE "/api/developers/webhooks/{id}/replay" => stop_replay, [User Developer] Editor "webhooks:manage" General Any Known Audited Keyed;
+    DELETE "/api/developers/webhooks/{id}/replay" => stop_replay, [User Developer] Editor "webhooks:manage" General Any Known Audited Keyed + assisted;
     /// One delivery: its body, and every attempt with what was answered.
     GET "/api/developers/webhooks/deliveries/{id}" => find_delivery, [User Developer] Viewer "webhooks:manage" General Any Known Unaudited Safe;
     /// Deliver a failed delivery again: the same bytes, all attempts anew.
-    POST "/api/developers/webhooks/deliveries/{id}/retry" => retry_delivery, [User Developer] Editor "webhooks:manage" General Any Known Audited Keyed;
+    POST "/api/developers/webhooks/deliveries/{id}/retry" => retry_delivery, [User Developer] Editor "webhooks:manage" General Any Known Audited Keyed + assisted;
     /// What happened here in the last 30 days, newest first: the events that webhooks are told of.
     ///
     /// A page may be short although `next_cursor` leads on.

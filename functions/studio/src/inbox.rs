@@ -24,15 +24,15 @@ shared::ops! {
     /// Take a conversation over, or hand it back to the agent.
     ///
     /// Once this is answered, no reply of the agent is stored until it is handed back.
-    POST "/api/clients/me/agents/{id}/conversations/{cid}/takeover" => set_takeover, [User] GrantedOperator "" General Any Known Audited Keyed;
+    POST "/api/clients/me/agents/{id}/conversations/{cid}/takeover" => set_takeover, [User] GrantedOperator "" General Any Known Audited Keyed + assisted;
     /// Answer in a conversation as a person, which takes it over.
-    POST "/api/clients/me/agents/{id}/conversations/{cid}/messages" => create_operator_message, [User] GrantedOperator "" General Any Known Unaudited Keyed;
+    POST "/api/clients/me/agents/{id}/conversations/{cid}/messages" => create_operator_message, [User] GrantedOperator "" General Any Known Unaudited Keyed + assisted;
     /// Close a conversation.
     ///
     /// The visitor's next message opens it again.
-    POST "/api/clients/me/agents/{id}/conversations/{cid}/close" => close_conversation, [User] GrantedOperator "" General Any Known Unaudited Keyed;
+    POST "/api/clients/me/agents/{id}/conversations/{cid}/close" => close_conversation, [User] GrantedOperator "" General Any Known Unaudited Keyed + assisted;
     /// Say what became of a lead.
-    PATCH "/api/clients/me/agents/{id}/leads/{lead_id}" => update_lead, [User] GrantedOperator "" General Any Known Unaudited Keyed;
+    PATCH "/api/clients/me/agents/{id}/leads/{lead_id}" => update_lead, [User] GrantedOperator "" General Any Known Unaudited Keyed + assisted;
     /// List an agent's leads.
     GET "/api/clients/me/agents/{id}/leads" => list_leads, [User] GrantedViewer "" General Any Known Unaudited Safe;
 }

@@ -16,8 +16,10 @@ pub mod clients;
 pub mod dead_letters;
 pub mod developers;
 pub mod inbox;
+pub mod people;
 pub mod sessions;
 pub mod site;
+pub mod skill;
 
 use shared::http::{Group, Surface};
 
@@ -103,8 +105,10 @@ pub const BILLING: Group = Group {
 pub const ADMIN: Group = Group {
     name: "admin",
     about: "For the operator of the installation.",
-    rows: || admin::rows().into_iter().chain(dead_letters::rows()).collect(),
-    router: |app, surface| admin::router(app, surface).merge(dead_letters::router(app, surface)),
+    rows: || admin::rows().into_iter().chain(dead_letters::rows()).chain(people::rows()).collect(),
+    router: |app, surface| {
+        admin::router(app, surface).merge(dead_letters::router(app, surface)).merge(people::router(app, surface))
+    },
     streams: false,
 };
 

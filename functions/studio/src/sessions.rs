@@ -22,7 +22,7 @@ shared::ops! {
     /// Log out.
     ///
     /// Ends the session that the call came with, at every door, and only that.
-    POST "/api/auth/logout" => logout, [User] Client "" General Any Known Unaudited Own;
+    POST "/api/auth/logout" => logout, [User] Client "" General Any Known Unaudited Own + assisted;
     /// Who is logged in.
     GET "/api/auth/me" => me, [User] Client "" General Any Known Unaudited Safe;
     /// Change your own name.
@@ -149,6 +149,8 @@ struct MeOut {
     #[serde(flatten)]
     user: UserOut,
     workspace: WorkspaceOut,
+    /// Staff who act for you in this session.
+    impersonated_by: Option<Int<User>>,
     /// All workspaces that are open to you; log in with another `workspace_id` to act there.
     memberships: Vec<MembershipOut>,
 }
@@ -227,7 +229,8 @@ async fn me(State(app): State<App>, call: Call) -> Result<Json<MeOut>> {
     };
     let out =
         |of: Membership| MembershipOut { workspace_id: of.workspace_id.into(), role: of.role, joined_at: of.joined_at };
-    Ok(Json(MeOut { user, workspace, memberships: memberships.into_iter().map(out).collect() }))
+    let impersonated_by = call.caller.impersonator.map(Int);
+    Ok(Json(MeOut { user, workspace, impersonated_by, memberships: memberships.into_iter().map(out).collect() }))
 }
 
 async fn update_me(State(app): State<App>, call: Call, Json(body): Json<MePatch>) -> Result<Done<UserOut>> {

@@ -10,6 +10,8 @@ use shared::app::{App, agent};
 use shared::http::{Asset, Json, Path, Visit};
 use shared::kernel::{Code, Error, Result};
 
+use crate::skill::BASE_URL;
+
 shared::ops! {
     /// Whether the system serves, and its version.
     GET "/health" => health, [] Anyone "" PublicRead Any Known Unaudited Safe;
@@ -21,6 +23,10 @@ shared::ops! {
     GET "/widget.js" => widget, [] Anyone "" PublicRead Any Known Unaudited Safe;
     /// A file that our pages load.
     GET "/assets/{file}" => asset, [] Anyone "" PublicRead Any Known Unaudited Safe;
+    /// What another AI agent has to know to operate this system.
+    GET "/skill.md" => skill, [] Anyone "" PublicRead Any Known Unaudited Safe;
+    /// Where programs that read pages for models find it.
+    GET "/llms.txt" => llms, [] Anyone "" PublicRead Any Known Unaudited Safe;
     /// The page behind a mailed link: `invitation` or `reset`.
     GET "/auth/{page}" => auth_page, [] Anyone "" PublicRead Any Known Unaudited Safe;
     /// The chat page of an agent.
@@ -92,6 +98,23 @@ async fn asset(_: State<App>, _: Visit, Path(file): Path<String>) -> Result<Asse
         "widget-panel.js" => Ok(Asset::file(include_str!("../assets/widget-panel.js"), JAVASCRIPT)),
         _ => Err(Error::new(Code::RouteNotFound)),
     }
+}
+
+const MARKDOWN: &str = "text/markdown; charset=utf-8";
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+/// A text of ours with the installation's own address in it.
+fn addressed(app: &App, text: &str, content_type: &'static str) -> Asset {
+    let body = text.replace(BASE_URL, &app.config.public_base_url);
+    Asset { body, content_type, cache: "public, max-age=300", ..Asset::file("", content_type) }
+}
+
+async fn skill(State(app): State<App>, _: Visit) -> Result<Asset> {
+    Ok(addressed(&app, include_str!("../../../docs/skill.md"), MARKDOWN))
+}
+
+async fn llms(State(app): State<App>, _: Visit) -> Result<Asset> {
+    Ok(addressed(&app, include_str!("../assets/llms.txt"), PLAIN))
 }
 
 async fn auth_page(_: State<App>, _: Visit, Path(name): Path<String>) -> Result<Asset> {

@@ -33,7 +33,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Write the `OpenAPI` document of each surface to docs/openapi.
+    /// Write the `OpenAPI` document of each surface to docs/openapi, and docs/skill.md.
     Openapi,
     /// Export or erase a tenant: a workspace with its owner.
     #[command(subcommand)]
@@ -158,5 +158,8 @@ fn write_documents() -> Result<()> {
         std::fs::write(&path, format!("{text}\n")).map_err(|error| failed(&error))?;
         println!("{}", path.display());
     }
+    let skill = Path::new("docs/skill.md");
+    std::fs::write(skill, studio::skill::document(&studio::SURFACE)).map_err(|error| failed(&error))?;
+    println!("{}", skill.display());
     Ok(())
 }

@@ -45,6 +45,8 @@ pub struct Caller {
     pub sid: Option<String>,
     /// Above all workspaces.
     pub staff_role: Option<StaffRole>,
+    /// Staff who act for the person.
+    pub impersonator: Option<Id<User>>,
     /// What a key may do; sessions are bounded by their role alone.
     pub scopes: Vec<String>,
 }

@@ -30,6 +30,8 @@ pub struct Op {
     pub idempotency: Idempotency,
     /// Statuses that it answers besides those that follow from the other columns; only the document reads it.
     pub also: &'static [u16],
+    /// Whether staff who act for somebody may do it too. They may read; of what changes something, only what says so.
+    pub assisted: bool,
     /// The doc comment of the row.
     pub doc: &'static str,
 }

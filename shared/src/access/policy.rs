@@ -17,6 +17,9 @@ pub fn decide(op: &Op, caller: Option<&Caller>, plan: Option<PlanKey>) -> Result
     }
     let caller = caller.filter(|caller| op.credentials.contains(&caller.credential));
     let caller = caller.ok_or_else(|| Error::new(Code::Unauthenticated))?;
+    if caller.impersonator.is_some() && op.method != "GET" && !op.assisted {
+        return Err(Error::with_message(Code::Forbidden, "Not while you act for somebody else."));
+    }
     if !reaches(op.floor, caller) {
         return Err(match op.visibility {
             Visibility::Known => Error::new(Code::Forbidden),
@@ -66,6 +69,7 @@ mod tests {
         audit: Audit::Unaudited,
         idempotency: Idempotency::Keyed,
         also: &[],
+        assisted: false,
         doc: "",
     };
 
@@ -80,6 +84,7 @@ mod tests {
             key_id: None,
             sid: None,
             staff_role: None,
+            impersonator: None,
             scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
         }
     }
@@ -126,6 +131,15 @@ mod tests {
         assert_eq!(of(Floor::GrantedOperator, Role::Viewer), Some(Kind::Forbidden));
         assert_eq!(of(Floor::GrantedViewer, Role::Viewer), None);
         assert_eq!(of(Floor::Viewer, Role::Client), Some(Kind::Forbidden));
+    }
+
+    #[test]
+    fn staff_who_act_for_somebody_read_and_do_what_says_so() {
+        let mut owner = caller(Credential::User, Role::Owner, &[]);
+        owner.impersonator = Some(Id::from_int(9).unwrap());
+        assert_eq!(kind(&ROW, &owner, None), Some(Kind::Forbidden));
+        assert_eq!(kind(&Op { method: "GET", ..ROW }, &owner, None), None);
+        assert_eq!(kind(&Op { assisted: true, ..ROW }, &owner, None), None);
     }
 
     #[test]

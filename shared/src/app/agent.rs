@@ -80,6 +80,7 @@ const MAX_SECRET: usize = 4_096;
 /// `validation_error`, also for a model key that its provider refuses; `agent_limit_reached` when it is to be published
 /// and the plan's number is reached, or when there are too many drafts.
 pub async fn create(app: &App, caller: &Caller, command: &Create) -> Result<Draft<Detail>> {
+    keep_secrets(caller, &command.changes)?;
     let workspace = store::workspace::get(&app.table, caller.workspace_id).await?;
     let mut checks = Checks::new();
     let name = checks.name("name", command.changes.name.as_deref().unwrap_or_default(), 120);
@@ -112,6 +113,16 @@ pub async fn create(app: &App, caller: &Caller, command: &Create) -> Result<Draf
     }
     make_default(&mut unit, workspace, agent.id)?;
     Ok(Draft::new(unit, Detail { agent, definition, counts: AgentCounts::default() }))
+}
+
+/// Staff who act for somebody set none of their secrets, nor where these are sent.
+fn keep_secrets(caller: &Caller, changes: &Changes) -> Result<()> {
+    let names =
+        changes.ai_api_key.is_present() || changes.kapso_api_key.is_present() || changes.ai_base_url.is_present();
+    if names && caller.impersonator.is_some() {
+        return Err(Error::with_message(Code::Forbidden, "No secrets while you act for somebody else."));
+    }
+    Ok(())
 }
 
 fn new_agent(app: &App, workspace: &Workspace, name: String) -> Agent {
@@ -323,6 +334,7 @@ impl Editing {
 /// # Errors
 /// `not_found`, `validation_error`, also for a model key that its provider refuses.
 pub async fn change(app: &App, caller: &Caller, agent: Id<Agent>, changes: &Changes) -> Result<Draft<Detail>> {
+    keep_secrets(caller, changes)?;
     let mut editing = edit(app, caller, agent).await?;
     let mut checks = Checks::new();
     apply(app, &mut checks, &mut editing.agent.body, &mut editing.definition, changes);
@@ -399,6 +411,9 @@ pub async fn attach_tool(
     let mut checks = Checks::new();
     let tool = find_tool(&mut checks, "name", &command.name);
     let (config, headers) = tool_config::split(&mut checks, tool, command.config.clone());
+    if headers.is_some() && caller.impersonator.is_some() {
+        return Err(Error::with_message(Code::Forbidden, "No secrets while you act for somebody else."));
+    }
     checks.finish()?;
     let tool = tool.ok_or_else(|| Error::new(Code::ValidationError))?;
     let known = editing.definition.tool(tool).cloned();

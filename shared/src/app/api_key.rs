@@ -70,6 +70,7 @@ pub async fn mint(app: &App, caller: &Caller, command: &Mint) -> Result<Draft<Mi
         scopes: key.scopes.clone(),
         role: caller.role.min(Role::Admin),
         expires_at: key.expires_at,
+        is_suspended: false,
     };
     let mut unit = Unit::new();
     store::api_key::create(&mut unit, &key, &lookup)?;

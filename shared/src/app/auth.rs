@@ -157,6 +157,7 @@ fn add_session(app: &App, unit: &mut Unit, user: &User, workspace: &Workspace, r
         owner_user_id: workspace.owner_user_id,
         role,
         staff_role: user.staff_role,
+        impersonator: None,
         created_at: now,
         expires_at: now + LIFETIME,
     };
@@ -164,7 +165,7 @@ fn add_session(app: &App, unit: &mut Unit, user: &User, workspace: &Workspace, r
     Ok(session)
 }
 
-async fn sign(app: &App, session: &Session) -> Result<String> {
+pub(super) async fn sign(app: &App, session: &Session) -> Result<String> {
     let keys = app.keys().await?;
     let (key_id, key) = keys.session.current();
     let claims = Claims {
@@ -207,7 +208,7 @@ pub async fn log_in(
 }
 
 /// The membership that somebody comes in by.
-async fn way_in(app: &App, user: &User, wanted: Option<Id<Workspace>>) -> Result<Membership> {
+pub(super) async fn way_in(app: &App, user: &User, wanted: Option<Id<Workspace>>) -> Result<Membership> {
     let is_open = |membership: &Membership| membership.status == MembershipStatus::Active;
     let id = wanted.unwrap_or(user.default_workspace_id);
     let membership = store::workspace::membership(&app.table, id, user.id).await?.filter(is_open);
@@ -280,7 +281,7 @@ pub async fn recognise(app: &App, token: &str, kind: KeyKind) -> Result<Option<C
 
 async fn recognise_key(app: &App, raw: &str, kind: KeyKind) -> Result<Option<Caller>> {
     let key = store::api_key::lookup(&app.table, &sha256_hex(raw), app.now()).await?;
-    Ok(key.filter(|key| key.kind == kind).map(|key| Caller {
+    Ok(key.filter(|key| key.kind == kind && !key.is_suspended).map(|key| Caller {
         credential: Credential::Developer,
         workspace_id: key.workspace_id,
         billing_account_id: key.billing_account_id,
@@ -290,6 +291,7 @@ async fn recognise_key(app: &App, raw: &str, kind: KeyKind) -> Result<Option<Cal
         key_id: Some(key.key_id),
         sid: None,
         staff_role: None,
+        impersonator: None,
         scopes: key.scopes.clone(),
     }))
 }
@@ -307,6 +309,7 @@ async fn recognise_session(app: &App, token: &str) -> Result<Option<Caller>> {
         key_id: None,
         sid: Some(session.sid.clone()),
         staff_role: session.staff_role,
+        impersonator: session.impersonator,
         scopes: Vec::new(),
     }))
 }

@@ -3,6 +3,7 @@
 //! the idempotency record), so that all of it happens together or not at all.
 
 pub mod account;
+pub mod admin;
 pub mod agent;
 mod ai_key;
 pub mod allowance;

@@ -54,6 +54,9 @@ pub struct KeyLookup {
     /// When it ends by itself.
     #[serde(default)]
     pub expires_at: Option<Time>,
+    /// Whether its workspace's owner is suspended.
+    #[serde(default)]
+    pub is_suspended: bool,
 }
 
 /// The surface that a key works at.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Workspace;
+use super::{User, Workspace};
 use crate::kernel::{Id, Time};
 
 /// One line of the audit log.
@@ -15,6 +15,12 @@ pub struct AuditEntry {
     pub workspace_id: Id<Workspace>,
     /// Who: `user_…`, `key_…` or `system`.
     pub actor: String,
+    /// Staff who acted for them.
+    #[serde(default)]
+    pub impersonator: Option<Id<User>>,
+    /// Why, where it is asked for.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// The operation, such as `studio.delete_agent`.
     pub action: String,
     /// What it was done to, as the path says.

@@ -25,6 +25,9 @@ pub struct BillingAccount {
     /// How the subscription stands.
     #[serde(default)]
     pub status: SubscriptionStatus,
+    /// Whether its owner is suspended: then no agent of theirs answers.
+    #[serde(default)]
+    pub is_suspended: bool,
     /// Whether a card is saved.
     #[serde(default)]
     pub has_payment_method: bool,
@@ -164,6 +167,7 @@ impl BillingAccount {
             plan: PlanKey::Free,
             granted_plan: None,
             status: SubscriptionStatus::None,
+            is_suspended: false,
             has_payment_method: false,
             payment_method_told_at: None,
             all_told_at: None,

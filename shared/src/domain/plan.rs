@@ -84,6 +84,21 @@ pub const CATALOGUE: [Plan; 6] = [
     plan(PlanKey::Agency, "Agency", Some(59), 60_000, 15, 50),
 ];
 
+impl Plan {
+    /// Its key as callers write it.
+    #[must_use]
+    pub const fn slug(&self) -> &'static str {
+        match self.key {
+            PlanKey::Free => "free",
+            PlanKey::Payg => "payg",
+            PlanKey::Starter => "starter",
+            PlanKey::Pro => "pro",
+            PlanKey::Studio => "studio",
+            PlanKey::Agency => "agency",
+        }
+    }
+}
+
 impl PlanKey {
     /// The plan.
     #[must_use]
@@ -100,6 +115,7 @@ mod tests {
     fn each_key_finds_its_own_row() {
         for row in &CATALOGUE {
             assert_eq!(row.key.plan().name, row.name);
+            assert_eq!(serde_json::to_value(row.key).unwrap(), row.slug());
         }
     }
 }

@@ -10,6 +10,9 @@ use crate::kernel::{Id, Time};
 /// How long a user's session lasts: 30 days.
 pub const LIFETIME: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 3600);
 
+/// How long staff may act for somebody: 30 minutes.
+pub const IMPERSONATION: std::time::Duration = std::time::Duration::from_secs(30 * 60);
+
 /// A log-in with everything that the gate needs, so that a request costs one read.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Session {
@@ -28,6 +31,9 @@ pub struct Session {
     /// The user's staff role, if any.
     #[serde(default)]
     pub staff_role: Option<StaffRole>,
+    /// Staff who act for the user, if this is theirs.
+    #[serde(default)]
+    pub impersonator: Option<Id<User>>,
     /// When it began.
     pub created_at: Time,
     /// When it ends by itself.

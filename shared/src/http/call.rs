@@ -162,11 +162,17 @@ impl Context {
     }
 
     fn add_audit(&self, app: &App, unit: &mut Unit) -> Result<()> {
-        let (Audit::Audited, Some(caller)) = (self.op.audit, &self.caller) else { return Ok(()) };
+        let Some(caller) = &self.caller else { return Ok(()) };
+        // Whatever staff change for somebody is written down.
+        if self.op.audit == Audit::Unaudited && caller.impersonator.is_none() {
+            return Ok(());
+        }
         let entry = AuditEntry {
             id: app.ids().uuid(),
             workspace_id: caller.workspace_id,
             actor: caller.actor(),
+            impersonator: caller.impersonator,
+            reason: None,
             action: self.op.id.into(),
             target: self.path.clone(),
             ip: Some(self.address.to_string()),

@@ -226,7 +226,7 @@ macro_rules! ops {
         $(#[doc = $doc:literal])+
         $method:ident $path:literal => $handler:ident,
             [$($credential:ident)*] $floor:ident $scope:literal $rate:ident $plan:ident $visibility:ident $audit:ident $idempotency:ident
-            $(also [$($also:literal)*])?;
+            $(also [$($also:literal)*])? $(+ $assisted:ident)?;
     )*) => {
         mod table {
             $(
@@ -244,6 +244,10 @@ macro_rules! ops {
                     audit: $crate::access::Audit::$audit,
                     idempotency: $crate::access::Idempotency::$idempotency,
                     also: &[$($($also),*)?],
+                    assisted: {
+                        let marks: &[&str] = &[$(stringify!($assisted))?];
+                        !marks.is_empty()
+                    },
                     doc: concat!($($doc, "\n"),+),
                 };
             )*

@@ -54,6 +54,7 @@ codes! {
     Conflict                 "conflict"                   Conflict         "The request conflicts with what is stored.";
     ConcurrentChange         "concurrent_change"          Conflict         "Somebody else changed this at the same time. Read it again and retry.";
     EmailAlreadyRegistered   "email.already_registered"   Conflict         "That e-mail is registered already. Log in instead.";
+    StaffProtected           "staff.protected"            Forbidden        "That is staff of the installation.";
     ClientAlreadyExists      "client.already_exists"      Conflict         "That person is in this workspace already.";
     ClientLimitReached       "client.limit_reached"       Conflict         "A workspace can have 500 clients. Remove one first.";
     GrantLimitReached        "grant.limit_reached"        Conflict         "A client can have 100 agents. Take one away first.";

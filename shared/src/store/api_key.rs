@@ -6,7 +6,7 @@ use super::keys;
 use crate::domain::api_key::{KeyKind, KeyLookup, MAX_KEYS};
 use crate::domain::{ApiKey, Workspace};
 use crate::kernel::{Code, Error, Id, Result, Time};
-use crate::table::{Cond, Index, Query, Row, Table, Unit, Update, decode};
+use crate::table::{Cond, Index, Query, Refusal, Row, Table, Unit, Update, decode};
 
 /// Adds a new key with its look-up; the unit fails with `api_key.limit_reached` when there are as many as there may be.
 ///
@@ -57,4 +57,20 @@ pub fn delete(unit: &mut Unit, key: &ApiKey) {
     unit.delete_if(of_owner, Cond::existing(), Error::new(Code::NotFound));
     unit.delete(keys::key_lookup(&key.hash));
     unit.upsert(Update::new(keys::api_key_count(key.workspace_id, key.kind)).add("n", -1));
+}
+
+/// Sets whether the keys of a workspace work.
+///
+/// # Errors
+/// When the table cannot be written; it may be done again.
+pub async fn suspend_all(table: &Table, workspace: Id<Workspace>, suspended: bool) -> Result<()> {
+    for key in list(table, workspace, KeyKind::Developer).await? {
+        let update = Update::new(keys::key_lookup(&key.hash)).set("is_suspended", suspended);
+        match table.update(update, Some(Cond::existing()), Error::not_found()).await {
+            // Revoked meanwhile.
+            Ok(_) | Err(Refusal::Conditions(_)) => {}
+            Err(Refusal::Error(error)) => return Err(error),
+        }
+    }
+    Ok(())
 }

@@ -50,6 +50,43 @@ pub async fn get_versioned(table: &Table, account: Id<BillingAccount>) -> Result
     table.get_versioned(&keys::billing_account(account)).await?.ok_or_else(Error::not_found)
 }
 
+/// The accounts of these ids that are there, with what they used in their periods and how many agents they have
+/// published, in any order.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn many(
+    table: &Table,
+    accounts: &[Id<BillingAccount>],
+    now: Time,
+) -> Result<Vec<(BillingAccount, Allowance, u64)>> {
+    let keys: Vec<Key> = accounts.iter().map(|account| keys::billing_account(*account)).collect();
+    let found: Vec<BillingAccount> = table.batch_get(&keys).await?.into_iter().map(decode).collect::<Result<_>>()?;
+    let counters = found
+        .iter()
+        .flat_map(|account| [keys::allowance(account.id, &account.period(now)), keys::published_agents(account.id)]);
+    let counters = table.batch_get(&counters.collect::<Vec<_>>()).await?;
+    let find = |key: &Key| {
+        let is = |item: &&Item| {
+            let part = |name: &str| item.get(name).and_then(|value| value.as_s().ok());
+            part("pk") == Some(&key.pk) && part("sk") == Some(&key.sk)
+        };
+        counters.iter().find(is).cloned()
+    };
+    let whole = |account: BillingAccount| {
+        let allowance = find(&keys::allowance(account.id, &account.period(now))).map(decode).transpose()?;
+        let published = find(&keys::published_agents(account.id)).map(decode::<Count>).transpose()?;
+        let published = published.and_then(|count| u64::try_from(count.n).ok()).unwrap_or(0);
+        Ok((account, allowance.unwrap_or_default(), published))
+    };
+    found.into_iter().map(whole).collect()
+}
+
+#[derive(serde::Deserialize)]
+struct Count {
+    n: i64,
+}
+
 /// Replaces an account that was read at version `v`.
 ///
 /// # Errors

@@ -5,7 +5,7 @@
 //!
 //! | entity | pk | sk | gsi1 | gsi2 | read by |
 //! | --- | --- | --- | --- | --- | --- |
-//! | user | `U#<u>` | `USER` | | | log-in, me |
+//! | user | `U#<u>` | `USER` | `USERS` / id | | log-in, me, the operator's list |
 //! | e-mail guard → user | `EMAIL#<lower>` | `G` | | | log-in |
 //! | session | `SES#<sid>` | `S` | `U#<u>#SES` / created, sid | | every request with a session |
 //! | workspace | `W` | `WS` | | | settings, compile |
@@ -57,7 +57,7 @@
 //!
 //! The exceptions to tenant-first keys are the global look-ups (user, e-mail, session, key hash, reset, slugs), the outbox,
 //! the unreported usage, the timers and the due deliveries; these hold ids, not texts, and the last four are sharded. The
-//! operator's lists (accounts, parked usage) and the state of Polar are seldom written.
+//! operator's lists (users, accounts, parked usage) and the state of Polar are seldom written.
 
 mod billing;
 mod tenant;
@@ -125,6 +125,9 @@ fn b(account: Id<BillingAccount>) -> String {
 pub fn user(user: Id<User>) -> Key {
     Key::new(format!("U#{}", user.key()), "USER")
 }
+
+/// Where users are listed.
+pub const USERS: &str = "USERS";
 
 /// The guard of an e-mail address (lower case).
 #[must_use]

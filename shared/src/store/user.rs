@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::keys;
 use crate::domain::User;
-use crate::kernel::{Code, Error, Id, Result, Time};
-use crate::table::{Cond, Row, Table, Unit, Versioned, decode};
+use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Result, Time};
+use crate::table::{Cond, Index, Query, Row, Table, Unit, Versioned, decode};
 
 #[derive(Serialize, Deserialize)]
 struct EmailGuard {
@@ -18,6 +18,19 @@ struct Reset {
     expires_at: Time,
 }
 
+/// Every user is listed, for the operator.
+fn row(user: &User) -> Result<Row> {
+    Ok(Row::new(keys::user(user.id), "user", user)?.gsi1(keys::USERS, user.id.key()))
+}
+
+/// A page of all users, newest first.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn page(table: &Table, after: Option<&Cursor>, limit: Limit) -> Result<Page<User>> {
+    table.page(&Query::partition(Index::Gsi1, keys::USERS).newest_first().after(after), limit).await
+}
+
 /// Adds a new user; the unit fails with `email.already_registered` when the address is taken.
 ///
 /// # Errors
@@ -25,7 +38,7 @@ struct Reset {
 pub fn create(unit: &mut Unit, user: &User) -> Result<()> {
     let guard = Row::new(keys::email(&user.email), "email_guard", &EmailGuard { user_id: user.id })?;
     unit.create(guard, Error::new(Code::EmailAlreadyRegistered));
-    unit.create_fresh(Row::new(keys::user(user.id), "user", user)?);
+    unit.create_fresh(row(user)?);
     Ok(())
 }
 
@@ -59,7 +72,7 @@ pub async fn many(table: &Table, users: &[Id<User>]) -> Result<Vec<User>> {
 /// # Errors
 /// When it does not serialise.
 pub fn replace(unit: &mut Unit, user: &User, v: u64) -> Result<()> {
-    unit.replace(Row::new(keys::user(user.id), "user", user)?, v);
+    unit.replace(row(user)?, v);
     Ok(())
 }
 
@@ -103,5 +116,5 @@ pub async fn by_email(table: &Table, email: &str) -> Result<Option<User>> {
 /// # Errors
 /// When the table cannot be written.
 pub async fn overwrite(table: &Table, user: &User) -> Result<()> {
-    table.overwrite(Row::new(keys::user(user.id), "user", user)?).await
+    table.overwrite(row(user)?).await
 }

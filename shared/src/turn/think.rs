@@ -89,7 +89,10 @@ impl<'a> Thinking<'a> {
             parameters: tool.tool.parameters(&tool.config),
         });
         let mut target = target(app, scene);
-        let broken = add_own_key(app, scene, &mut target).await.err();
+        let broken = match scene.account.is_suspended {
+            true => Some(Error::with_message(Code::Forbidden, "the account is suspended")),
+            false => add_own_key(app, scene, &mut target).await.err(),
+        };
         let request = Request {
             target,
             system: prompt::system(&scene.snapshot, app.now()),

@@ -19,6 +19,7 @@ mod journal;
 mod mail;
 mod models;
 mod outbox;
+mod people;
 mod providers;
 mod publishing;
 mod rates;

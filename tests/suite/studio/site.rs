@@ -55,6 +55,20 @@ async fn every_page_may_load_nothing_but_our_own_files() {
 }
 
 #[tokio::test]
+async fn another_agent_learns_how_to_operate_the_installation() {
+    let test = TestApp::new().await;
+    let skill = test.anonymous().get("/skill.md").await;
+    assert_eq!((skill.status.as_u16(), header(&skill, "content-type")), (200, "text/markdown; charset=utf-8"));
+    let base = &test.app.config.public_base_url;
+    assert!(skill.text.starts_with("---\nname: chatia\n") && skill.text.contains(&format!("{base}/widget.js")));
+    assert!(!skill.text.contains("{BASE_URL}") && !skill.text.contains("{VERSION}"));
+    assert!(skill.text.contains("| `starter` | 5 | 1000 | sold | 2 | 3 |") && skill.text.contains("$0.004"));
+    let llms = test.anonymous().get("/llms.txt").await;
+    assert_eq!((llms.status.as_u16(), header(&llms, "content-type")), (200, "text/plain; charset=utf-8"));
+    assert!(llms.text.contains(&format!("{base}/skill.md")));
+}
+
+#[tokio::test]
 async fn only_the_chat_page_may_stand_in_a_frame() {
     let test = TestApp::new().await;
     let owner = test.owner().await;

@@ -1,0 +1,278 @@
+//! What the operator of the installation sees and does of its users.
+
+use std::collections::BTreeMap;
+
+use super::{App, Draft, auth};
+use crate::access::Caller;
+use crate::domain::audit::AuditEntry;
+use crate::domain::billing::Allowance;
+use crate::domain::plan::{MicroDollars, PlanKey};
+use crate::domain::session::IMPERSONATION;
+use crate::domain::text::Checks;
+use crate::domain::user::UserStatus;
+use crate::domain::{Agent, BillingAccount, Membership, Role, Session, User, Workspace};
+use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Patch, Result, Time};
+use crate::store;
+use crate::table::{Unit, Versioned};
+
+/// A user as the operator's list shows them.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// Who.
+    pub user: User,
+    /// Their account, unless they have none: clients pay for nothing.
+    pub account: Option<(BillingAccount, Allowance, u64)>,
+}
+
+/// A page of users, newest first; or the one with that e-mail.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn users(app: &App, email: Option<&str>, after: Option<&Cursor>, limit: Limit) -> Result<Page<Listed>> {
+    let page = match email {
+        Some(email) => {
+            let found = store::user::by_email(&app.table, &email.trim().to_lowercase()).await?;
+            Page { items: found.into_iter().collect(), next: None, total: None }
+        }
+        None => store::user::page(&app.table, after, limit).await?,
+    };
+    let ids: Vec<Id<BillingAccount>> = page.items.iter().map(|user| user.billing_account_id).collect();
+    let accounts = store::billing::many(&app.table, &ids, app.now()).await?;
+    Ok(page.map(|user| {
+        let account = accounts.iter().find(|(account, ..)| account.id == user.billing_account_id).cloned();
+        Listed { user, account }
+    }))
+}
+
+/// A user in full.
+#[derive(Debug, Clone)]
+pub struct Detail {
+    /// As lists show them.
+    pub listed: Listed,
+    /// Where they belong.
+    pub memberships: Vec<Membership>,
+    /// The agents of the workspace that they own, if they own one.
+    pub agents: Vec<Agent>,
+}
+
+/// One user.
+///
+/// # Errors
+/// `not_found`.
+pub async fn user(app: &App, id: Id<User>) -> Result<Detail> {
+    let user = store::user::get(&app.table, id).await?.ok_or_else(Error::not_found)?;
+    let memberships = store::workspace::memberships_of(&app.table, id).await?;
+    let owned = memberships.iter().find(|membership| membership.role == Role::Owner);
+    let agents = match owned {
+        Some(owned) => store::agent::all(&app.table, owned.workspace_id).await?,
+        None => Vec::new(),
+    };
+    let account = store::billing::many(&app.table, &[user.billing_account_id], app.now()).await?.pop();
+    Ok(Detail { listed: Listed { user, account }, memberships, agents })
+}
+
+/// The workspace that a user owns; clients own none.
+async fn home(app: &App, user: &User) -> Result<Option<Workspace>> {
+    let memberships = store::workspace::memberships_of(&app.table, user.id).await?;
+    match memberships.iter().find(|membership| membership.role == Role::Owner) {
+        Some(owned) => Ok(Some(store::workspace::get(&app.table, owned.workspace_id).await?.body)),
+        None => Ok(None),
+    }
+}
+
+/// A line of the tenant's own log about what staff did.
+fn note(app: &App, caller: &Caller, workspace: Id<Workspace>, action: &str, reason: &str) -> AuditEntry {
+    AuditEntry {
+        id: app.ids().uuid(),
+        workspace_id: workspace,
+        actor: caller.actor(),
+        impersonator: None,
+        reason: Some(reason.to_owned()),
+        action: action.to_owned(),
+        target: String::new(),
+        ip: None,
+        at: app.now(),
+    }
+}
+
+fn reason(checks: &mut Checks, text: Option<&str>) -> String {
+    checks.required("reason", text.unwrap_or_default(), 500)
+}
+
+/// Suspends a user, or lifts that. Who is suspended is logged out and cannot log in; their keys do not work, and their
+/// agents say that they cannot answer.
+///
+/// # Errors
+/// `not_found`, `validation_error`, `staff.protected`.
+pub async fn set_status(
+    app: &App,
+    caller: &Caller,
+    id: Id<User>,
+    status: UserStatus,
+    why: Option<&str>,
+) -> Result<Draft<User>> {
+    let mut checks = Checks::new();
+    let known = matches!(status, UserStatus::Active | UserStatus::Suspended);
+    checks.ensure(known, "status", "invalid", "status must be active or suspended");
+    let why = reason(&mut checks, why);
+    checks.finish()?;
+    let Versioned { body: mut user, v } = store::user::get_versioned(&app.table, id).await?;
+    if user.staff_role.is_some() {
+        return Err(Error::new(Code::StaffProtected));
+    }
+    if user.status == UserStatus::Deleted {
+        return Err(Error::not_found());
+    }
+    let suspends = status == UserStatus::Suspended;
+    let mut unit = Unit::new();
+    if let Some(home) = home(app, &user).await? {
+        // Before the rest, so that a call that broke off is done again.
+        store::api_key::suspend_all(&app.table, home.id, suspends).await?;
+        let Versioned { body: mut account, v } =
+            store::billing::get_versioned(&app.table, home.billing_account_id).await?;
+        (account.is_suspended, account.updated_at) = (suspends, app.now());
+        store::billing::replace(&mut unit, &account, v)?;
+        let action = if suspends { "suspended" } else { "suspension_lifted" };
+        store::audit::create(&mut unit, &note(app, caller, home.id, action, &why))?;
+    }
+    (user.status, user.updated_at) = (status, app.now());
+    store::user::replace(&mut unit, &user, v)?;
+    if suspends {
+        store::session::delete_all(&app.table, &mut unit, user.id, None).await?;
+    }
+    Ok(Draft::new(unit, user))
+}
+
+/// A session in which staff act for somebody.
+#[derive(Debug, Clone)]
+pub struct Impersonation {
+    /// The bearer token.
+    pub token: String,
+    /// Until when.
+    pub expires_at: Time,
+    /// For whom.
+    pub user: User,
+}
+
+/// Opens a session in which staff see what a user sees, for half an hour. Of what changes something they may do only what
+/// says so, and each of it is in the user's own log.
+///
+/// # Errors
+/// `not_found`, `validation_error` without a reason, `staff.protected`, `forbidden` for whoever cannot log in.
+pub async fn impersonate(app: &App, caller: &Caller, id: Id<User>, why: Option<&str>) -> Result<Draft<Impersonation>> {
+    let mut checks = Checks::new();
+    let why = reason(&mut checks, why);
+    checks.finish()?;
+    let user = store::user::get(&app.table, id).await?.ok_or_else(Error::not_found)?;
+    if user.staff_role.is_some() {
+        return Err(Error::new(Code::StaffProtected));
+    }
+    if user.status != UserStatus::Active {
+        return Err(Error::with_message(Code::Forbidden, "This account is suspended."));
+    }
+    let membership = auth::way_in(app, &user, None).await?;
+    let workspace = store::workspace::get(&app.table, membership.workspace_id).await?.body;
+    let now = app.now();
+    let session = Session {
+        sid: hex::encode(app.rng.bytes::<16>()),
+        user_id: user.id,
+        workspace_id: workspace.id,
+        billing_account_id: workspace.billing_account_id,
+        owner_user_id: workspace.owner_user_id,
+        role: membership.role,
+        staff_role: None,
+        impersonator: caller.user_id,
+        created_at: now,
+        expires_at: now + IMPERSONATION,
+    };
+    let mut unit = Unit::new();
+    store::session::create(&mut unit, &session)?;
+    store::audit::create(&mut unit, &note(app, caller, workspace.id, "impersonated", &why))?;
+    let token = auth::sign(app, &session).await?;
+    Ok(Draft::new(unit, Impersonation { token, expires_at: session.expires_at, user }))
+}
+
+/// The plan that is to be given.
+///
+/// # Errors
+/// `validation_error` when it is not said.
+pub fn read_plan(wanted: &Patch<PlanKey>) -> Result<Option<PlanKey>> {
+    match wanted {
+        Patch::Keep => Err(Error::field("plan_slug", "required", "plan_slug is required; null takes a plan back")),
+        Patch::Clear => Ok(None),
+        Patch::Set(plan) => Ok(Some(*plan)),
+    }
+}
+
+/// Gives an account a plan whatever is booked, or takes that back.
+///
+/// # Errors
+/// `not_found`, also for whoever pays for nothing.
+pub async fn set_plan(
+    app: &App,
+    caller: &Caller,
+    id: Id<User>,
+    plan: Option<PlanKey>,
+) -> Result<Draft<BillingAccount>> {
+    let user = store::user::get(&app.table, id).await?.ok_or_else(Error::not_found)?;
+    let home = home(app, &user).await?.ok_or_else(Error::not_found)?;
+    let Versioned { body: mut account, v } = store::billing::get_versioned(&app.table, home.billing_account_id).await?;
+    (account.granted_plan, account.updated_at) = (plan, app.now());
+    let mut unit = Unit::new();
+    store::billing::replace(&mut unit, &account, v)?;
+    let told = plan.map_or("none", |plan| plan.plan().name);
+    store::audit::create(&mut unit, &note(app, caller, home.id, "plan_granted", told))?;
+    Ok(Draft::new(unit, account))
+}
+
+/// How many accounts are looked at for [`metrics`].
+const MAX_ACCOUNTS: usize = 5_000;
+
+/// The installation in numbers.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    /// Whether every account was looked at; of more than 5,000 the oldest are.
+    pub complete: bool,
+    /// Accounts, each of an owner.
+    pub accounts: usize,
+    /// Of these, suspended.
+    pub suspended: usize,
+    /// By the plan that counts.
+    pub plans: BTreeMap<&'static str, usize>,
+    /// Dollars a month of the plans that are paid for.
+    pub monthly_usd: u64,
+    /// Published agents.
+    pub agents_published: u64,
+    /// Messages in the accounts' current periods.
+    pub messages: u64,
+    /// What messages beyond the included ones cost in these periods.
+    pub overage: MicroDollars,
+}
+
+/// Counts.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn metrics(app: &App) -> Result<Metrics> {
+    let (mut sums, mut after) = (Metrics::default(), None);
+    loop {
+        let page = store::billing::page(&app.table, after.as_ref(), Limit::new(Some(100))?).await?;
+        let ids: Vec<Id<BillingAccount>> = page.items.iter().map(|account| account.id).collect();
+        for (account, allowance, published) in store::billing::many(&app.table, &ids, app.now()).await? {
+            let plan = account.effective_plan();
+            sums.accounts += 1;
+            sums.suspended += usize::from(account.is_suspended);
+            *sums.plans.entry(plan.slug()).or_default() += 1;
+            let pays = account.granted_plan.is_none();
+            sums.monthly_usd += plan.price_usd.filter(|_| pays).map_or(0, u64::from);
+            sums.agents_published += published;
+            sums.messages += allowance.count();
+            sums.overage += allowance.overage;
+        }
+        after = page.next;
+        sums.complete = after.is_none();
+        if sums.complete || sums.accounts >= MAX_ACCOUNTS {
+            return Ok(sums);
+        }
+    }
+}
