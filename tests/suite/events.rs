@@ -79,7 +79,7 @@ async fn every_sample_is_answered_by_its_function() {
             Answers::Http(status, word) => {
                 let (given, text) = gateway::invoke(&app, binary, &read(binary)).await;
                 assert_eq!(given.as_u16(), *status, "{binary}: {text}");
-                assert!(text.contains(word), "{binary}: {text}");
+                assert!(text.contains(&format!("\"{word}\"")), "{binary}: {text}");
             }
             Answers::Stream(work) => {
                 let batch: StreamEvent = read(binary);

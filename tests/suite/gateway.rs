@@ -168,6 +168,26 @@ pub(crate) fn binary_of(op: &Op) -> String {
 }
 
 #[test]
+fn no_route_is_there_twice() {
+    let template = Template::of_this_build().unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for function in &template.functions {
+        for source in &function.sources {
+            if let Source::Http { method, path, .. } = source {
+                // What a parameter is called makes no route another one.
+                let shape: Vec<_> =
+                    path.split('/').map(|part| if part.starts_with('{') { "{}" } else { part }).collect();
+                let shape = if path.ends_with("+}") { format!("{}+", shape.join("/")) } else { shape.join("/") };
+                assert!(seen.insert((method.clone(), shape)), "{method:?} {path} of {}", function.binary);
+            }
+        }
+    }
+    let callback = Gateway::new();
+    let (binary, _) = callback.takes(("POST", "/hooks/polar", "/hooks/polar"), &[], None).unwrap();
+    assert_eq!(binary, "hooks-providers");
+}
+
+#[test]
 fn every_row_takes_one_route_to_its_own_function_by_the_api_that_suits_it() {
     let gateway = Gateway::new();
     for op in rows() {

@@ -5,7 +5,7 @@ use axum::http::HeaderMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::app::checkout::{self, Buy, ChangePlan, Seats};
-use shared::app::{App, Draft, billing};
+use shared::app::{App, Draft};
 use shared::http::{Call, Done, Json, MaybeJson};
 use shared::kernel::{Patch, Result, Time};
 use shared::ports::polar::OpenCheckout;
@@ -189,13 +189,10 @@ async fn set_seats(
     call.run(&app, ask, out).await
 }
 
-async fn set_payg(State(app): State<App>, call: Call, Json(body): Json<PaygIn>) -> Result<Json<AccountOut>> {
-    let _: Done<()> = call.run(&app, || checkout::set_payg(&app, &call.caller, body.enabled), |()| ()).await?;
-    Ok(Json(billing::standing(&app, &call.caller).await?.into()))
+async fn set_payg(State(app): State<App>, call: Call, Json(body): Json<PaygIn>) -> Result<Done<AccountOut>> {
+    call.run(&app, || checkout::set_payg(&app, &call.caller, body.enabled), AccountOut::from).await
 }
 
-async fn set_spend_cap(State(app): State<App>, call: Call, Json(body): Json<SpendCapIn>) -> Result<Json<AccountOut>> {
-    let cap = &body.spend_cap_cents;
-    let _: Done<()> = call.run(&app, || checkout::set_spend_cap(&app, &call.caller, cap), |()| ()).await?;
-    Ok(Json(billing::standing(&app, &call.caller).await?.into()))
+async fn set_spend_cap(State(app): State<App>, call: Call, Json(body): Json<SpendCapIn>) -> Result<Done<AccountOut>> {
+    call.run(&app, || checkout::set_spend_cap(&app, &call.caller, &body.spend_cap_cents), AccountOut::from).await
 }

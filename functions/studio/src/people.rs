@@ -49,8 +49,12 @@ struct UsersQuery {
     /// Only the one with this e-mail.
     #[serde(default)]
     email: Option<String>,
-    #[serde(flatten)]
-    page: PageQuery,
+    /// `next_cursor` of the page before.
+    #[serde(default)]
+    cursor: Option<String>,
+    /// 1 to 100; 20 when absent.
+    #[serde(default)]
+    limit: Option<u32>,
 }
 
 /// A user.
@@ -180,8 +184,9 @@ async fn list_users(
     _: Call,
     Query(query): Query<UsersQuery>,
 ) -> Result<Json<ListOut<AdminUserOut>>> {
-    let (after, limit) = query.page.read(USERS)?;
-    let page = admin::users(&app, query.email.as_deref(), after.as_ref(), limit).await?;
+    let UsersQuery { email, cursor, limit } = query;
+    let (after, limit) = PageQuery { cursor, limit }.read(USERS)?;
+    let page = admin::users(&app, email.as_deref(), after.as_ref(), limit).await?;
     Ok(Json(ListOut::page(USERS, page.map(AdminUserOut::from))))
 }
 

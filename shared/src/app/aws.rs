@@ -108,12 +108,13 @@ async fn read_secrets(app: App, mails: bool) {
 
 /// The secrets that an installation with these settings cannot do without.
 fn needed(config: &Config, mails: bool) -> Vec<&'static str> {
-    let provider = config.default_provider.as_str();
+    let fallback = config.fallback_model.as_ref().map(|(provider, _)| provider.as_str());
+    let asks = |name: &str| config.default_provider == name || fallback == Some(name);
     let of = |is_needed: bool, name| is_needed.then_some(name);
     let all = [
         of(true, ROOT_KEYRING),
-        of(provider == "openai", OPENAI_KEY),
-        of(provider == "anthropic", ANTHROPIC_KEY),
+        of(asks("openai"), OPENAI_KEY),
+        of(asks("anthropic"), ANTHROPIC_KEY),
         of(config.polar_base_url.is_some(), POLAR_TOKEN),
         of(!config.polar_products.is_empty(), POLAR_WEBHOOK),
         of(mails, SMTP_PASSWORD),

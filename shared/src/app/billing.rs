@@ -50,9 +50,13 @@ impl Standing {
 /// # Errors
 /// When the table cannot be read.
 pub async fn standing(app: &App, caller: &Caller) -> Result<Standing> {
+    standing_as(app, caller, store::billing::get(&app.table, caller.billing_account_id).await?).await
+}
+
+/// How it stands when the account is this.
+pub(super) async fn standing_as(app: &App, caller: &Caller, account: BillingAccount) -> Result<Standing> {
     let (now, today) = (app.now(), Day::of(app.now()));
     let (first, last) = (today.first_of_month(), today.last_of_month());
-    let account = store::billing::get(&app.table, caller.billing_account_id).await?;
     let plan = account.effective_plan();
     let (allowance, counted, agents_used, seats_used) = tokio::try_join!(
         async { store::billing::allowance(&app.table, account.id, &account.period(now)).await },

@@ -1,6 +1,7 @@
 //! Buying: checkouts, the customer portal, changes of a subscription, and what an owner sets of their account. What is
 //! bought counts when Polar tells of it ([`super::polar`]), never before.
 
+use super::billing::{Standing, standing_as};
 use super::{App, Draft};
 use crate::access::Caller;
 use crate::domain::BillingAccount;
@@ -206,21 +207,21 @@ pub async fn seats(app: &App, caller: &Caller, wanted: u32, command: &Buy) -> Re
 ///
 /// # Errors
 /// `payment_method_required` without a saved card.
-pub async fn set_payg(app: &App, caller: &Caller, enabled: bool) -> Result<Draft<()>> {
+pub async fn set_payg(app: &App, caller: &Caller, enabled: bool) -> Result<Draft<Standing>> {
     let Versioned { body: mut account, v } =
         store::billing::get_versioned(&app.table, caller.billing_account_id).await?;
     if enabled && !account.has_payment_method {
         return Err(Error::new(Code::PaymentMethodRequired));
     }
     (account.payg_enabled, account.updated_at) = (enabled, app.now());
-    save(&account, v)
+    save(app, caller, account, v).await
 }
 
 /// Sets the most that messages beyond the included ones may cost in a month.
 ///
 /// # Errors
 /// `validation_error`.
-pub async fn set_spend_cap(app: &App, caller: &Caller, cents: &Patch<u32>) -> Result<Draft<()>> {
+pub async fn set_spend_cap(app: &App, caller: &Caller, cents: &Patch<u32>) -> Result<Draft<Standing>> {
     let mut checks = Checks::new();
     let cap = match cents {
         Patch::Keep => {
@@ -236,11 +237,11 @@ pub async fn set_spend_cap(app: &App, caller: &Caller, cents: &Patch<u32>) -> Re
     let Versioned { body: mut account, v } =
         store::billing::get_versioned(&app.table, caller.billing_account_id).await?;
     (account.spend_cap_cents, account.updated_at) = (cap, app.now());
-    save(&account, v)
+    save(app, caller, account, v).await
 }
 
-fn save(account: &BillingAccount, v: u64) -> Result<Draft<()>> {
+async fn save(app: &App, caller: &Caller, account: BillingAccount, v: u64) -> Result<Draft<Standing>> {
     let mut unit = Unit::new();
-    store::billing::replace(&mut unit, account, v)?;
-    Ok(Draft::new(unit, ()))
+    store::billing::replace(&mut unit, &account, v)?;
+    Ok(Draft::new(unit, standing_as(app, caller, account).await?))
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::config::Builder;
+use aws_sdk_secretsmanager::config::timeout::TimeoutConfig;
 use aws_sdk_secretsmanager::error::ProvideErrorMetadata as _;
 use tokio::sync::Mutex;
 
@@ -38,6 +40,12 @@ const FRESH: Duration = Duration::from_secs(5 * 60);
 
 /// How long an old one is used when a fetch fails, before the next try.
 const STALE: Duration = Duration::from_secs(30);
+
+/// How long one try may take. Whoever asks meanwhile waits for it.
+const TRY_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What Secrets Manager says of a secret without a value.
+const EMPTY: &str = "ResourceNotFoundException";
 
 /// Finds secrets.
 #[async_trait]
@@ -101,12 +109,20 @@ impl ManagerSecrets {
     }
 
     async fn fetch(&self) -> Result<Values> {
-        let client = self.client.get_or_init(|| Client::new(&self.config));
-        let answer = client.get_secret_value().secret_id(&self.arn).send().await.map_err(|error| {
-            // Code and class only: the error's full text can quote the answer, and with it the secret.
-            let code = error.code().unwrap_or("no code");
-            Error::new(Code::Unavailable).caused_by(format!("secret {}: {error} ({code})", self.arn))
-        })?;
+        let client = self.client.get_or_init(|| {
+            let timeouts = TimeoutConfig::builder().operation_attempt_timeout(TRY_TIMEOUT).build();
+            Client::from_conf(Builder::from(&self.config).timeout_config(timeouts).build())
+        });
+        let answer = match client.get_secret_value().secret_id(&self.arn).send().await {
+            Ok(answer) => answer,
+            // Nothing was put into it yet.
+            Err(error) if error.code() == Some(EMPTY) => return Ok(Values::new()),
+            Err(error) => {
+                // Code and class only: the error's full text can quote the answer, and with it the secret.
+                let code = error.code().unwrap_or("no code");
+                return Err(Error::new(Code::Unavailable).caused_by(format!("secret {}: {error} ({code})", self.arn)));
+            }
+        };
         parse(answer.secret_string().unwrap_or_default(), &format!("the secret {}", self.arn))
     }
 }

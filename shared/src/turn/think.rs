@@ -17,7 +17,7 @@ use crate::domain::message::{Message, ToolUse};
 use crate::domain::text::shorten;
 use crate::domain::tool::Builtin;
 use crate::domain::{Agent, Conversation, Workspace};
-use crate::kernel::{Error, Id, Kind, Result};
+use crate::kernel::{Code, Error, Id, Kind, Result};
 use crate::ports::llm::{self, Completion, Finish, Request, Target, ToolCall, Usage};
 use crate::store;
 
@@ -89,9 +89,10 @@ impl<'a> Thinking<'a> {
             parameters: tool.tool.parameters(&tool.config),
         });
         let mut target = target(app, scene);
-        let broken = match scene.account.is_suspended {
-            true => Some(Error::with_message(Code::Forbidden, "the account is suspended")),
-            false => add_own_key(app, scene, &mut target).await.err(),
+        let broken = if scene.account.is_suspended {
+            Some(Error::with_message(Code::Forbidden, "the account is suspended"))
+        } else {
+            add_own_key(app, scene, &mut target).await.err()
         };
         let request = Request {
             target,

@@ -130,10 +130,10 @@ impl Books {
         self.table(&mut bill, "relay", turn.relay);
         self.function(&mut bill, "projector", turn.events, turn.projector);
         self.table(&mut bill, "projector", turn.projector);
-        self.function(&mut bill, "usage-report", 0.002, turn.report);
+        self.function(&mut bill, "usage-report", turn.reports, turn.report);
         self.table(&mut bill, "reporting to Polar", turn.report);
-        // A message of 500 is sent, received and deleted.
-        bill.add("usage-report: queue", 3.0 * 0.002, "million requests", self.prices.of("queue"));
+        // A message is sent, received and deleted.
+        bill.add("usage-report: queue", 3.0 * turn.reports, "million requests", self.prices.of("queue"));
         let stored = turn.chat.stored + turn.projector.stored;
         self.storage(&mut bill, "what is stored, for a month", stored);
         bill.add("answers to visitors", turn.answer * MILLION_BYTES, "GB", self.prices.of("edge_data"));

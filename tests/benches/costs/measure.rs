@@ -23,8 +23,8 @@ const QUESTION: &str = "How long does delivery take?";
 /// How many of each are timed, after those whose time does not count.
 const TIMED: usize = 60;
 const WARM_UP: usize = 10;
-/// How many usage events are claimed and reported together.
-const REPORTED: u16 = 500;
+/// How many usage events one run finds when a million turns are spread over a month: a run every five minutes.
+const REPORTED: u16 = 114;
 /// How long the model waits, to see what the table is read for meanwhile.
 const WAITED: Duration = Duration::from_millis(4_500);
 
@@ -177,6 +177,8 @@ pub(crate) struct Turn {
     pub(crate) projector: Taken,
     /// Its part of a report to Polar.
     pub(crate) report: Taken,
+    /// How many messages a usage event's report is: events are claimed by shard, so a run makes several.
+    pub(crate) reports: f64,
     /// Read units that a second of the model costs.
     pub(crate) watching: f64,
 }
@@ -215,13 +217,15 @@ pub(crate) async fn turn(log: &Log) -> Turn {
     let times = times().await;
     (chat.seconds, relayed.seconds, projected.seconds) = times;
     let head: usize = answer.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let (reported, reports) = report(log).await;
     Turn {
         chat,
         answer: number(answer.text.len() + head),
         events: number(events.len()),
         relay: relayed,
         projector: projected,
-        report: report(log).await,
+        report: reported,
+        reports,
         watching: watching(log).await,
     }
 }
@@ -258,15 +262,17 @@ async fn times() -> (f64, f64, f64) {
 }
 
 /// One usage event's part of claiming and reporting a full message of them.
-async fn report(log: &Log) -> Taken {
+async fn report(log: &Log) -> (Taken, f64) {
     let (test, ledger) = Ledger::with_app().await;
     let (owner, agent) = scene(&test).await;
     test.db_use(&owner, agent.id, &test.event_ids(usize::from(REPORTED), None)).await;
+    let mut messages = 0;
     let work = async {
         // One run claims all of them; a second, should it begin in the first minute of a day.
         for _ in 0..2 {
             usage::batch(&test.app, false).await.expect("usage is claimed");
             for message in test.queue.take(QueueName::UsageReport) {
+                messages += 1;
                 let report = serde_json::from_str(&message.body).expect("a report");
                 usage::report(&test.app, &report).await.expect("usage is reported");
             }
@@ -274,7 +280,7 @@ async fn report(log: &Log) -> Taken {
     };
     let (taken, ()) = observe(&test, log, work).await;
     assert_eq!(ledger.len(), usize::from(REPORTED), "all of it is reported");
-    taken.shared_by(REPORTED)
+    (taken.shared_by(REPORTED), number(messages) / f64::from(REPORTED))
 }
 
 /// What the table is read for in each second that a model takes.

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_sqs::Client;
+use aws_sdk_sqs::config::Builder;
+use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata as _, SdkError};
 use aws_sdk_sqs::types::{
     ChangeMessageVisibilityBatchRequestEntry, Message, MessageAttributeValue, MessageSystemAttributeName as System,
@@ -25,6 +27,9 @@ const RETRIES: u32 = 3;
 const PAGE: i32 = 10;
 /// How many dead letters are looked at to find one, and for how long at most.
 const MAX_SEARCHED: usize = 1_000;
+
+/// How long one try may take; nothing here waits for messages.
+const TRY_TIMEOUT: Duration = Duration::from_secs(5);
 const SEARCH: Duration = Duration::from_secs(12);
 /// How long a listed dead letter is hidden, should nobody show it again: longer than a search takes.
 const HIDDEN_SECONDS: i32 = 20;
@@ -58,7 +63,10 @@ impl SqsQueue {
     }
 
     fn client(&self) -> &Client {
-        self.client.get_or_init(|| Client::new(&self.config))
+        self.client.get_or_init(|| {
+            let timeouts = TimeoutConfig::builder().operation_attempt_timeout(TRY_TIMEOUT).build();
+            Client::from_conf(Builder::from(&self.config).timeout_config(timeouts).build())
+        })
     }
 
     fn url(&self, variable: &'static str) -> Result<&str> {
