@@ -49,6 +49,7 @@ def deploy(emulator: Emulator, template: Document, outside: Outside) -> Stack:
         "DefaultModel": "trial-1",
         "OpenAiBaseUrl": f"{outside.url}/v1",
         "PolarBaseUrl": outside.url,
+        "PolarProducts": "starter=starter,pro=pro,studio=studio,agency=agency,payg=payg,seat=seat",
         "LogRetentionDays": "1",
     }
     command = [
@@ -116,6 +117,7 @@ def put_secret(stack: Stack) -> None:
         "root_keyring": json.dumps(keyring),
         "openai_api_key": OPENAI_KEY,
         "polar_access_token": POLAR_TOKEN,
+        "polar_webhook_secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
     }
     arn = stack.outputs["SecretArn"]
     stack.client("secretsmanager").put_secret_value(SecretId=arn, SecretString=json.dumps(values))
