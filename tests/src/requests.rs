@@ -131,6 +131,11 @@ const REQUESTS: &[(&str, Make)] = &[
     ("update_agent", |its| at(format!("/api/agents/{}", its.agent)).body(json!({"description": "Answers."}))),
     ("publish_agent", |its| at(format!("/api/agents/{}/publish", its.draft))),
     ("unpublish_agent", |its| at(format!("/api/agents/{}/unpublish", its.agent))),
+    ("list_versions", |its| at(format!("/api/agents/{}/versions", its.agent))),
+    ("find_version", |its| at(format!("/api/agents/{}/versions/1", its.agent))),
+    ("diff_version", |its| at(format!("/api/agents/{}/versions/1/diff", its.agent))),
+    ("restore_version", |its| at(format!("/api/agents/{}/versions/1/restore", its.agent))),
+    ("list_audit_log", |_| at("/api/audit-log")),
     ("find_agent_stats", |its| at(format!("/api/agents/{}/stats", its.agent))),
     ("list_tools", |its| at(format!("/api/agents/{}/tools", its.agent))),
     ("attach_tool", |its| {

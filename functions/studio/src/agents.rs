@@ -218,7 +218,7 @@ struct AgentSummaryOut {
 
 /// An agent in full.
 #[derive(Debug, Serialize, JsonSchema)]
-struct AgentOut {
+pub(crate) struct AgentOut {
     #[serde(flatten)]
     summary: AgentSummaryOut,
     system_prompt: String,
@@ -291,7 +291,7 @@ impl AgentSummaryOut {
 }
 
 impl AgentOut {
-    fn new(app: &App, owner: Id<User>, detail: Detail) -> Self {
+    pub(crate) fn new(app: &App, owner: Id<User>, detail: Detail) -> Self {
         let Detail { agent, definition, counts } = detail;
         let ai = AiOut { has_api_key: agent.has_ai_key, base_url: agent.ai_base_url.clone() };
         let kapso = KapsoOut { has_api_key: agent.has_kapso_key, phone_number_id: agent.kapso_phone_number_id.clone() };

@@ -8,6 +8,7 @@ mod wire;
 
 pub mod admin;
 pub mod agents;
+pub mod audit;
 pub mod billing;
 pub mod chat;
 pub mod chat_stream;
@@ -20,6 +21,7 @@ pub mod people;
 pub mod sessions;
 pub mod site;
 pub mod skill;
+pub mod versions;
 
 use shared::http::{Group, Surface};
 
@@ -51,17 +53,17 @@ pub const AUTH: Group = Group {
 pub const AGENTS: Group = Group {
     name: "agents",
     about: "Building and publishing agents.",
-    rows: agents::rows,
-    router: agents::router,
+    rows: || agents::rows().into_iter().chain(versions::rows()).collect(),
+    router: |app, surface| agents::router(app, surface).merge(versions::router(app, surface)),
     streams: false,
 };
 
-/// Keys, webhooks, events.
+/// Keys, webhooks, events, the audit log.
 pub const DEVELOPERS: Group = Group {
     name: "developers",
-    about: "Keys, webhooks, events.",
-    rows: developers::rows,
-    router: developers::router,
+    about: "Keys, webhooks, events, the audit log.",
+    rows: || developers::rows().into_iter().chain(audit::rows()).collect(),
+    router: |app, surface| developers::router(app, surface).merge(audit::router(app, surface)),
     streams: false,
 };
 

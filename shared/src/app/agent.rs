@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{App, Draft, ai_key, tool_config};
+use super::{App, Draft, ai_key, tool_config, version};
 use crate::access::Caller;
 use crate::domain::Workspace;
 use crate::domain::agent::{
@@ -102,6 +102,7 @@ pub async fn create(app: &App, caller: &Caller, command: &Create) -> Result<Draf
     let secrets = put_secrets(app, &mut unit, &mut agent, &command.changes).await?;
     if command.publish {
         go_live(app, &mut unit, &mut agent, &workspace.body).await?;
+        version::keep(app, caller, &mut unit, (&agent, &definition), None)?;
         crate::events::emit(&mut unit, &events.agent_published(&agent))?;
         put_compiled(&mut unit, &agent, &definition, &workspace.body, secrets)?;
     }
@@ -252,7 +253,7 @@ async fn put_secrets(app: &App, unit: &mut Unit, agent: &mut Agent, changes: &Ch
 }
 
 /// Marks an agent as published: counts it on the plan and mints its public slug, both when it was not published yet.
-async fn go_live(app: &App, unit: &mut Unit, agent: &mut Agent, workspace: &Workspace) -> Result<()> {
+pub(super) async fn go_live(app: &App, unit: &mut Unit, agent: &mut Agent, workspace: &Workspace) -> Result<()> {
     if !agent.is_published() {
         let account = store::billing::get(&app.table, workspace.billing_account_id).await?;
         store::agent::count_published(unit, account.id, account.effective_plan());
@@ -367,6 +368,7 @@ pub async fn publish(app: &App, caller: &Caller, agent: Id<Agent>) -> Result<Dra
     let mut editing = edit(app, caller, agent).await?;
     let mut unit = Unit::new();
     go_live(app, &mut unit, &mut editing.agent.body, &editing.workspace.body).await?;
+    version::keep(app, caller, &mut unit, (&editing.agent.body, &editing.definition), None)?;
     crate::events::emit(&mut unit, &app.events().agent_published(&editing.agent.body))?;
     with_counts(app, editing.save(app, unit)?).await
 }
@@ -504,7 +506,7 @@ pub async fn delete(app: &App, caller: &Caller, agent: Id<Agent>, confirmation: 
     Ok(Draft::new(unit, ()))
 }
 
-async fn with_counts(app: &App, mut draft: Draft<Detail>) -> Result<Draft<Detail>> {
+pub(super) async fn with_counts(app: &App, mut draft: Draft<Detail>) -> Result<Draft<Detail>> {
     let agent = &draft.value.agent;
     let counts = store::rollup::agents(&app.table, agent.workspace_id, &[agent.id]).await?;
     draft.value.counts = counts.into_iter().next().unwrap_or_default();

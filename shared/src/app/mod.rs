@@ -8,6 +8,7 @@ pub mod agent;
 mod ai_key;
 pub mod allowance;
 pub mod api_key;
+pub mod audit;
 pub mod auth;
 pub mod aws;
 pub mod billing;
@@ -37,6 +38,7 @@ pub mod renewed;
 pub mod tenant;
 mod tool_config;
 pub mod usage;
+pub mod version;
 pub mod webhook;
 
 use std::ops::Deref;

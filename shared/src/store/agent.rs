@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::keys;
 use crate::domain::agent::{
-    Definition, PublicAlias, SecretField, Snapshot, SnapshotSecrets, StoredSecret, ToolBinding,
+    AgentVersion, Definition, MAX_VERSIONS, PublicAlias, SecretField, Snapshot, SnapshotSecrets, StoredSecret,
+    ToolBinding,
 };
 use crate::domain::plan::{CATALOGUE, Plan};
 use crate::domain::slug::is_public_slug;
@@ -112,8 +113,26 @@ fn section<T: DeserializeOwned>(item: Item) -> Result<T> {
 #[derive(Debug, Clone, Copy)]
 #[expect(missing_docs, reason = "the sections of `domain::agent`")]
 pub enum Section {
+    Identity,
+    Personality,
+    Objectives,
+    Skills,
     Playbooks,
+    Guardrails,
     Widget,
+}
+
+impl Section {
+    /// Every section.
+    pub const ALL: [Self; 7] = [
+        Self::Identity,
+        Self::Personality,
+        Self::Objectives,
+        Self::Skills,
+        Self::Playbooks,
+        Self::Guardrails,
+        Self::Widget,
+    ];
 }
 
 /// Puts a section. The agent's head is replaced in the same unit, whose version keeps two editors apart.
@@ -125,7 +144,12 @@ pub fn put_section(unit: &mut Unit, agent: &Agent, name: Section, definition: &D
         serde_json::to_value(value).map(|body| json!({"body": body})).map_err(Error::internal)
     }
     let (name, body) = match name {
+        Section::Identity => ("IDENTITY", body(&definition.identity)?),
+        Section::Personality => ("PERSONALITY", body(&definition.personality)?),
+        Section::Objectives => ("OBJECTIVES", body(&definition.objectives)?),
+        Section::Skills => ("SKILLS", body(&definition.skills)?),
         Section::Playbooks => ("PLAYBOOKS", body(&definition.playbooks)?),
+        Section::Guardrails => ("GUARDRAILS", body(&definition.guardrails)?),
         Section::Widget => ("WIDGET", body(&definition.widget)?),
     };
     unit.put(Row::new(keys::section(agent.workspace_id, agent.id, name), "section", &body)?);
@@ -257,6 +281,43 @@ pub async fn published_count(table: &Table, account: Id<BillingAccount>) -> Resu
     Ok(count.and_then(|count| u64::try_from(count.n).ok()).unwrap_or(0))
 }
 
+/// Keeps a version.
+///
+/// # Errors
+/// When it does not serialise.
+pub fn put_version(unit: &mut Unit, version: &AgentVersion) -> Result<()> {
+    let key = keys::version(version.workspace_id, version.agent_id, version.number);
+    unit.put(Row::new(key, "agent_version", version)?);
+    Ok(())
+}
+
+/// Lets a version go.
+pub fn delete_version(unit: &mut Unit, agent: &Agent, number: u32) {
+    unit.delete(keys::version(agent.workspace_id, agent.id, number));
+}
+
+/// The versions of an agent, newest first.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn versions(table: &Table, workspace: Id<Workspace>, agent: Id<Agent>) -> Result<Vec<AgentVersion>> {
+    let query = Query::prefix(Index::Main, keys::agent_pk(workspace, agent), keys::VERSION).newest_first();
+    table.query(&query, MAX_VERSIONS as usize).await?.items.into_iter().map(decode).collect()
+}
+
+/// One version.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn version(
+    table: &Table,
+    workspace: Id<Workspace>,
+    agent: Id<Agent>,
+    number: u32,
+) -> Result<Option<AgentVersion>> {
+    table.get(&keys::version(workspace, agent, number)).await
+}
+
 /// Removes an agent: head, guards, definition, bindings, secrets, snapshot, public slug. Its conversations stay.
 pub fn delete(unit: &mut Unit, agent: &Agent, v: u64, definition: &Definition) {
     let (workspace, id) = (agent.workspace_id, agent.id);
@@ -271,5 +332,8 @@ pub fn delete(unit: &mut Unit, agent: &Agent, v: u64, definition: &Definition) {
     }
     for binding in &definition.tools {
         delete_tool(unit, agent, binding.tool);
+    }
+    for number in agent.minor.saturating_sub(MAX_VERSIONS)..=agent.minor {
+        delete_version(unit, agent, number);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::keys;
 use crate::domain::Workspace;
 use crate::domain::audit::AuditEntry;
-use crate::kernel::{Id, Limit, Page, Result, Time};
+use crate::kernel::{Cursor, Id, Limit, Page, Result, Time};
 use crate::table::{Index, Query, Row, Table, Unit};
 
 const KEPT: Duration = Duration::from_secs(400 * 24 * 3600);
@@ -24,7 +24,13 @@ pub fn create(unit: &mut Unit, entry: &AuditEntry) -> Result<()> {
 ///
 /// # Errors
 /// When the table cannot be read.
-pub async fn list(table: &Table, workspace: Id<Workspace>, month: Time, limit: Limit) -> Result<Page<AuditEntry>> {
+pub async fn list(
+    table: &Table,
+    workspace: Id<Workspace>,
+    month: Time,
+    after: Option<&Cursor>,
+    limit: Limit,
+) -> Result<Page<AuditEntry>> {
     let partition = keys::audit(workspace, month, uuid::Uuid::nil()).pk;
-    table.page(&Query::partition(Index::Main, partition).newest_first(), limit).await
+    table.page(&Query::partition(Index::Main, partition).newest_first().after(after), limit).await
 }

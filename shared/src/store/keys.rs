@@ -21,6 +21,7 @@
 //! | definition section | `A` | `DEF#<section>` | | | detail, compile |
 //! | live snapshot | `A` | `LIVE` | | | **every turn** (cached ≤ 5 s) |
 //! | agent secret | `A` | `SEC#<field>` | | | compile |
+//! | version | `A` | `VER#<number, six digits>` | | | history, bringing back; the last 50 |
 //! | public slug alias | `PUB#<slug>` | `G` | | | public chat and page (cached ≤ 5 s) |
 //! | conversation head | `C` | `~` | `W#CV` / o or c, listed at, id | `A#CV` / listed at, id | thread (sorts behind its messages), lists |
 //! | message | `C` | `M#<id>` | | | thread; nothing but `M#` and `~` lies in `C` |
@@ -266,6 +267,15 @@ pub fn live(workspace: Id<Workspace>, agent: Id<Agent>) -> Key {
 
 /// Prefix of an agent's secrets.
 pub const AGENT_SECRET: &str = "SEC#";
+
+/// Sort prefix of an agent's versions.
+pub const VERSION: &str = "VER#";
+
+/// A version of an agent.
+#[must_use]
+pub fn version(workspace: Id<Workspace>, agent: Id<Agent>, number: u32) -> Key {
+    Key::new(a(workspace, agent), format!("{VERSION}{number:06}"))
+}
 
 /// A secret of an agent.
 #[must_use]

@@ -34,5 +34,6 @@ mod tenants;
 mod tools;
 mod turn;
 mod usage;
+mod versions;
 mod webhooks;
 mod widget;

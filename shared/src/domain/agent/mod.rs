@@ -2,11 +2,13 @@
 
 mod compile;
 mod sections;
+mod version;
 
 use serde::{Deserialize, Serialize};
 
 pub use compile::{Definition, Snapshot, SnapshotSecrets, SnapshotTool, compile};
 pub use sections::{Guardrails, Identity, Objective, Personality, Playbook, Skill, ToolBinding, Widget};
+pub use version::{AgentVersion, Difference, MAX_VERSIONS, VersionBody, VersionTool};
 
 use super::{BillingAccount, Workspace};
 use crate::kernel::secret::Sealed;
