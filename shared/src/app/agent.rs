@@ -296,9 +296,9 @@ fn put_compiled(
 
 /// An agent as it is while it is being changed.
 pub(super) struct Editing {
-    workspace: Versioned<Workspace>,
+    pub(super) workspace: Versioned<Workspace>,
     pub(super) agent: Versioned<Agent>,
-    definition: Definition,
+    pub(super) definition: Definition,
     pub(super) secrets: SnapshotSecrets,
 }
 

@@ -133,6 +133,11 @@ impl DocPath for String {
         vec![Self::json_schema(generator)]
     }
 }
+impl DocPath for u32 {
+    fn schemas(generator: &mut SchemaGenerator) -> Vec<Schema> {
+        vec![Self::json_schema(generator)]
+    }
+}
 impl DocPath for uuid::Uuid {
     fn schemas(generator: &mut SchemaGenerator) -> Vec<Schema> {
         vec![Self::json_schema(generator)]
