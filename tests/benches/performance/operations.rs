@@ -16,8 +16,9 @@ pub(crate) async fn costs() -> Report {
         let answer = request.by(&caller, op).await;
         let calls = meter.take();
         assert_eq!(answer.status.as_u16(), request.status, "{}: {}", op.id, answer.text);
-        let writes: f64 = calls.iter().map(|call| call.write).sum();
-        let reads: f64 = calls.iter().map(|call| call.read).sum();
+        // A sum of nothing is minus zero.
+        let writes = calls.iter().map(|call| call.write).sum::<f64>() + 0.0;
+        let reads = calls.iter().map(|call| call.read).sum::<f64>() + 0.0;
         let path = format!("`{} {}`", op.method, op.path);
         table.push(row([&op.id, &path, &Meter::trips(&calls), &calls.len(), &writes, &reads]));
     }
