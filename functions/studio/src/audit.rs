@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use shared::app::{App, audit};
 use shared::domain::User;
 use shared::domain::audit::AuditEntry;
-use shared::http::{AcceptsCsv, Call, Csv, JsonOrCsv, Query};
+use shared::http::{AcceptsCsv, Call, Csv, Format, JsonOrCsv, Query};
 use shared::kernel::{Int, Result, Time};
 use uuid::Uuid;
 
@@ -34,13 +34,6 @@ struct AuditQuery {
     /// `json` or `csv`; what `Accept` asks for when absent.
     #[serde(default)]
     format: Option<Format>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum Format {
-    Json,
-    Csv,
 }
 
 /// Something that was done.
@@ -100,13 +93,13 @@ async fn list_audit_log(
     State(app): State<App>,
     call: Call,
     Query(query): Query<AuditQuery>,
-    AcceptsCsv(accepts_csv): AcceptsCsv,
+    accepts: AcceptsCsv,
 ) -> Result<JsonOrCsv<ListOut<AuditEntryOut>>> {
     let AuditQuery { month, cursor, limit, format } = query;
     let month = audit::month(&app, month.as_deref())?;
     let (after, limit) = PageQuery { cursor, limit }.read(LOG)?;
     let page = audit::list(&app, &call.caller, month, after.as_ref(), limit).await?;
-    if format.map_or(accepts_csv, |format| format == Format::Csv) {
+    if accepts.csv(format) {
         return Ok(JsonOrCsv::Csv(csv(&month.format("%Y-%m"), page.items)));
     }
     Ok(JsonOrCsv::Json(ListOut::page(LOG, page.map(AuditEntryOut::from))))

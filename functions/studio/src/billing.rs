@@ -11,7 +11,7 @@ use shared::domain::plan::{
     BYOK_MESSAGE, CATALOGUE, EXTRA_SEAT_USD, MANAGED_MESSAGE, MicroDollars, Period, Plan, PlanKey,
 };
 use shared::domain::usage::{KeySource, UsageSums};
-use shared::http::{AcceptsCsv, Call, Csv, Json, JsonOrCsv, Query, Visit};
+use shared::http::{AcceptsCsv, Call, Csv, Format, Json, JsonOrCsv, Query, Visit};
 use shared::kernel::{Day, Error, Int, Result, Time};
 
 shared::ops! {
@@ -174,13 +174,6 @@ struct UsageQueryIn {
     format: Option<Format>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum Format {
-    Json,
-    Csv,
-}
-
 impl UsageQueryIn {
     fn read(&self) -> Result<UsageQuery> {
         let words: Vec<&str> = self.group_by.as_deref().unwrap_or("day,agent,key_source").split(',').collect();
@@ -278,9 +271,9 @@ async fn list_usage(
     State(app): State<App>,
     call: Call,
     Query(query): Query<UsageQueryIn>,
-    AcceptsCsv(accepts_csv): AcceptsCsv,
+    accepts: AcceptsCsv,
 ) -> Result<JsonOrCsv<UsageOut>> {
     let usage = billing::usage(&app, &call.caller, &query.read()?).await?;
-    let as_csv = query.format.map_or(accepts_csv, |format| format == Format::Csv);
+    let as_csv = accepts.csv(query.format);
     Ok(if as_csv { JsonOrCsv::Csv(csv(usage)) } else { JsonOrCsv::Json(usage.into()) })
 }

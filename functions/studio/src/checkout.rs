@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use shared::app::checkout::{self, Buy, ChangePlan, Seats};
+use shared::app::checkout::{self, Buyer, ChangePlan, Seats};
 use shared::app::{App, Draft};
 use shared::http::{Call, Done, Json, MaybeJson};
 use shared::kernel::{Patch, Result, Time};
@@ -132,9 +132,10 @@ impl From<OpenCheckout> for CheckoutSessionOut {
     }
 }
 
-/// The origin that a browser says it calls from.
-fn origin(headers: &HeaderMap) -> Option<String> {
-    headers.get("origin")?.to_str().ok().filter(|origin| *origin != "null").map(str::to_owned)
+/// Where the buyer is; the frame's origin is the one that the browser says it calls from, unless it is given.
+fn buyer(call: &Call, headers: &HeaderMap, embed_origin: Option<String>, success_url: Option<String>) -> Buyer {
+    let origin = || headers.get("origin")?.to_str().ok().filter(|origin| *origin != "null").map(str::to_owned);
+    Buyer { embed_origin: embed_origin.or_else(origin), success_url, ip: Some(call.address.to_string()) }
 }
 
 async fn create_checkout_session(
@@ -143,10 +144,8 @@ async fn create_checkout_session(
     headers: HeaderMap,
     Json(body): Json<CheckoutSessionIn>,
 ) -> Result<Done<CheckoutSessionOut>> {
-    let (plan, success_url) = (body.plan_slug, body.success_url);
-    let embed_origin = body.embed_origin.or_else(|| origin(&headers));
-    let command = Buy { plan, embed_origin, success_url, ip: Some(call.address.to_string()) };
-    let buy = async || checkout::buy(&app, &call.caller, &command).await.map(Draft::done);
+    let buyer = buyer(&call, &headers, body.embed_origin, body.success_url);
+    let buy = async || checkout::buy(&app, &call.caller, &body.plan_slug, &buyer).await.map(Draft::done);
     call.run(&app, buy, CheckoutSessionOut::from).await
 }
 
@@ -178,10 +177,8 @@ async fn set_seats(
     headers: HeaderMap,
     Json(body): Json<SeatsIn>,
 ) -> Result<Done<SeatsOut>> {
-    let embed_origin = body.embed_origin.or_else(|| origin(&headers));
-    let ip = Some(call.address.to_string());
-    let command = Buy { plan: String::new(), embed_origin, success_url: body.success_url, ip };
-    let ask = async || checkout::seats(&app, &call.caller, body.extra_seats, &command).await.map(Draft::done);
+    let buyer = buyer(&call, &headers, body.embed_origin, body.success_url);
+    let ask = async || checkout::seats(&app, &call.caller, body.extra_seats, &buyer).await.map(Draft::done);
     let out = |seats| match seats {
         Seats::Changed => SeatsOut { status: REQUESTED, url: None },
         Seats::ToPay(open) => SeatsOut { status: "checkout", url: Some(open.url) },

@@ -172,18 +172,11 @@ pub async fn impersonate(app: &App, caller: &Caller, id: Id<User>, why: Option<&
     }
     let membership = auth::way_in(app, &user, None).await?;
     let workspace = store::workspace::get(&app.table, membership.workspace_id).await?.body;
-    let now = app.now();
     let session = Session {
-        sid: hex::encode(app.rng.bytes::<16>()),
-        user_id: user.id,
-        workspace_id: workspace.id,
-        billing_account_id: workspace.billing_account_id,
-        owner_user_id: workspace.owner_user_id,
-        role: membership.role,
         staff_role: None,
         impersonator: caller.user_id,
-        created_at: now,
-        expires_at: now + IMPERSONATION,
+        expires_at: app.now() + IMPERSONATION,
+        ..auth::new_session(app, &user, &workspace, membership.role)
     };
     let mut unit = Unit::new();
     store::session::create(&mut unit, &session)?;

@@ -120,7 +120,11 @@ pub async fn create(app: &App, caller: &Caller, command: &Create) -> Result<Draf
 fn keep_secrets(caller: &Caller, changes: &Changes) -> Result<()> {
     let names =
         changes.ai_api_key.is_present() || changes.kapso_api_key.is_present() || changes.ai_base_url.is_present();
-    if names && caller.impersonator.is_some() {
+    ensure_own_secrets(caller, names)
+}
+
+fn ensure_own_secrets(caller: &Caller, sets_secrets: bool) -> Result<()> {
+    if sets_secrets && caller.impersonator.is_some() {
         return Err(Error::with_message(Code::Forbidden, "No secrets while you act for somebody else."));
     }
     Ok(())
@@ -413,9 +417,7 @@ pub async fn attach_tool(
     let mut checks = Checks::new();
     let tool = find_tool(&mut checks, "name", &command.name);
     let (config, headers) = tool_config::split(&mut checks, tool, command.config.clone());
-    if headers.is_some() && caller.impersonator.is_some() {
-        return Err(Error::with_message(Code::Forbidden, "No secrets while you act for somebody else."));
-    }
+    ensure_own_secrets(caller, headers.is_some())?;
     checks.finish()?;
     let tool = tool.ok_or_else(|| Error::new(Code::ValidationError))?;
     let known = editing.definition.tool(tool).cloned();

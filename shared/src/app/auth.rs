@@ -148,8 +148,15 @@ async fn free_slug(app: &App, name: &str) -> Result<String> {
 }
 
 fn add_session(app: &App, unit: &mut Unit, user: &User, workspace: &Workspace, role: Role) -> Result<Session> {
+    let session = new_session(app, user, workspace, role);
+    store::session::create(unit, &session)?;
+    Ok(session)
+}
+
+/// A session of somebody's own, as long as they last.
+pub(super) fn new_session(app: &App, user: &User, workspace: &Workspace, role: Role) -> Session {
     let now = app.now();
-    let session = Session {
+    Session {
         sid: hex::encode(app.rng.bytes::<16>()),
         user_id: user.id,
         workspace_id: workspace.id,
@@ -160,9 +167,7 @@ fn add_session(app: &App, unit: &mut Unit, user: &User, workspace: &Workspace, r
         impersonator: None,
         created_at: now,
         expires_at: now + LIFETIME,
-    };
-    store::session::create(unit, &session)?;
-    Ok(session)
+    }
 }
 
 pub(super) async fn sign(app: &App, session: &Session) -> Result<String> {

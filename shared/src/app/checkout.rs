@@ -14,17 +14,22 @@ use crate::ports::secrets::POLAR_TOKEN;
 use crate::store;
 use crate::table::{Unit, Versioned};
 
-/// A wish to buy.
+/// Where a buyer is.
 #[derive(Debug, Clone)]
-pub struct Buy {
-    /// A plan's key.
-    pub plan: String,
+pub struct Buyer {
     /// The origin of the page that shows the checkout in a frame.
     pub embed_origin: Option<String>,
     /// Where the buyer is sent afterwards.
     pub success_url: Option<String>,
     /// The buyer's address.
     pub ip: Option<String>,
+}
+
+impl Buyer {
+    fn check(&self, checks: &mut Checks) {
+        check_page(checks, "embed_origin", self.embed_origin.as_deref(), true);
+        check_page(checks, "success_url", self.success_url.as_deref(), false);
+    }
 }
 
 /// The most seats that are sold beyond a plan's.
@@ -81,15 +86,14 @@ async fn live(app: &App, account: &BillingAccount, of: impl Fn(Product) -> bool)
     Ok(all.into_iter().find(|one| account.has(one) && of(one.product)))
 }
 
-/// Opens a checkout for a plan.
+/// Opens a checkout for the plan of that key.
 ///
 /// # Errors
 /// `validation_error`, `subscription.active`, `not_configured`, `upstream_error`.
-pub async fn buy(app: &App, caller: &Caller, command: &Buy) -> Result<OpenCheckout> {
+pub async fn buy(app: &App, caller: &Caller, plan_key: &str, buyer: &Buyer) -> Result<OpenCheckout> {
     let mut checks = Checks::new();
-    let plan = plan(&mut checks, &command.plan);
-    check_page(&mut checks, "embed_origin", command.embed_origin.as_deref(), true);
-    check_page(&mut checks, "success_url", command.success_url.as_deref(), false);
+    let plan = plan(&mut checks, plan_key);
+    buyer.check(&mut checks);
     checks.finish()?;
     let plan = plan.ok_or_else(|| Error::new(Code::ValidationError))?;
     let (polar, token) = polar(app).await?;
@@ -100,7 +104,7 @@ pub async fn buy(app: &App, caller: &Caller, command: &Buy) -> Result<OpenChecko
     if stands.is_some() {
         return Err(Error::new(Code::SubscriptionActive));
     }
-    open(app, caller, polar, &token, (product, None), command).await
+    open(app, caller, polar, &token, (product, None), buyer).await
 }
 
 async fn open(
@@ -109,7 +113,7 @@ async fn open(
     polar: &Polar,
     token: &Secret,
     (product, seats): (&str, Option<u32>),
-    command: &Buy,
+    buyer: &Buyer,
 ) -> Result<OpenCheckout> {
     let email = email(app, caller).await?;
     let usual = format!("{}/?checkout_id={{CHECKOUT_ID}}", app.config.public_base_url);
@@ -117,9 +121,9 @@ async fn open(
         product,
         account: caller.billing_account_id,
         email: &email,
-        ip: command.ip.clone(),
-        embed_origin: command.embed_origin.as_deref().map(|origin| origin.trim_end_matches('/')),
-        success_url: command.success_url.as_deref().unwrap_or(&usual),
+        ip: buyer.ip.clone(),
+        embed_origin: buyer.embed_origin.as_deref().map(|origin| origin.trim_end_matches('/')),
+        success_url: buyer.success_url.as_deref().unwrap_or(&usual),
         seats,
     };
     polar.open_checkout(token, &checkout).await
@@ -181,11 +185,10 @@ pub enum Seats {
 ///
 /// # Errors
 /// `validation_error`, `plan_required` on a plan that is not paid for, `not_configured`, `upstream_error`.
-pub async fn seats(app: &App, caller: &Caller, wanted: u32, command: &Buy) -> Result<Seats> {
+pub async fn seats(app: &App, caller: &Caller, wanted: u32, buyer: &Buyer) -> Result<Seats> {
     let mut checks = Checks::new();
     checks.ensure(wanted <= MAX_SEATS, "extra_seats", "too_many", &format!("extra_seats may be {MAX_SEATS} at most"));
-    check_page(&mut checks, "embed_origin", command.embed_origin.as_deref(), true);
-    check_page(&mut checks, "success_url", command.success_url.as_deref(), false);
+    buyer.check(&mut checks);
     checks.finish()?;
     let (polar, token) = polar(app).await?;
     let account = store::billing::get(&app.table, caller.billing_account_id).await?;
@@ -200,7 +203,7 @@ pub async fn seats(app: &App, caller: &Caller, wanted: u32, command: &Buy) -> Re
         return Err(Error::with_message(Code::PlanRequired, "Seats are sold beside a paid plan."));
     }
     let product = product(app, Product::Seat)?;
-    Ok(Seats::ToPay(open(app, caller, polar, &token, (product, Some(wanted)), command).await?))
+    Ok(Seats::ToPay(open(app, caller, polar, &token, (product, Some(wanted)), buyer).await?))
 }
 
 /// Sets whether messages may be billed without a plan.

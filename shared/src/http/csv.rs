@@ -5,7 +5,7 @@ use axum::http::header::{ACCEPT, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue}
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::extract::Json;
 use super::ops::{DocIn, DocOut, OpDoc};
@@ -89,7 +89,25 @@ impl<T: Serialize + JsonSchema> DocOut for JsonOrCsv<T> {
 
 /// Whether the caller's `Accept` asks for CSV before JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AcceptsCsv(pub bool);
+pub struct AcceptsCsv(bool);
+
+impl AcceptsCsv {
+    /// Whether the answer is CSV: what `format` says, else what `Accept` does.
+    #[must_use]
+    pub fn csv(self, format: Option<Format>) -> bool {
+        format.map_or(self.0, |format| format == Format::Csv)
+    }
+}
+
+/// The forms that `format` takes in a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// JSON.
+    Json,
+    /// CSV, with a line of names.
+    Csv,
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for AcceptsCsv {
     type Rejection = Error;

@@ -16,7 +16,7 @@ pub mod respond;
 pub mod serve;
 
 pub use call::{Call, Context, Visit};
-pub use csv::{AcceptsCsv, Csv, JsonOrCsv};
+pub use csv::{AcceptsCsv, Csv, Format, JsonOrCsv};
 pub use errors::{Asked, Dialect};
 pub use event_stream::{EventStream, SentFrame};
 pub use extract::{IdempotencyKey, Json, LastEventId, MaybeJson, Path, Query, RawBody};

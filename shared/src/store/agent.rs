@@ -273,12 +273,20 @@ pub fn uncount_published(unit: &mut Unit, account: Id<BillingAccount>) {
 /// # Errors
 /// When the table cannot be read.
 pub async fn published_count(table: &Table, account: Id<BillingAccount>) -> Result<u64> {
-    #[derive(serde::Deserialize)]
-    struct Count {
-        n: i64,
+    let count: Option<PublishedCount> = table.get(&keys::published_agents(account)).await?;
+    Ok(count.map_or(0, PublishedCount::agents))
+}
+
+/// The counter of an account's published agents.
+#[derive(serde::Deserialize)]
+pub(super) struct PublishedCount {
+    n: i64,
+}
+
+impl PublishedCount {
+    pub(super) fn agents(self) -> u64 {
+        u64::try_from(self.n).unwrap_or(0)
     }
-    let count: Option<Count> = table.get(&keys::published_agents(account)).await?;
-    Ok(count.and_then(|count| u64::try_from(count.n).ok()).unwrap_or(0))
 }
 
 /// Keeps a version.

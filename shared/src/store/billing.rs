@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::agent::PublishedCount;
 use super::keys;
 use crate::domain::BillingAccount;
 use crate::domain::billing::{Allowance, Hold, PeriodKey, Subscription};
@@ -79,16 +80,11 @@ pub async fn many(
     };
     let whole = |account: BillingAccount| {
         let allowance = find(&keys::allowance(account.id, &account.period(now))).map(decode).transpose()?;
-        let published = find(&keys::published_agents(account.id)).map(decode::<Count>).transpose()?;
-        let published = published.and_then(|count| u64::try_from(count.n).ok()).unwrap_or(0);
+        let published = find(&keys::published_agents(account.id)).map(decode::<PublishedCount>).transpose()?;
+        let published = published.map_or(0, PublishedCount::agents);
         Ok((account, allowance.unwrap_or_default(), published))
     };
     found.into_iter().map(whole).collect()
-}
-
-#[derive(serde::Deserialize)]
-struct Count {
-    n: i64,
 }
 
 /// Replaces an account that was read at version `v`.

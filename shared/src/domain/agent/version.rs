@@ -95,13 +95,15 @@ impl VersionBody {
     /// What an agent is now.
     #[must_use]
     pub fn of(agent: &Agent, definition: &Definition) -> Self {
-        let tool = |binding: &ToolBinding| VersionTool {
+        let tool = |binding: ToolBinding| VersionTool {
             tool: binding.tool,
-            config: binding.config.clone(),
+            config: binding.config,
             is_active: binding.is_active,
             created_at: binding.created_at,
         };
-        let definition = definition.clone();
+        // Each section by its name: one that is new is not forgotten here.
+        let Definition { identity, personality, objectives, skills, playbooks, guardrails, widget, tools } =
+            definition.clone();
         Self {
             name: agent.name.clone(),
             description: agent.description.clone(),
@@ -109,14 +111,14 @@ impl VersionBody {
             model: agent.model.clone(),
             greeting_message: agent.greeting_message.clone(),
             fallback_message: agent.fallback_message.clone(),
-            tools: definition.tools.iter().map(tool).collect(),
-            identity: definition.identity,
-            personality: definition.personality,
-            objectives: definition.objectives,
-            skills: definition.skills,
-            playbooks: definition.playbooks,
-            guardrails: definition.guardrails,
-            widget: definition.widget,
+            tools: tools.into_iter().map(tool).collect(),
+            identity,
+            personality,
+            objectives,
+            skills,
+            playbooks,
+            guardrails,
+            widget,
         }
     }
 
@@ -141,14 +143,16 @@ impl VersionBody {
                 created_at: was.created_at,
             }
         };
-        definition.tools = self.tools.into_iter().map(binding).collect();
-        definition.identity = self.identity;
-        definition.personality = self.personality;
-        definition.objectives = self.objectives;
-        definition.skills = self.skills;
-        definition.playbooks = self.playbooks;
-        definition.guardrails = self.guardrails;
-        definition.widget = self.widget;
+        *definition = Definition {
+            tools: self.tools.into_iter().map(binding).collect(),
+            identity: self.identity,
+            personality: self.personality,
+            objectives: self.objectives,
+            skills: self.skills,
+            playbooks: self.playbooks,
+            guardrails: self.guardrails,
+            widget: self.widget,
+        };
     }
 
     /// What is different in another one, by field.
