@@ -129,6 +129,35 @@ fn machine() -> String {
     wrapped(&format!("Measured on {today} with {cores} cores ({model}), load and platform on the same machine."))
 }
 
+/// What a virtual machine was denied of the processors that it wanted to use, since some moment. It is another machine's
+/// work that takes them, and makes figures worse that are not ours to make better.
+#[derive(Debug, Clone, Copy)]
+pub struct Denied {
+    busy: u64,
+    stolen: u64,
+}
+
+impl Denied {
+    /// From now on.
+    #[must_use]
+    pub fn since_now() -> Self {
+        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let all = stat.lines().next().unwrap_or_default();
+        // proc(5): user nice system idle iowait irq softirq steal …
+        let ticks: Vec<u64> = all.split_whitespace().skip(1).map(|ticks| ticks.parse().unwrap_or(0)).collect();
+        let of = |places: &[usize]| places.iter().filter_map(|place| ticks.get(*place)).sum();
+        Self { busy: of(&[0, 1, 2, 5, 6, 7]), stolen: of(&[7]) }
+    }
+
+    /// As `12 %` of the time in which there was something to do.
+    #[must_use]
+    pub fn shown(self) -> String {
+        let now = Self::since_now();
+        let (busy, stolen) = (now.busy.saturating_sub(self.busy), now.stolen.saturating_sub(self.stolen));
+        format!("{} %", (stolen * 100).checked_div(busy).unwrap_or(0))
+    }
+}
+
 /// How long things took.
 #[derive(Debug, Clone, Default)]
 pub struct Times(Vec<Duration>);

@@ -2,8 +2,8 @@
 //!
 //! Events that this process commits are given as they are told ([`shared::app::committed`]), without a read. What nobody
 //! here can know of is found by looking at the outbox itself: at the start, what an earlier run left; after a commit
-//! that was not answered; again after a reader failed; and now and then, to be sure. (The embedded engine's streams do
-//! not scale.)
+//! that was not answered; again after a reader failed; and now and then, one shard after the other, to be sure. (The
+//! embedded engine's streams do not scale.)
 //!
 //! The place is a cursor per shard, kept beside the queues. An event may be written somewhat after the moment that it
 //! carries, so each look goes back a minute before the cursor, and the ids of what was handled there are remembered.
@@ -16,7 +16,6 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use shared::app::App;
-use shared::app::committed::News;
 use shared::domain::Event;
 use shared::kernel::{Error, Result, Time};
 use shared::store::keys::{SHARDS, shard_of_int};
@@ -32,7 +31,8 @@ use crate::stopping::Stopping;
 const LOOK_BACK: Duration = Duration::from_secs(60);
 /// How long events are gathered after the first, so that many commits make one batch.
 const GATHER: Duration = Duration::from_millis(10);
-/// The next look at the outbox, as long as something was committed within [`LOOK_BACK`].
+/// How often a shard is looked at, as long as something was committed within [`LOOK_BACK`]. One shard at a time: readers
+/// wait for a look, and all shards of a busy minute take a second.
 const LOOK_BUSY: Duration = Duration::from_secs(30);
 /// The same when nothing was; it only guards against what nobody thought of.
 const LOOK_IDLE: Duration = Duration::from_secs(600);
@@ -105,49 +105,55 @@ impl Outbox {
     /// Runs until the platform stops.
     pub async fn run(mut self, mut stopping: Stopping) {
         let (mut look_at, mut busy_at, mut faults) = (Instant::now(), Instant::now(), 0_u32);
+        // Nobody knows what an earlier run left, so the first look is at every shard.
+        let (mut whole, mut turns) = (true, (0..SHARDS).cycle());
         loop {
             if look_at <= Instant::now() {
-                // The look has it all.
-                drop(self.app.committed().take());
-                match self.look().await {
+                match self.look_now(whole, &mut turns).await {
                     Ok(found) => {
-                        faults = 0;
+                        (whole, faults) = (false, 0);
                         busy_at = if found { Instant::now() } else { busy_at };
-                        look_at = Instant::now() + if busy_at.elapsed() < LOOK_BACK { LOOK_BUSY } else { LOOK_IDLE };
+                        let round = if busy_at.elapsed() < LOOK_BACK { LOOK_BUSY } else { LOOK_IDLE };
+                        look_at = Instant::now() + round / u32::from(SHARDS);
                     }
                     Err(error) => {
                         tracing::error!(%error, faults, "events wait: a reader of the outbox failed and is tried again");
                         look_at = Instant::now() + (BACK_OFF * 2_u32.pow(faults.min(6))).min(LONGEST_BACK_OFF);
-                        faults += 1;
+                        (whole, faults) = (true, faults + 1);
                     }
                 }
                 self.save().await;
             }
-            let told = tokio::select! {
+            tokio::select! {
                 () = stopping.wait() => break,
                 () = tokio::time::sleep_until(look_at) => continue,
-                told = self.told() => told,
-            };
+                () = self.app.committed().wait() => {}
+            }
+            // Nothing may end this wait: what was heard of is not told again.
+            tokio::time::sleep(GATHER).await;
+            let told = self.app.committed().take();
             busy_at = Instant::now();
-            let soonest = match self.give(&told.events).await {
-                Ok(()) if told.is_unsure => busy_at + BACK_OFF,
-                Ok(()) => busy_at + LOOK_BUSY,
-                Err(error) => {
-                    tracing::warn!(%error, "a reader of the outbox failed; it is given its events again");
-                    busy_at + BACK_OFF
-                }
-            };
+            let given = self.give(&told.events).await;
+            if let Err(error) = &given {
+                tracing::warn!(%error, "a reader of the outbox failed; it is given its events again");
+            }
+            whole |= given.is_err() || told.is_unsure;
+            let soonest = busy_at + if whole { BACK_OFF } else { LOOK_BUSY / u32::from(SHARDS) };
             // A look that failed keeps its own pause.
             look_at = if faults == 0 { look_at.min(soonest) } else { look_at };
         }
         self.save().await;
     }
 
-    /// What was committed, a moment after it began.
-    async fn told(&self) -> News {
-        self.app.committed().wait().await;
-        tokio::time::sleep(GATHER).await;
-        self.app.committed().take()
+    /// Looks at every shard, or at the next in turn.
+    async fn look_now(&mut self, whole: bool, turns: &mut impl Iterator<Item = u8>) -> Result<bool> {
+        if whole {
+            // The look has it all.
+            drop(self.app.committed().take());
+            return self.look().await;
+        }
+        let number = turns.next().map_or(0, usize::from);
+        self.shards[number].look(&self.app, &self.readers).await
     }
 
     /// Gives events to the readers, each unless it was given before.
@@ -314,6 +320,10 @@ mod tests {
 
         /// Commits an event that carries a moment `late` before now.
         async fn commit(&self, name: &str, late: Duration) {
+            self.app.commit(self.unit(name, late)).await.unwrap();
+        }
+
+        fn unit(&self, name: &str, late: Duration) -> Unit {
             let workspace: Id<Workspace> = self.app.ids().id();
             let mut event = self.app.events().custom(workspace, None, name, &serde_json::Map::new());
             event.at = self.app.now() - late;
@@ -321,7 +331,7 @@ mod tests {
             event.id = uuid::Builder::from_unix_timestamp_millis(millis, &self.app.rng.bytes()).into_uuid();
             let mut unit = Unit::new();
             shared::store::outbox::create(&mut unit, &event).unwrap();
-            self.app.commit(unit).await.unwrap();
+            unit
         }
 
         /// What the two readers were given since the last look, sorted.
@@ -403,6 +413,29 @@ mod tests {
         assert_eq!(bench.given(), [["a", "b", "c"], ["a", "b", "c"]]);
         assert!(!outbox.look().await.unwrap(), "the look finds nothing else");
         assert!(bench.app.committed().take().events.is_empty());
+    }
+
+    #[tokio::test]
+    async fn looks_in_turn_find_what_was_not_told_and_leave_what_was() {
+        let bench = Bench::new().await;
+        let (mut outbox, mut turns) = (bench.open(note_second).await, (0..SHARDS).cycle());
+        for number in 0..40 {
+            let unit = bench.unit(&format!("{number:02}"), Duration::ZERO);
+            if number % 2 == 0 {
+                bench.app.commit(unit).await.unwrap();
+            } else {
+                bench.app.table.commit(unit).await.unwrap();
+            }
+        }
+        outbox.look_now(false, &mut turns).await.unwrap();
+        let told = bench.app.committed().take();
+        assert_eq!(told.events.len(), 20, "a look at one shard must not lose what belongs to the others");
+        outbox.give(&told.events).await.unwrap();
+        for _ in 1..SHARDS {
+            outbox.look_now(false, &mut turns).await.unwrap();
+        }
+        let all: Vec<String> = (0..40).map(|number| format!("{number:02}")).collect();
+        assert_eq!(bench.given(), [all.clone(), all], "each once");
     }
 
     #[tokio::test]

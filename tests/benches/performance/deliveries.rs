@@ -11,7 +11,7 @@ use serde_json::json;
 use shared::kernel::{Clock as _, SystemClock};
 use uuid::Uuid;
 
-use crate::report::{Report, Times, per_second, row};
+use crate::report::{Denied, Report, Times, per_second, row};
 use crate::stage::{Place, Stage};
 
 /// Endpoints of each tenant: one event makes so many deliveries.
@@ -92,11 +92,11 @@ pub(crate) async fn rates() -> Report {
             assert_eq!(answer.status, 201, "{}", answer.body);
         }
     }
-    let mut rows = vec![row([&"wanted", &"offered", &"delivered", &"delay p50", &"p95", &"p99"])];
+    let mut rows = vec![row([&"wanted", &"offered", &"delivered", &"delay p50", &"p95", &"p99", &"denied"])];
     // The first run warms up.
     for offered in std::iter::once(100).chain(OFFERED) {
         drop(receiver.reset());
-        let began = Instant::now();
+        let (began, denied) = (Instant::now(), Denied::since_now());
         let expected = make_events(&stage, offered).await * ENDPOINTS as usize;
         let made = per_second(expected, began.elapsed());
         while receiver.count() < expected && began.elapsed() < MEASURED + PATIENCE {
@@ -107,7 +107,7 @@ pub(crate) async fn rates() -> Report {
         let took = last.map_or(PATIENCE, |last| last - began);
         let delivered = per_second(delays.count(), took);
         let (p50, p95, p99) = (delays.shown(50), delays.shown(95), delays.shown(99));
-        rows.push(row([&format!("{offered}/s"), &made, &delivered, &p50, &p95, &p99]));
+        rows.push(row([&format!("{offered}/s"), &made, &delivered, &p50, &p95, &p99, &denied.shown()]));
     }
     rows.remove(1);
     Report::new().table(&rows)

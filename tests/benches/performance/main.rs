@@ -15,7 +15,7 @@ mod usage;
 
 use std::process::ExitCode;
 
-use tests::report::{self, Document, Report};
+use tests::report::{self, Denied, Document, Report};
 
 /// A part of the benchmark, named as it is asked for and as its figures are marked in the document.
 type Part = (&'static str, fn() -> futures_util::future::BoxFuture<'static, Report>);
@@ -47,7 +47,11 @@ fn main() -> ExitCode {
     for (name, part) in PARTS.iter().filter(|(name, _)| arguments.is_empty() || arguments.iter().any(|one| one == name))
     {
         eprintln!("measuring: {name}");
+        let denied = Denied::since_now();
         let report = runtime.block_on(part());
+        let denied = denied.shown();
+        let report =
+            report.say(format!("Of the time in which the processors were wanted, others on the host had {denied}."));
         println!("{report}");
         if let Err(error) = report::write(Document::Performance, name, &report) {
             eprintln!("docs/PERFORMANCE.md is not written: {error}");
