@@ -13,10 +13,12 @@
 //! | [`ports`] | the outside world: models, mail, objects, secrets, queues, egress | yes |
 //! | [`app`] | use cases: `(app, caller, command) -> Result<…>`, one transaction each | through the floors below |
 //! | [`turn`] | one turn of an agent: load, accept, think, commit | through the floors below |
+//! | [`builder`] | agents that build agents: threads, plans, tools, confirmations | through the floors below |
 //! | [`http`] | the operation table, the gate, errors, OpenAPI, the Lambda runner | HTTP |
 
 pub mod access;
 pub mod app;
+pub mod builder;
 pub mod domain;
 pub mod events;
 pub mod http;

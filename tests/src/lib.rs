@@ -3,13 +3,16 @@
 
 pub mod bill;
 mod broker;
+pub mod builder;
 mod cloud;
+mod frames;
 mod function;
 mod ledger;
 mod links;
 mod models;
 mod past;
 mod personas;
+pub mod phones;
 pub mod polar;
 mod provider;
 pub mod report;
@@ -39,11 +42,13 @@ use shared::table::fault::Faults;
 
 pub use broker::{Broker, QueueFaults};
 pub use cloud::Cloud;
+pub use frames::{Frame, Frames};
 pub use function::Function;
 pub use ledger::{Ledger, Mood, Sent};
 pub use models::{Gate, PausedModel, ScriptedModel, TypingModel};
 pub use past::{Dump, Watch};
 pub use personas::{Agent, Answer, Owner, PASSWORD, Persona, Visitor};
+pub use phones::Phones;
 pub use provider::{Does, FakeProvider, Protocol};
 pub use workers::Workers;
 
@@ -272,7 +277,9 @@ fn config(polar: Option<&str>, variables: &[(&str, String)]) -> Config {
         (Some((_, value)), _) => Some(value.clone()),
         (None, "CHATIA_EGRESS_ALLOW") => Some("127.0.0.0/8".to_owned()),
         // Nobody listens there: no test asks a provider outside.
-        (None, "OPENAI_BASE_URL" | "ANTHROPIC_BASE_URL") => Some("http://127.0.0.1:9".to_owned()),
+        (None, "OPENAI_BASE_URL" | "ANTHROPIC_BASE_URL" | "KAPSO_BASE_URL" | "META_GRAPH_BASE_URL") => {
+            Some("http://127.0.0.1:9".to_owned())
+        }
         (None, "POLAR_BASE_URL") => polar.map(str::to_owned),
         (None, _) => None,
     };

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use shared::kernel::{Code, Error, Result};
@@ -142,13 +143,20 @@ pub struct TypingModel {
     pieces: Vec<String>,
     fails: bool,
     pause: Option<(usize, Gate)>,
+    each: Option<Duration>,
 }
 
 impl TypingModel {
     /// It writes these pieces.
     #[must_use]
     pub fn new(pieces: &[&str]) -> Self {
-        Self { pieces: pieces.iter().map(|piece| (*piece).to_owned()).collect(), fails: false, pause: None }
+        Self { pieces: pieces.iter().map(|piece| (*piece).to_owned()).collect(), fails: false, pause: None, each: None }
+    }
+
+    /// The same, but it takes that long for each piece.
+    #[must_use]
+    pub fn pausing_each(self, each: Duration) -> Self {
+        Self { each: Some(each), ..self }
     }
 
     /// The same, but it fails in the end.
@@ -173,7 +181,11 @@ impl Llm for TypingModel {
                 gate.pass().await?;
             }
             tokens.token(piece);
-            tokio::task::yield_now().await;
+            match self.each {
+                // A provider's pace; the tests wait for frames.
+                Some(each) => tokio::time::sleep(each).await,
+                None => tokio::task::yield_now().await,
+            }
         }
         if self.fails {
             return Err(Error::new(Code::UpstreamError).caused_by("it broke off"));

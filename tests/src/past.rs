@@ -346,6 +346,8 @@ impl TestApp {
                     client_message_id: None,
                     reply: None,
                     author_user_id: None,
+                    delivery: None,
+                    file: None,
                     created_at: self.app.now(),
                 };
                 store::conversation::add_message(&mut unit, workspace.id, &message).expect("serialises");

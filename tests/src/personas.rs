@@ -267,6 +267,29 @@ impl Owner {
         self.session.get(&format!("/api/clients/me/agents/{}/conversations/{id}", agent.id)).await.expect(200)
     }
 
+    /// Opens the calendar, every day from 9 to 17 of a zone, and with what else is wanted of it.
+    ///
+    /// # Panics
+    /// When it is not taken.
+    pub async fn opens(&self, timezone: &str, more: Value) -> Value {
+        let rule = |weekday| json!({"kind": "open", "weekday": weekday, "start_time": "09:00", "end_time": "17:00"});
+        let mut body = json!({"timezone": timezone, "rules": (0..7).map(rule).collect::<Vec<_>>()});
+        body.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
+        self.session.call("PUT", "/api/availability", &[], Some(body)).await.expect(200)
+    }
+
+    /// Books by hand for an agent, whenever that is, in an open calendar.
+    ///
+    /// # Panics
+    /// When it is not booked.
+    pub async fn appointment(&self, agent: &Agent, start: &str) -> u64 {
+        self.opens("UTC", Value::Null).await;
+        let body = json!({"start": start, "agent_id": agent.id, "name": "Ana", "email": "ana@example.com",
+            "outside_hours": true});
+        let booked = self.session.post("/api/appointments", body).await.expect(201);
+        booked["id"].as_u64().expect("an id")
+    }
+
     /// Takes a conversation over, or hands it back.
     pub async fn takeover(&self, agent: &Agent, id: u64, paused: bool) -> Value {
         let path = format!("/api/clients/me/agents/{}/conversations/{id}/takeover", agent.id);

@@ -45,8 +45,16 @@ pub struct Things {
     pub reset: String,
     /// A lead of the published agent.
     pub lead: u64,
+    /// Its e-mail.
+    pub lead_email: String,
     /// The owner's user id.
     pub user: u64,
+    /// A thread of the builder.
+    pub thread: String,
+    /// What waits for a confirmation in it.
+    pub action: String,
+    /// An appointment of the published agent that began.
+    pub appointment: u64,
 }
 
 /// An owner who has one of everything.
@@ -127,6 +135,7 @@ const REQUESTS: &[(&str, Make)] = &[
     ("list_my_agents", |_| at("/api/clients/me/agents")),
     ("list_agents", |_| at("/api/agents")),
     ("create_agent", |_| at("/api/agents").body(json!({"name": "Ventas"})).gives(201)),
+    ("preview_agent", |its| at(format!("/api/agents/{}/preview", its.draft)).body(json!({"message": "Hello"}))),
     ("find_agent", |its| at(format!("/api/agents/{}", its.agent))),
     ("update_agent", |its| at(format!("/api/agents/{}", its.agent)).body(json!({"description": "Answers."}))),
     ("publish_agent", |its| at(format!("/api/agents/{}/publish", its.draft))),
@@ -136,6 +145,14 @@ const REQUESTS: &[(&str, Make)] = &[
     ("diff_version", |its| at(format!("/api/agents/{}/versions/1/diff", its.agent))),
     ("restore_version", |its| at(format!("/api/agents/{}/versions/1/restore", its.agent))),
     ("list_audit_log", |_| at("/api/audit-log")),
+    ("stream_builder", |_| at("/api/builder/stream").body(json!({"message": "An assistant for my bakery, please."}))),
+    ("list_builder_threads", |_| at("/api/builder/threads")),
+    ("find_builder_thread", |its| at(format!("/api/builder/threads/{}", its.thread))),
+    ("delete_builder_thread", |its| at(format!("/api/builder/threads/{}", its.thread)).gives(204)),
+    ("stop_builder", |its| at(format!("/api/builder/threads/{}/stop", its.thread))),
+    ("decide_builder_action", |its| {
+        at(format!("/api/builder/threads/{}/actions/{}", its.thread, its.action)).body(json!({"approve": true}))
+    }),
     ("find_agent_stats", |its| at(format!("/api/agents/{}/stats", its.agent))),
     ("list_tools", |its| at(format!("/api/agents/{}/tools", its.agent))),
     ("attach_tool", |its| {
@@ -200,12 +217,34 @@ const REQUESTS: &[(&str, Make)] = &[
     ("create_operator_message", |its| {
         at(conversation(its, "/messages")).body(json!({"content": "Hello, I am Olivia."})).gives(201)
     }),
+    ("search_conversations", |its| at(format!("/api/clients/me/agents/{}/search?q=hello", its.agent))),
+    ("export_conversation", |its| at(conversation(its, "/export"))),
+    ("erase_conversation", |its| {
+        at(conversation(its, "")).body(json!({"confirmation": its.conversation.to_string()})).gives(204)
+    }),
+    ("erase_person", |its| at("/api/contacts/erase").body(json!({"email": its.lead_email}))),
     ("close_conversation", |its| at(conversation(its, "/close"))),
     ("update_lead", |its| {
         let path = format!("/api/clients/me/agents/{}/leads/{}", its.agent, its.lead);
         at(path).body(json!({"status": "contacted"}))
     }),
     ("list_leads", |its| at(format!("/api/clients/me/agents/{}/leads", its.agent))),
+    ("find_availability", |_| at("/api/availability")),
+    ("set_availability", |_| at("/api/availability").body(json!({"timezone": "Europe/Madrid", "rules": []}))),
+    ("list_slots", |its| at(format!("/api/agents/{}/slots", its.agent))),
+    ("list_appointments", |_| at("/api/appointments")),
+    ("create_appointment", |_| {
+        let body = json!({"start": "2040-04-01T10:00", "name": "Ana", "outside_hours": true});
+        at("/api/appointments").body(body).gives(201)
+    }),
+    ("find_appointment", |its| at(appointment(its, ""))),
+    ("find_appointment_file", |its| at(appointment(its, "/calendar.ics"))),
+    ("cancel_appointment", |its| at(appointment(its, "/cancel"))),
+    ("reschedule_appointment", |its| {
+        at(appointment(its, "/reschedule")).body(json!({"start": "2040-04-02T10:00Z", "outside_hours": true}))
+    }),
+    ("complete_appointment", |its| at(appointment(its, "/complete"))),
+    ("miss_appointment", |its| at(appointment(its, "/no-show"))),
     ("list_plans", |_| at("/api/billing/plans")),
     ("find_account", |_| at("/api/billing/account")),
     ("list_usage", |_| at("/api/billing/usage")),
@@ -255,6 +294,10 @@ fn at(path: impl Into<String>) -> Valid {
 
 fn conversation(its: &Things, tail: &str) -> String {
     format!("/api/clients/me/agents/{}/conversations/{}{tail}", its.agent, its.conversation)
+}
+
+fn appointment(its: &Things, tail: &str) -> String {
+    format!("/api/appointments/{}{tail}", its.appointment)
 }
 
 /// Every row of the surface.
@@ -314,7 +357,9 @@ impl Scene {
 }
 
 /// Rows after which a scene lacks what another row's request names.
-const SPENDS: [&str; 11] = [
+const SPENDS: [&str; 17] = [
+    "delete_builder_thread",
+    "decide_builder_action",
     "logout",
     "unpublish_agent",
     "delete_agent",
@@ -326,6 +371,10 @@ const SPENDS: [&str; 11] = [
     "delete_client",
     "invite_client",
     "delete_grant",
+    "cancel_appointment",
+    "reschedule_appointment",
+    "complete_appointment",
+    "miss_appointment",
 ];
 
 /// A scene for each row: the same one as long as it holds everything, since making one costs time.
@@ -362,7 +411,8 @@ async fn one_of_everything(test: &TestApp, owner: &Owner) -> (Agent, Things) {
     let mut visitor = test.visitor(&agent);
     visitor.says("When do you open?").await;
     let handle = visitor.handle.clone().expect("a handle");
-    let lead = json!({"name": "Ana", "email": "ana@example.com", "conversation_id": handle});
+    let lead_email = format!("ana.of.{}@example.com", owner.user_id);
+    let lead = json!({"name": "Ana", "email": lead_email, "conversation_id": handle});
     let form = format!("/api/public/agents/{}/leads", agent.slug);
     let lead = visitor.persona.post(&form, lead).await.expect(201);
     let conversation = owner.conversations(&agent).await[0]["id"].as_u64().expect("an id");
@@ -375,6 +425,8 @@ async fn one_of_everything(test: &TestApp, owner: &Owner) -> (Agent, Things) {
     test.subscribes(owner, "payg").await;
     test.db_set_plan(owner, PlanKey::Agency).await;
     let (client, invitation) = owner.client(test, &[&agent]).await;
+    let (thread, action) = test.db_builder_thread(owner, draft.id).await;
+    let appointment = owner.appointment(&agent, "2040-03-05T08:00:00Z").await;
     let things = Things {
         agent: agent.id,
         slug: agent.slug.clone(),
@@ -391,7 +443,11 @@ async fn one_of_everything(test: &TestApp, owner: &Owner) -> (Agent, Things) {
         invitation,
         reset: test.reset_token(&owner.email).await,
         lead: lead["id"].as_u64().expect("an id"),
+        lead_email,
         user: owner.user_id,
+        thread,
+        action,
+        appointment,
     };
     (agent, things)
 }
@@ -415,6 +471,10 @@ pub fn missing() -> Things {
         invitation: "inv_k1.AAAA".into(),
         reset: "nothing".into(),
         lead: nowhere + 6,
+        lead_email: "nobody@example.com".into(),
         user: nowhere + 7,
+        thread: "thr_70000000000".into(),
+        action: "act_70000000000".into(),
+        appointment: nowhere + 8,
     }
 }

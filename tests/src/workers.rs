@@ -102,6 +102,10 @@ impl<'a> Workers<'a> {
                 let report = serde_json::from_str(body).expect("a report");
                 usage::report(app, &report).await.expect("usage is reported");
             }
+            QueueName::Turn => {
+                let task = serde_json::from_str(body).expect("a task");
+                Box::pin(shared::turn::channel::run(app, &task)).await.expect("the turn's task is done");
+            }
         }
     }
 

@@ -24,7 +24,7 @@ use shared::ports::secrets::Secrets;
 use shared::store::webhook::{self, Outcome, Slot};
 use tests::polar::{Callback, Key};
 use tests::requests::{Stage, rows, valid};
-use tests::{Ledger, Owner, ScriptedModel, TestApp, polar};
+use tests::{Ledger, Owner, Phones, ScriptedModel, TestApp, phones, polar};
 use uuid::Uuid;
 
 use crate::gateway::{self, binary_of, event};
@@ -217,6 +217,7 @@ async fn a_route_group_uses_what_its_row_lists_and_nothing_else() {
         }
     }
     note_callback(&mut ledgers).await;
+    note_whatsapp_callbacks(&mut ledgers).await;
     ledgers.is_all_of(answers_requests);
 }
 
@@ -233,6 +234,27 @@ async fn note_callback(ledgers: &mut Ledgers) {
     let (status, text) = gateway::invoke(&watched.app, watched.row.binary, &event).await;
     assert_eq!(status, 200, "{text}");
     ledgers.note(&watched, "a callback of Polar's");
+}
+
+/// Callbacks about a message, so many that the rate window is asked.
+async fn note_whatsapp_callbacks(ledgers: &mut Ledgers) {
+    let test = TestApp::new().await;
+    let owner = test.owner().await;
+    let agent = owner.agent("Soporte").await;
+    test.connects_meta(&owner, &agent, "777").await;
+    let body = phones::of_meta("777", &[phones::text("wamid.1", "34600111222", test.app.now(), "Hi")], &[]).to_string();
+    let signature = format!("sha256={}", phones::signature(phones::SIGNING_SECRET, &body));
+    let headers = [("content-type", "application/json"), ("x-hub-signature-256", signature.as_str())];
+    let watched = Watched::new(&test, "hooks-whatsapp");
+    let before = test.db_dump().await;
+    for _ in 0..70 {
+        let event = event("POST", "/hooks/whatsapp/meta/777", "", &headers, Some(&body));
+        let (status, text) = gateway::invoke(&watched.app, watched.row.binary, &event).await;
+        assert_eq!(status, 200, "{text}");
+    }
+    let changes = test.db_dump().await.changes_since(&before);
+    assert!(changes.is_empty(), "it stores nothing: {changes:?}");
+    ledgers.note(&watched, "a callback of Meta's");
 }
 
 /// A batch of one message as its queue gives it.
@@ -274,6 +296,15 @@ async fn relay_and_projector_use_what_their_rows_list_and_nothing_else() {
     let model = ScriptedModel::new();
     let test = TestApp::with_model(model.clone()).await;
     busy_owner(&test, &model).await;
+    // And a reply leaves for a phone.
+    let owner = test.owner().await;
+    let agent = owner.agent("Ventas").await;
+    test.connects_meta(&owner, &agent, "777").await;
+    test.writes("777", "wamid.1", "34600111222", "Hi").await;
+    let hands = test.workers();
+    hands.run_queues().await;
+    test.clock.advance(Duration::from_secs(3));
+    hands.run_queues().await;
     let (events, mut ledgers): (Vec<Event>, _) = (test.workers().events().await, Ledgers::default());
     let relay = Watched::new(&test, "relay");
     workers::relay_events(relay.app.clone(), events.clone()).await.unwrap();
@@ -327,6 +358,35 @@ async fn deliverers_use_what_their_rows_list_and_nothing_else() {
     ledgers.note(&deliver, "burying");
     ledgers.note(&slow, "burying");
     ledgers.is_all_of(|function| ["deliver", "deliver-slow"].contains(&function.binary));
+}
+
+#[tokio::test]
+async fn the_worker_of_channels_uses_what_its_row_lists_and_nothing_else() {
+    let (test, phones) = Phones::with_app(&ScriptedModel::new()).await;
+    let (owner, mut ledgers) = (test.owner().await, Ledgers::default());
+    let agent = owner.agent("Soporte").await;
+    test.connects_meta(&owner, &agent, "777").await;
+    phones.keeps("media-1", "image/png", &[0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n']);
+    let mut image = phones::text("wamid.1", "34600111222", test.app.now(), "");
+    (image["type"], image["image"]) = (json!("image"), json!({"id": "media-1", "mime_type": "image/png"}));
+    let body = phones::of_meta("777", &[image], &[phones::status("wamid.out-1", "read")]);
+    assert_eq!(test.meta_calls(phones::SIGNING_SECRET, &body).await.expect(200)["taken"], 2);
+    let workspace = test.db_workspace(&owner).await.id;
+    let mut bodies: Vec<String> = test.queue.take(QueueName::Turn).into_iter().map(|message| message.body).collect();
+    bodies.push("rubbish".into());
+    while let Some(body) = bodies.pop() {
+        let turn = Watched::new(&test, "turn");
+        let answer = workers::turn(turn.app.clone(), batch(&body, 1)).await.unwrap();
+        assert!(answer.batch_item_failures.is_empty(), "{body}");
+        // The bucket is watched by what is in it.
+        if !turn.app.objects.list(workspace, 1).await.unwrap().is_empty() {
+            turn.seen.add(Use::Objects);
+        }
+        ledgers.note(&turn, &body);
+        bodies.extend(test.queue.take(QueueName::Turn).into_iter().map(|message| message.body));
+    }
+    assert_eq!(phones.taken().len(), 1);
+    ledgers.is_all_of(|function| function.binary == "turn");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod dialect;
 pub mod polar;
+pub mod whatsapp;
 
 use axum::http::HeaderMap;
 use shared::access::Caller;
@@ -10,19 +11,37 @@ use shared::http::gate::BoxFuture;
 use shared::http::{Group, Surface};
 use shared::kernel::Result;
 
-/// The surface with its groups; each group is one Lambda function.
-pub static SURFACE: Surface = Surface {
-    name: "hooks",
-    title: "Chatia provider callbacks",
-    dialect: dialect::DIALECT,
-    authenticate: nobody,
-    groups: &[Group {
-        name: "providers",
-        about: "Callbacks of providers.",
-        rows: polar::rows,
-        router: polar::router,
-        streams: false,
-    }],
+/// The surface with all of its groups; each group is one Lambda function.
+pub static SURFACE: Surface = surface(&[PROVIDERS, WHATSAPP]);
+
+/// The surface with these of its groups. A function has one, so that the others are not part of its binary.
+#[must_use]
+pub const fn surface(groups: &'static [Group]) -> Surface {
+    Surface {
+        name: "hooks",
+        title: "Chatia provider callbacks",
+        dialect: dialect::DIALECT,
+        authenticate: nobody,
+        groups,
+    }
+}
+
+/// Callbacks of providers.
+pub const PROVIDERS: Group = Group {
+    name: "providers",
+    about: "Callbacks of providers.",
+    rows: polar::rows,
+    router: polar::router,
+    streams: false,
+};
+
+/// Callbacks of Kapso and Meta.
+pub const WHATSAPP: Group = Group {
+    name: "whatsapp",
+    about: "Callbacks of Kapso and Meta.",
+    rows: whatsapp::rows,
+    router: whatsapp::router,
+    streams: false,
 };
 
 /// Providers hold no credential of ours: each signs its calls, and the handler of the call checks that.

@@ -2,8 +2,11 @@
 // others wrote; and what they keep. It draws nothing: a view (chat-view.js) is told what there is.
 
 const POLL_SECONDS = { shown: 15, hidden: 60, closed: 60 };
-const POLL_SECONDS_TAKEOVER = { shown: 4, hidden: 20, closed: 20 };
+// While a person answers, a page that is shown waits at the server for what they write.
+const POLL_SECONDS_TAKEOVER = { shown: 1, hidden: 20, closed: 20 };
+const WAIT_SECONDS = 20;
 const POLL_SECONDS_MOST = 300;
+const LOOK_SOON_SECONDS = 4;
 // A chat that was closed is looked after for a while, since a person may still be about to answer.
 const POLL_CLOSED_FOR_SECONDS = 600;
 const SEND_TIMEOUT_SECONDS = 160; // longer than an answer may take that is followed
@@ -300,7 +303,7 @@ export function converse({ api, store, view }) {
     keepOpen();
     if (!fate) view.final(message);
     // A message that failed on the way may have arrived all the same; look soon.
-    schedule(fate ? POLL_SECONDS_TAKEOVER.shown : pollSeconds());
+    schedule(fate ? LOOK_SOON_SECONDS : pollSeconds());
   }
 
   // Sends one message until there is an outcome; gives what to write under it. Every try carries the same
@@ -433,6 +436,7 @@ export function converse({ api, store, view }) {
     for (let more = true; more; ) {
       const range = new URLSearchParams({ limit: "50" });
       if (mine.cursor) range.set("after", mine.cursor);
+      if (mine.cursor && mine.takeover && mode === "shown" && !isHistory) range.set("wait", String(WAIT_SECONDS));
       const answer = await call(path(`messages?${range}`));
       if (mine !== session || !mine.handle) return last;
       if (!answer.ok) throw answer;
@@ -485,9 +489,12 @@ export function converse({ api, store, view }) {
     if (polling || session.sending || !session.handle) return;
     polling = true;
     let wait = 0;
+    const began = Date.now();
     try {
       await sync();
       failures = 0;
+      // Where too many wait, the answer comes at once.
+      if (session.takeover && Date.now() - began < 1000) wait = LOOK_SOON_SECONDS;
     } catch (error) {
       failures += 1;
       wait = error.retryAfter ?? 0;

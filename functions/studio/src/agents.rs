@@ -13,20 +13,22 @@ use shared::http::{Call, Created, Done, Json, MaybeJson, NoContent, Path, Query}
 use shared::kernel::{Id, Int, Patch, Result, Secret, Time};
 use shared::store::rollup::AgentCounts;
 
+use crate::line::{KapsoOut, KapsoPatch, WhatsappOut, WhatsappPatch, line_of};
 use crate::wire::{ListOut, PageQuery};
 
 shared::ops! {
     /// List your agents.
     GET "/api/agents" => list_agents, [User Developer] Viewer "agents:read" General Any Known Unaudited Safe;
     /// Create an agent.
-    POST "/api/agents" => create_agent, [User Developer] Editor "agents:write" General Any Known Audited Keyed + assisted;
+    POST "/api/agents" => create_agent, [User Developer] Editor "agents:write" General Any Known Audited Keyed also [409] + assisted;
     /// One agent, in full, with its tools.
     GET "/api/agents/{id}" => find_agent, [User Developer] Viewer "agents:read" General Any Known Unaudited Safe;
     /// Change an agent.
     ///
     /// Absent fields stay as they are, null clears. A published agent changes at once. Keys are write-only: reads show
-    /// whether there is one.
-    PATCH "/api/agents/{id}" => update_agent, [User Developer] Editor "agents:write" General Any Known Audited Keyed + assisted;
+    /// whether there is one. A WhatsApp number belongs to the agent that names it first (409 for another), until it is
+    /// cleared.
+    PATCH "/api/agents/{id}" => update_agent, [User Developer] Editor "agents:write" General Any Known Audited Keyed also [409] + assisted;
     /// Publish an agent.
     ///
     /// The first publication mints its `public_slug`.
@@ -129,7 +131,9 @@ struct ConfigPatch {
     #[serde(default)]
     ai: AiPatch,
     #[serde(default)]
-    kapso: KapsoPatch,
+    kapso: Patch<KapsoPatch>,
+    #[serde(default)]
+    whatsapp: Patch<WhatsappPatch>,
 }
 
 /// The customer's own model key.
@@ -144,17 +148,6 @@ struct AiPatch {
     base_url: Patch<String>,
 }
 
-/// The customer's WhatsApp line at Kapso.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-struct KapsoPatch {
-    /// Write-only; null removes it.
-    #[serde(default)]
-    #[schemars(with = "Option<String>")]
-    api_key: Patch<Secret>,
-    #[serde(default)]
-    phone_number_id: Patch<String>,
-}
-
 impl From<AgentIn> for Create {
     fn from(body: AgentIn) -> Self {
         let changes = Changes {
@@ -166,10 +159,9 @@ impl From<AgentIn> for Create {
             greeting_message: body.greeting_message,
             fallback_message: body.fallback_message,
             enabled: None,
+            line: line_of(body.config.kapso, body.config.whatsapp),
             ai_api_key: body.config.ai.api_key,
             ai_base_url: body.config.ai.base_url,
-            kapso_api_key: body.config.kapso.api_key,
-            kapso_phone_number_id: body.config.kapso.phone_number_id,
             widget: body.widget,
         };
         Self { changes, tools: body.tools, publish: body.publish }
@@ -187,10 +179,9 @@ impl From<AgentPatch> for Changes {
             greeting_message: body.greeting_message,
             fallback_message: body.fallback_message,
             enabled: body.enabled,
+            line: line_of(body.config.kapso, body.config.whatsapp),
             ai_api_key: body.config.ai.api_key,
             ai_base_url: body.config.ai.base_url,
-            kapso_api_key: body.config.kapso.api_key,
-            kapso_phone_number_id: body.config.kapso.phone_number_id,
             widget: body.widget.or_default(),
         }
     }
@@ -238,18 +229,13 @@ pub(crate) struct AgentOut {
 struct ConfigOut {
     ai: AiOut,
     kapso: KapsoOut,
+    whatsapp: WhatsappOut,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
 struct AiOut {
     has_api_key: bool,
     base_url: Option<String>,
-}
-
-#[derive(Debug, Serialize, JsonSchema)]
-struct KapsoOut {
-    has_api_key: bool,
-    phone_number_id: Option<String>,
 }
 
 /// A tool of an agent.
@@ -294,13 +280,13 @@ impl AgentOut {
     pub(crate) fn new(app: &App, owner: Id<User>, detail: Detail) -> Self {
         let Detail { agent, definition, counts } = detail;
         let ai = AiOut { has_api_key: agent.has_ai_key, base_url: agent.ai_base_url.clone() };
-        let kapso = KapsoOut { has_api_key: agent.has_kapso_key, phone_number_id: agent.kapso_phone_number_id.clone() };
+        let (kapso, whatsapp) = (KapsoOut::new(app, &agent), WhatsappOut::new(app, &agent));
         let page = agent.public_slug.as_ref().filter(|_| agent.is_published());
         Self {
             system_prompt: definition.system_prompt().to_owned(),
             greeting_message: agent.greeting_message.clone(),
             fallback_message: agent.fallback_message.clone(),
-            config: ConfigOut { ai, kapso },
+            config: ConfigOut { ai, kapso, whatsapp },
             has_identity_secret: agent.has_identity_secret,
             widget: definition.widget,
             tools: definition.tools.into_iter().map(ToolOut::from).collect(),

@@ -5,12 +5,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::app::App;
 use shared::app::billing::{self, Standing, Usage, UsageQuery, UsageRow};
-use shared::domain::Agent;
 use shared::domain::billing::SubscriptionStatus;
 use shared::domain::plan::{
     BYOK_MESSAGE, CATALOGUE, EXTRA_SEAT_USD, MANAGED_MESSAGE, MicroDollars, Period, Plan, PlanKey,
 };
 use shared::domain::usage::{KeySource, UsageSums};
+use shared::domain::{Agent, User};
 use shared::http::{AcceptsCsv, Call, Csv, Format, Json, JsonOrCsv, Query, Visit};
 use shared::kernel::{Day, Error, Int, Result, Time};
 
@@ -19,7 +19,7 @@ shared::ops! {
     GET "/api/billing/plans" => list_plans, [] Anyone "" PublicRead Any Known Unaudited Safe;
     /// How your account stands: plan, usage, limits.
     GET "/api/billing/account" => find_account, [User Developer] Admin "billing:read" General Any Known Unaudited Safe;
-    /// What your account used, by day, agent and key source.
+    /// What your account used, by day, agent, key source and client.
     ///
     /// Counted a moment after each reply, in whole micro-dollars, over all workspaces that the account pays for. Days
     /// are UTC's. As CSV with `format=csv` or `Accept: text/csv`: the rows, without the totals. At most 7,500 rows: more
@@ -163,22 +163,31 @@ struct UsageQueryIn {
     /// The last day; today when absent. At most 366 days in all.
     #[serde(default)]
     until: Option<Day>,
-    /// What the rows are split by: any of `day`, `agent` and `key_source`, separated by commas; all when absent.
+    /// What the rows are split by: any of `day`, `agent`, `key_source` and `client`, separated by commas; the first three
+    /// when absent. A client's usage is that of the agents that are granted to them now: an agent that is granted to
+    /// several counts for each of them, and once in the totals.
     #[serde(default)]
     group_by: Option<String>,
     /// Only this agent.
     #[serde(default)]
     agent_id: Option<Int<Agent>>,
+    /// Only agents that are granted to this client now.
+    #[serde(default)]
+    client_id: Option<Int<User>>,
     /// `json` or `csv`; what `Accept` asks for when absent.
     #[serde(default)]
     format: Option<Format>,
 }
 
+/// What rows may be split by.
+const GROUPS: [&str; 4] = ["day", "agent", "key_source", "client"];
+
 impl UsageQueryIn {
     fn read(&self) -> Result<UsageQuery> {
         let words: Vec<&str> = self.group_by.as_deref().unwrap_or("day,agent,key_source").split(',').collect();
-        if let Some(unknown) = words.iter().find(|word| !["day", "agent", "key_source"].contains(word)) {
-            let message = format!("group_by takes day, agent and key_source, separated by commas, not {unknown:?}");
+        if let Some(unknown) = words.iter().find(|word| !GROUPS.contains(word)) {
+            let message =
+                format!("group_by takes day, agent, key_source and client, separated by commas, not {unknown:?}");
             return Err(Error::field("group_by", "invalid", message));
         }
         Ok(UsageQuery {
@@ -188,6 +197,8 @@ impl UsageQueryIn {
             by_day: words.contains(&"day"),
             by_agent: words.contains(&"agent"),
             by_key_source: words.contains(&"key_source"),
+            by_client: words.contains(&"client"),
+            client: self.client_id.map(|id| id.0),
         })
     }
 }
@@ -210,6 +221,11 @@ struct UsageRowOut {
     /// Null when the agent was deleted, or is another workspace's.
     agent_name: Option<String>,
     key_source: Option<KeySource>,
+    /// Absent unless the rows are split by client, and for agents that are granted to nobody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<Int<User>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_name: Option<String>,
     #[serde(flatten)]
     sums: UsageSumsOut,
 }
@@ -236,25 +252,37 @@ impl From<UsageSums> for UsageSumsOut {
 
 impl From<UsageRow> for UsageRowOut {
     fn from(row: UsageRow) -> Self {
-        let UsageRow { day, agent, agent_name, key_source, sums } = row;
-        Self { day, agent_id: agent.map(Int), agent_name, key_source, sums: sums.into() }
+        let UsageRow { day, agent, agent_name, key_source, client, client_name, sums } = row;
+        let (agent_id, client_id) = (agent.map(Int), client.map(Int));
+        Self { day, agent_id, agent_name, key_source, client_id, client_name, sums: sums.into() }
     }
 }
 
 impl From<Usage> for UsageOut {
     fn from(usage: Usage) -> Self {
-        let Usage { since, until, rows, totals } = usage;
+        let Usage { since, until, rows, totals, .. } = usage;
         Self { since, until, rows: rows.into_iter().map(UsageRowOut::from).collect(), totals: totals.into() }
     }
 }
 
-const COLUMNS: [&str; 8] =
-    ["day", "agent_id", "agent_name", "key_source", "messages", "included", "billable", "cost_micro_usd"];
+const COLUMNS: [&str; 10] = [
+    "day",
+    "agent_id",
+    "agent_name",
+    "key_source",
+    "messages",
+    "included",
+    "billable",
+    "cost_micro_usd",
+    "client_id",
+    "client_name",
+];
 
 fn csv(usage: Usage) -> Csv {
-    let mut file = Csv::new(format!("usage_{}_{}.csv", usage.since, usage.until), &COLUMNS);
+    let columns = if usage.by_client { &COLUMNS[..] } else { &COLUMNS[..COLUMNS.len() - 2] };
+    let mut file = Csv::new(format!("usage_{}_{}.csv", usage.since, usage.until), columns);
     for row in usage.rows {
-        let UsageRow { day, agent, agent_name, key_source, sums } = row;
+        let UsageRow { day, agent, agent_name, key_source, client, client_name, sums } = row;
         let keys = [
             day.map(|day| day.to_string()),
             agent.map(|agent| agent.int().to_string()),
@@ -262,7 +290,9 @@ fn csv(usage: Usage) -> Csv {
             key_source.map(|source| source.text().to_owned()),
         ];
         let sums = [sums.messages, sums.included, sums.billable(), sums.cost].map(|sum| Some(sum.to_string()));
-        file.line(keys.into_iter().chain(sums).map(Option::unwrap_or_default));
+        let of = [client.map(|client| client.int().to_string()), client_name.map(|name| Csv::text(&name))];
+        let cells = keys.into_iter().chain(sums).chain(of).map(Option::unwrap_or_default);
+        file.line(cells.take(columns.len()));
     }
     file
 }

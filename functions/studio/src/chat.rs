@@ -1,5 +1,7 @@
 //! `/api/public/agents`: what a visitor's browser calls. No credential; a running conversation is named by its handle.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,12 +9,13 @@ use shared::app::{App, agent, conversation, lead};
 use shared::domain::agent::Snapshot;
 use shared::domain::identity::Claim;
 use shared::domain::lead::{Details, LeadSource};
-use shared::domain::message::Author;
 use shared::domain::usage::KeySource;
 use shared::domain::{Lead, Message};
 use shared::http::{Created, IdempotencyKey, Json, Path, Query, Visit};
 use shared::kernel::{Id, Int, Limit, Result, Text, Time};
 use shared::turn::{self, Incoming, Outcome, Reported};
+
+use crate::wire::role_and_author;
 
 shared::ops! {
     /// What a chat page needs to know of an agent.
@@ -32,7 +35,8 @@ shared::ops! {
     POST "/api/public/agents/{slug}/leads" => create_public_lead, [] Anyone "" PublicForm Any Known Unaudited Keyed;
     /// A visitor's own conversation, oldest first.
     ///
-    /// Poll it with `after` to get the answers of people.
+    /// Poll it with `after` to get the answers of people; with `wait` it is answered when there is one, while a person has
+    /// taken over.
     GET "/api/public/agents/{slug}/conversations/{handle}/messages" => list_public_messages, [] Anyone "" PublicRead Any Known Unaudited Safe;
 }
 
@@ -118,7 +122,7 @@ impl IdentityIn {
 
 /// An earlier message.
 #[derive(Debug, Deserialize, JsonSchema)]
-struct HistoryIn {
+pub(crate) struct HistoryIn {
     /// `user` or `assistant`.
     role: HistoryRole,
     content: String,
@@ -131,18 +135,22 @@ enum HistoryRole {
     Assistant,
 }
 
+impl From<HistoryIn> for Reported {
+    fn from(entry: HistoryIn) -> Self {
+        Self { by_agent: entry.role == HistoryRole::Assistant, content: entry.content }
+    }
+}
+
 impl ChatIn {
     /// The message for the agent of that slug; `key` is its id unless the body has one.
     pub(crate) fn read(self, slug: String, key: Option<String>) -> Result<Incoming> {
-        let reported =
-            |entry: HistoryIn| Reported { by_agent: entry.role == HistoryRole::Assistant, content: entry.content };
         Ok(Incoming {
             slug,
             handle: self.conversation_id.filter(|handle| !handle.is_empty()),
             visitor_id: self.visitor_id,
             content: self.message,
             client_message_id: self.client_message_id.or(key),
-            history: self.history.into_iter().map(reported).collect(),
+            history: self.history.into_iter().map(Reported::from).collect(),
             identity: self.identity.map(IdentityIn::read).transpose()?,
         })
     }
@@ -258,7 +266,14 @@ struct AfterQuery {
     /// 1 to 100; 20 when absent.
     #[serde(default)]
     limit: Option<u32>,
+    /// Seconds to wait for something new behind `after` while a person answers: up to 20; none when absent. Where too many
+    /// wait it is answered at once.
+    #[serde(default)]
+    wait: Option<u32>,
 }
+
+/// The longest wait: the gateway gives up after 29 seconds.
+const MAX_WAIT: u32 = 20;
 
 /// A visitor's own conversation.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -286,11 +301,7 @@ struct PublicMessageOut {
 
 impl From<Message> for PublicMessageOut {
     fn from(message: Message) -> Self {
-        let (role, author) = match message.author {
-            Author::Visitor => ("user", "visitor"),
-            Author::Agent => ("assistant", "agent"),
-            Author::Operator => ("assistant", "operator"),
-        };
+        let (role, author) = role_and_author(message.author);
         Self {
             id: message.id.into(),
             role,
@@ -310,8 +321,12 @@ async fn list_public_messages(
 ) -> Result<Json<PublicMessagesOut>> {
     let malformed = || shared::kernel::Error::field("after", "invalid", "after must be the id of a message");
     let after = query.after.as_deref().map(|text| Id::<Message>::from_text(text).ok_or_else(malformed)).transpose()?;
-    let limit = Limit::new(query.limit)?;
-    let (page, human_takeover) = conversation::public_messages(&app, &slug, &handle, after, limit).await?;
+    let (limit, wait) = (Limit::new(query.limit)?, query.wait.unwrap_or(0));
+    if wait > MAX_WAIT {
+        return Err(shared::kernel::Error::field("wait", "out_of_range", "wait may be 20 seconds at most"));
+    }
+    let wait = Duration::from_secs(wait.into());
+    let (page, human_takeover) = conversation::public_messages(&app, &slug, &handle, after, limit, wait).await?;
     let items: Vec<PublicMessageOut> = page.items.into_iter().map(PublicMessageOut::from).collect();
     let next_cursor = page.next.and(items.last().map(|last| last.id.0.text()));
     Ok(Json(PublicMessagesOut { items, next_cursor, human_takeover }))

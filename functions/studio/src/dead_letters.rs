@@ -29,7 +29,7 @@ shared::ops! {
 /// Whose dead letters.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct QueueQuery {
-    /// `deliver` or `usage-report`; all of them when absent.
+    /// `deliver`, `deliver-slow`, `usage-report` or `turn`; all of them when absent.
     #[serde(default)]
     queue: Option<String>,
     /// 1 to 200 of each queue; 50 when absent.
@@ -72,7 +72,7 @@ impl From<(QueueName, DeadLetter)> for DeadLetterOut {
 /// Which to send again.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct ReplayIn {
-    /// `deliver` or `usage-report`.
+    /// `deliver`, `deliver-slow`, `usage-report` or `turn`.
     queue: String,
     /// Only this one; up to 100 when absent.
     #[serde(default)]

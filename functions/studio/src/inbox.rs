@@ -8,13 +8,14 @@ use shared::app::{App, conversation, lead};
 use shared::domain::conversation::{Channel, ConversationStatus};
 use shared::domain::identity::Identified;
 use shared::domain::lead::{LeadSource, LeadStatus};
-use shared::domain::message::{Author, ToolUse};
+use shared::domain::message::ToolUse;
+use shared::domain::whatsapp::{File, Talk};
 use shared::domain::{Agent, Conversation, Lead, Message, User};
 use shared::http::{Call, Created, Done, Json, Path, Query};
 use shared::kernel::{Id, Int, Result, Time};
 use shared::store::conversation::Thread;
 
-use crate::wire::{ListOut, PageQuery};
+use crate::wire::{ListOut, PageQuery, role_and_author};
 
 shared::ops! {
     /// List an agent's conversations, the most recently active first.
@@ -26,7 +27,10 @@ shared::ops! {
     /// Once this is answered, no reply of the agent is stored until it is handed back.
     POST "/api/clients/me/agents/{id}/conversations/{cid}/takeover" => set_takeover, [User] GrantedOperator "" General Any Known Audited Keyed + assisted;
     /// Answer in a conversation as a person, which takes it over.
-    POST "/api/clients/me/agents/{id}/conversations/{cid}/messages" => create_operator_message, [User] GrantedOperator "" General Any Known Unaudited Keyed + assisted;
+    ///
+    /// On WhatsApp it goes out to their phone, and `meta.delivery` tells how far it has come. More than 24 hours after their
+    /// last message it is refused with `whatsapp_window_closed`.
+    POST "/api/clients/me/agents/{id}/conversations/{cid}/messages" => create_operator_message, [User] GrantedOperator "" General Any Known Unaudited Keyed also [409] + assisted;
     /// Close a conversation.
     ///
     /// The visitor's next message opens it again.
@@ -39,7 +43,7 @@ shared::ops! {
 
 /// A conversation as lists show it.
 #[derive(Debug, Serialize, JsonSchema)]
-struct ConversationOut {
+pub(crate) struct ConversationOut {
     id: Int<Conversation>,
     agent_id: Int<Agent>,
     agent_name: String,
@@ -48,6 +52,8 @@ struct ConversationOut {
     /// Who the visitor is, when their site signed it; else null.
     identity: Option<IdentityOut>,
     channel: Channel,
+    /// With whom, on WhatsApp; else null.
+    whatsapp: Option<WhatsappOut>,
     status: ConversationStatus,
     /// Whether a person has taken over.
     ai_paused: bool,
@@ -61,7 +67,7 @@ struct ConversationOut {
 }
 
 impl ConversationOut {
-    fn new(owner: Id<User>, head: Conversation) -> Self {
+    pub(crate) fn new(owner: Id<User>, head: Conversation) -> Self {
         Self {
             id: head.id.into(),
             agent_id: head.agent_id.into(),
@@ -70,6 +76,7 @@ impl ConversationOut {
             visitor_id: head.visitor_id,
             identity: head.identity.map(IdentityOut::from),
             channel: head.channel,
+            whatsapp: head.whatsapp.map(WhatsappOut::from),
             status: head.status,
             ai_paused: head.ai_paused,
             message_count: head.message_count,
@@ -79,6 +86,26 @@ impl ConversationOut {
             created_at: head.created_at,
             closed_at: head.closed_at,
         }
+    }
+}
+
+/// Somebody on WhatsApp.
+#[derive(Debug, Serialize, JsonSchema)]
+struct WhatsappOut {
+    /// Digits; null while they hide it behind a username.
+    phone: Option<String>,
+    /// What Meta calls them towards this business.
+    user_id: Option<String>,
+    /// What they call themselves.
+    name: Option<String>,
+    /// Until when anything may be written to them.
+    window_open_until: Time,
+}
+
+impl From<Talk> for WhatsappOut {
+    fn from(talk: Talk) -> Self {
+        let window_open_until = talk.open_until();
+        Self { phone: talk.peer.phone, user_id: talk.peer.user_id, name: talk.peer.name, window_open_until }
     }
 }
 
@@ -108,28 +135,33 @@ struct ConversationDetailOut {
 
 /// A message.
 #[derive(Debug, Serialize, JsonSchema)]
-struct MessageOut {
+pub(crate) struct MessageOut {
     id: Int<Message>,
     conversation_id: Int<Conversation>,
     /// `user` or `assistant`; a person's message is `assistant` with `meta.author` = `operator`.
     role: &'static str,
     content: String,
     /// Who wrote it, and for replies: model, tokens, time, tools. `tokens_cached` is a part of `tokens_in`,
-    /// `tokens_reasoning` of `tokens_out`.
+    /// `tokens_reasoning` of `tokens_out`. On WhatsApp also `delivery` (`status` and what went wrong) of what went out,
+    /// and `file` of what came in.
     meta: Value,
     created_at: Time,
 }
 
 impl From<Message> for MessageOut {
     fn from(message: Message) -> Self {
-        let (role, author) = match message.author {
-            Author::Visitor => ("user", "visitor"),
-            Author::Agent => ("assistant", "agent"),
-            Author::Operator => ("assistant", "operator"),
-        };
+        let (role, author) = role_and_author(message.author);
         let mut meta = json!({"author": author});
         if let Some(user) = message.author_user_id {
             meta["user_id"] = json!(user.int());
+        }
+        if let Some(delivery) = &message.delivery {
+            let error = delivery.reason().map(|reason| json!({"code": reason.code, "message": reason.text}));
+            meta["delivery"] = json!({"status": delivery.state(), "error": error});
+        }
+        if let Some(File { kind, mime, name, bytes, object, missing }) = message.file {
+            meta["file"] = json!({"type": kind, "mime": mime, "name": name, "bytes": bytes, "object": object,
+                "missing": missing});
         }
         if let Some(reply) = message.reply {
             meta["fallback"] = json!(reply.is_fallback());

@@ -3,30 +3,39 @@
 
 mod auth;
 mod dialect;
+mod line;
 mod webhooks;
 mod wire;
 
 pub mod admin;
 pub mod agents;
+pub mod appointments;
 pub mod audit;
+pub mod availability;
 pub mod billing;
+pub mod builder;
+pub mod builder_stream;
 pub mod chat;
 pub mod chat_stream;
 pub mod checkout;
 pub mod clients;
 pub mod dead_letters;
 pub mod developers;
+pub mod history;
 pub mod inbox;
 pub mod people;
+pub mod preview;
 pub mod sessions;
 pub mod site;
 pub mod skill;
+pub mod slots;
 pub mod versions;
 
 use shared::http::{Group, Surface};
 
 /// The surface with all of its groups; each group is one Lambda function.
-pub static SURFACE: Surface = surface(&[AUTH, AGENTS, DEVELOPERS, CHAT, CHAT_STREAM, INBOX, BILLING, ADMIN, SITE]);
+pub static SURFACE: Surface =
+    surface(&[AUTH, AGENTS, DEVELOPERS, CHAT, CHAT_STREAM, BUILDER, INBOX, BILLING, ADMIN, SITE]);
 
 /// The surface with these of its groups. A function has one, so that the others are not part of its binary.
 #[must_use]
@@ -53,8 +62,15 @@ pub const AUTH: Group = Group {
 pub const AGENTS: Group = Group {
     name: "agents",
     about: "Building and publishing agents.",
-    rows: || agents::rows().into_iter().chain(versions::rows()).collect(),
-    router: |app, surface| agents::router(app, surface).merge(versions::router(app, surface)),
+    rows: || {
+        let ours = agents::rows().into_iter().chain(versions::rows()).chain(slots::rows());
+        ours.chain(preview::rows()).chain(builder::rows()).collect()
+    },
+    router: |app, surface| {
+        let ours =
+            agents::router(app, surface).merge(versions::router(app, surface)).merge(slots::router(app, surface));
+        ours.merge(preview::router(app, surface)).merge(builder::router(app, surface))
+    },
     streams: false,
 };
 
@@ -85,12 +101,27 @@ pub const CHAT_STREAM: Group = Group {
     streams: true,
 };
 
-/// Watching and taking over conversations; leads.
+/// Building agents by chat, told while it goes on.
+pub const BUILDER: Group = Group {
+    name: "builder",
+    about: "Building agents by chat, told while it goes on.",
+    rows: builder_stream::rows,
+    router: builder_stream::router,
+    streams: true,
+};
+
+/// Watching and taking over conversations; leads; appointments.
 pub const INBOX: Group = Group {
     name: "inbox",
-    about: "Watching and taking over conversations; leads.",
-    rows: inbox::rows,
-    router: inbox::router,
+    about: "Watching and taking over conversations; leads; appointments.",
+    rows: || {
+        let ours = inbox::rows().into_iter().chain(history::rows());
+        ours.chain(availability::rows()).chain(appointments::rows()).collect()
+    },
+    router: |app, surface| {
+        let scheduling = availability::router(app, surface).merge(appointments::router(app, surface));
+        inbox::router(app, surface).merge(history::router(app, surface)).merge(scheduling)
+    },
     streams: false,
 };
 

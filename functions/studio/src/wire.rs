@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use shared::domain::message::Author;
 use shared::kernel::{Cursor, Limit, Page, Result};
 
 /// A page of a list.
@@ -46,5 +47,14 @@ impl PageQuery {
     pub(crate) fn read(&self, list: &str) -> Result<(Option<Cursor>, Limit)> {
         let cursor = self.cursor.as_deref().map(|text| Cursor::decode(list, text)).transpose()?;
         Ok((cursor, Limit::new(self.limit)?))
+    }
+}
+
+/// Who wrote a message: the role that studio shows, and the author behind it.
+pub(crate) const fn role_and_author(author: Author) -> (&'static str, &'static str) {
+    match author {
+        Author::Visitor => ("user", "visitor"),
+        Author::Agent => ("assistant", "agent"),
+        Author::Operator => ("assistant", "operator"),
     }
 }

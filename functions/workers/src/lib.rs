@@ -4,7 +4,7 @@
 //! | worker | fed by | answers |
 //! | --- | --- | --- |
 //! | [`relay`], [`projector`] | the table's stream | that nothing is to be given again; a failure is one of the whole batch |
-//! | [`deliver`], [`deliver_slow`], [`usage_report`] | their queues | the messages to give again |
+//! | [`deliver`], [`deliver_slow`], [`usage_report`], [`turn`] | their queues | the messages to give again |
 //! | [`usage_batch`], [`clock`] | schedules | what was done, for the log |
 //!
 //! All of them may be given the same event more than once. Their work is boxed: as one future it is too deep for the
@@ -21,6 +21,7 @@ use aws_lambda_events::streams::DynamoDbEventResponse;
 use serde_json::{Value, json};
 use shared::app::deliver::Task;
 use shared::app::usage::Report;
+use shared::app::whatsapp::Task as ChannelTask;
 use shared::app::{self, App};
 use shared::domain::Event;
 use shared::kernel::{Result, Work, work};
@@ -37,7 +38,7 @@ const PER_ENDPOINT: usize = 5;
 #[must_use]
 pub const fn patience(queue: QueueName) -> Duration {
     match queue {
-        QueueName::Deliver | QueueName::DeliverSlow => Duration::from_secs(110),
+        QueueName::Deliver | QueueName::DeliverSlow | QueueName::Turn => Duration::from_secs(110),
         QueueName::UsageReport => Duration::from_secs(55),
     }
 }
@@ -148,6 +149,15 @@ pub async fn usage_report(app: App, batch: SqsEvent) -> Result<SqsBatchResponse>
     // One run at a time: Polar counts calls per organisation, and a function instance is given one message anyway.
     let work = async |report: Report| Box::pin(app::usage::report(&app, &report)).await;
     Ok(desk(&app, QueueName::UsageReport, 1).each(batch, |_| Some(()), work).await)
+}
+
+/// Stores, answers and sends messages of channels: those of one person one after the other.
+///
+/// # Errors
+/// Never; messages that failed are named in the answer, and buried after the last try.
+pub async fn turn(app: App, batch: SqsEvent) -> Result<SqsBatchResponse> {
+    let work = async |task: ChannelTask| Box::pin(shared::turn::channel::run(&app, &task)).await;
+    Ok(desk(&app, QueueName::Turn, 1).each(batch, |task: &ChannelTask| Some(task.lane()), work).await)
 }
 
 /// Claims and queues unreported usage.

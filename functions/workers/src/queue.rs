@@ -15,6 +15,7 @@ use futures_util::future::join_all;
 use serde::de::DeserializeOwned;
 use shared::app::deliver::Task;
 use shared::app::usage::Report;
+use shared::app::whatsapp::Task as ChannelTask;
 use shared::domain::text::shorten;
 use shared::kernel::{Clock, Code, Error, Result, Time, Work, work};
 use shared::ports::journal::{Journal, Kind};
@@ -59,6 +60,12 @@ impl Job for Task {
 impl Job for Report {
     fn kind(&self) -> &'static str {
         "report"
+    }
+}
+
+impl Job for ChannelTask {
+    fn kind(&self) -> &'static str {
+        Self::kind(self)
     }
 }
 
@@ -301,6 +308,7 @@ mod tests {
     async fn the_sample_events_read() {
         all_read::<Task>(include_str!("../../../events/deliver.json")).await;
         all_read::<Report>(include_str!("../../../events/usage-report.json")).await;
+        all_read::<ChannelTask>(include_str!("../../../events/turn.json")).await;
     }
 
     #[tokio::test]

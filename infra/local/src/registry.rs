@@ -28,12 +28,13 @@ pub enum Entry {
 }
 
 /// The workers by binary.
-const WORKERS: [(&str, Entry); 7] = [
+const WORKERS: [(&str, Entry); 8] = [
     ("relay", Entry::Reader(|app, events| Box::pin(workers::relay_events(app, events)))),
     ("projector", Entry::Reader(|app, events| Box::pin(workers::project_events(app, events)))),
     ("deliver", Entry::Consumer(|app, batch| Box::pin(workers::deliver(app, batch)))),
     ("deliver-slow", Entry::Consumer(|app, batch| Box::pin(workers::deliver_slow(app, batch)))),
     ("usage-report", Entry::Consumer(|app, batch| Box::pin(workers::usage_report(app, batch)))),
+    ("turn", Entry::Consumer(|app, batch| Box::pin(workers::turn(app, batch)))),
     ("usage-batch", Entry::Scheduled(|app, event| Box::pin(workers::usage_batch(app, event)))),
     ("clock", Entry::Scheduled(|app, event| Box::pin(workers::clock(app, event)))),
 ];

@@ -28,6 +28,18 @@ pub enum RateClass {
     PublicRead,
     /// Staff, by user.
     Staff,
+    /// What asks a model for somebody of the workspace, by user.
+    AiAssist,
+    /// The same over a day, by workspace: nobody is billed for it.
+    AiAssistDay,
+    /// Appointments that visitors book, by the address that is told of them: mail to strangers.
+    Booking,
+    /// The same, by agent.
+    AgentBooking,
+    /// Visitors' pages that wait at the server for what a person writes, by conversation.
+    Wait,
+    /// The same, by agent.
+    AgentWait,
     /// Callbacks of providers, by address: they come in bursts from few addresses, and each is signed.
     Provider,
 }
@@ -72,6 +84,13 @@ impl RateClass {
             Self::PublicChat | Self::PublicRead => (600, 300, false),
             Self::AgentChat => (2_400, 120, false),
             Self::PublicForm => (25, 300, false),
+            Self::AiAssist => (10, 60, true),
+            Self::AiAssistDay => (200, 86_400, true),
+            Self::Booking => (10, 86_400, true),
+            Self::AgentBooking => (200, 86_400, true),
+            // A wait takes a third of a minute: four at the same time, and twenty for all conversations of an agent.
+            Self::Wait => (12, 60, true),
+            Self::AgentWait => (60, 60, true),
             Self::Provider => (12_000, 60, false),
         };
         Rate { limit, window: Duration::from_secs(seconds), exact }
@@ -91,6 +110,12 @@ impl RateClass {
             Self::PublicForm => "public_form",
             Self::PublicRead => "public_read",
             Self::Staff => "staff",
+            Self::AiAssist => "ai_assist",
+            Self::AiAssistDay => "ai_assist_day",
+            Self::Booking => "booking",
+            Self::AgentBooking => "agent_booking",
+            Self::Wait => "wait",
+            Self::AgentWait => "agent_wait",
             Self::Provider => "provider",
         }
     }
@@ -103,6 +128,9 @@ impl RateClass {
             None => vec![(self, network(address).to_string())],
             Some(caller) if self == Self::General => {
                 vec![(self, caller.actor()), (Self::Workspace, caller.workspace_id.text())]
+            }
+            Some(caller) if self == Self::AiAssist => {
+                vec![(self, caller.actor()), (Self::AiAssistDay, caller.workspace_id.text())]
             }
             Some(caller) => vec![(self, caller.actor())],
         }

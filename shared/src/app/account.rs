@@ -112,7 +112,7 @@ pub async fn mail_reset(app: &App, email: &str) -> Result<()> {
         app.config.public_base_url,
     );
     let subject = "Set your password anew".to_owned();
-    match app.mailer.send(&Mail { to: user.email, subject, text }).await {
+    match app.mailer.send(&Mail { to: user.email, subject, text, attachment: None }).await {
         Err(error) if mail::is_refusal(&error) => {
             tracing::warn!(user = user.id.text(), %error, "a link to set a password anew is not mailed");
             Ok(())

@@ -2,16 +2,18 @@
 
 use serde_json::{Map, Value};
 
+use super::whatsapp::line;
 use super::{App, Draft, ai_key, tool_config, version};
 use crate::access::Caller;
 use crate::domain::Workspace;
 use crate::domain::agent::{
-    Agent, AgentStatus, Definition, MAX_DRAFTS, MAX_TOOLS, PublicAlias, SecretField, SnapshotSecrets, ToolBinding,
-    Widget, compile,
+    Agent, AgentStatus, Definition, MAX_DRAFTS, MAX_TOOLS, PublicAlias, SecretField, Snapshot, SnapshotSecrets,
+    ToolBinding, Widget, compile,
 };
 use crate::domain::slug::{public_slug_candidate, slugify};
 use crate::domain::text::Checks;
 use crate::domain::tool::Builtin;
+use crate::domain::whatsapp::MetaLine;
 use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Patch, Result, Secret};
 use crate::store;
 use crate::store::agent::Section;
@@ -41,10 +43,8 @@ pub struct Changes {
     pub ai_api_key: Patch<Secret>,
     /// Where a compatible provider listens.
     pub ai_base_url: Patch<String>,
-    /// The customer's Kapso key.
-    pub kapso_api_key: Patch<Secret>,
-    /// The customer's line at Kapso.
-    pub kapso_phone_number_id: Patch<String>,
+    /// The customer's `WhatsApp` line.
+    pub line: line::Changes,
     /// How the chat looks.
     pub widget: Option<Widget>,
 }
@@ -71,7 +71,7 @@ pub struct Detail {
     pub counts: AgentCounts,
 }
 
-const MAX_PROMPT: usize = 32_000;
+pub(super) const MAX_PROMPT: usize = 32_000;
 const MAX_SECRET: usize = 4_096;
 
 /// Makes an agent.
@@ -90,6 +90,7 @@ pub async fn create(app: &App, caller: &Caller, command: &Create) -> Result<Draf
     apply(app, &mut checks, &mut agent, &mut definition, &command.changes);
     checks.finish()?;
     ai_key::check(app, &agent, &command.changes.ai_api_key).await?;
+    let is_proven = line::check(app, &agent, &command.changes.line).await?;
     ensure_room(app, caller).await?;
     for tool in tools {
         if definition.tool(tool).is_none() {
@@ -100,6 +101,7 @@ pub async fn create(app: &App, caller: &Caller, command: &Create) -> Result<Draf
     let events = app.events();
     crate::events::emit(&mut unit, &events.agent_created(&agent))?;
     let secrets = put_secrets(app, &mut unit, &mut agent, &command.changes).await?;
+    line::follow(app, &mut unit, (None, agent.line().as_ref()), (true, is_proven)).await?;
     if command.publish {
         go_live(app, &mut unit, &mut agent, &workspace.body).await?;
         version::keep(app, caller, &mut unit, (&agent, &definition), None)?;
@@ -118,8 +120,7 @@ pub async fn create(app: &App, caller: &Caller, command: &Create) -> Result<Draf
 
 /// Staff who act for somebody set none of their secrets, nor where these are sent.
 fn keep_secrets(caller: &Caller, changes: &Changes) -> Result<()> {
-    let names =
-        changes.ai_api_key.is_present() || changes.kapso_api_key.is_present() || changes.ai_base_url.is_present();
+    let names = changes.ai_api_key.is_present() || changes.line.name_secrets() || changes.ai_base_url.is_present();
     ensure_own_secrets(caller, names)
 }
 
@@ -144,6 +145,8 @@ fn new_agent(app: &App, workspace: &Workspace, name: String) -> Agent {
         has_ai_key: false,
         kapso_phone_number_id: None,
         has_kapso_key: false,
+        has_kapso_secret: false,
+        meta: MetaLine::default(),
         has_identity_secret: false,
         greeting_message: None,
         fallback_message: None,
@@ -192,7 +195,6 @@ fn apply(app: &App, checks: &mut Checks, agent: &mut Agent, definition: &mut Def
         ("greeting_message", &changes.greeting_message, 1_000, &mut agent.greeting_message),
         ("fallback_message", &changes.fallback_message, 1_000, &mut agent.fallback_message),
         ("config.ai.base_url", &changes.ai_base_url, 2_048, &mut agent.ai_base_url),
-        ("config.kapso.phone_number_id", &changes.kapso_phone_number_id, 60, &mut agent.kapso_phone_number_id),
     ];
     for (name, change, max, field) in texts {
         match change {
@@ -206,8 +208,9 @@ fn apply(app: &App, checks: &mut Checks, agent: &mut Agent, definition: &mut Def
     {
         checks.fail("config.ai.base_url", "egress_refused", error.message());
     }
-    for (name, change) in [("config.ai.api_key", &changes.ai_api_key), ("config.kapso.api_key", &changes.kapso_api_key)]
-    {
+    changes.line.apply(checks, agent);
+    let secrets = changes.line.secrets().map(|(_, name, change)| (name, change));
+    for (name, change) in secrets.into_iter().chain([("config.ai.api_key", &changes.ai_api_key)]) {
         let fits = change.value().is_none_or(|secret| secret.expose().len() <= MAX_SECRET);
         checks.ensure(fits, name, "too_long", &format!("{name} may have {MAX_SECRET} bytes"));
     }
@@ -235,8 +238,8 @@ fn check_widget(checks: &mut Checks, widget: &Widget) {
 /// Seals the secrets that the caller sent. They are write-only: the head keeps only whether there is one.
 async fn put_secrets(app: &App, unit: &mut Unit, agent: &mut Agent, changes: &Changes) -> Result<SnapshotSecrets> {
     let mut secrets = SnapshotSecrets::default();
-    for (field, change) in [(SecretField::AiKey, &changes.ai_api_key), (SecretField::KapsoKey, &changes.kapso_api_key)]
-    {
+    let given = changes.line.secrets().map(|(field, _, change)| (field, change));
+    for (field, change) in given.into_iter().chain([(SecretField::AiKey, &changes.ai_api_key)]) {
         let sealed = match change {
             Patch::Keep => continue,
             Patch::Clear => None,
@@ -247,10 +250,9 @@ async fn put_secrets(app: &App, unit: &mut Unit, agent: &mut Agent, changes: &Ch
             }
         };
         if field == SecretField::AiKey {
-            (agent.has_ai_key, secrets.ai_key) = (sealed.is_some(), sealed.clone());
-        } else {
-            agent.has_kapso_key = sealed.is_some();
+            secrets.ai_key.clone_from(&sealed);
         }
+        line::show(agent, field, sealed.is_some());
         store::agent::put_secret(unit, agent, field, sealed)?;
     }
     Ok(secrets)
@@ -334,18 +336,31 @@ impl Editing {
     }
 }
 
+/// An agent as a turn would have it, published or not.
+///
+/// # Errors
+/// `not_found`.
+pub async fn compiled(app: &App, caller: &Caller, agent: Id<Agent>) -> Result<Snapshot> {
+    let Editing { workspace, agent, definition, secrets } = edit(app, caller, agent).await?;
+    Ok(compile(&agent.body, &definition, &workspace.body, secrets))
+}
+
 /// Changes an agent; what is live follows at once.
 ///
 /// # Errors
-/// `not_found`, `validation_error`, also for a model key that its provider refuses.
+/// `not_found`, `validation_error`, also for a model key that its provider refuses; `whatsapp.number_taken`.
 pub async fn change(app: &App, caller: &Caller, agent: Id<Agent>, changes: &Changes) -> Result<Draft<Detail>> {
     keep_secrets(caller, changes)?;
     let mut editing = edit(app, caller, agent).await?;
-    let mut checks = Checks::new();
+    let (mut checks, before) = (Checks::new(), editing.agent.body.line());
     apply(app, &mut checks, &mut editing.agent.body, &mut editing.definition, changes);
     checks.finish()?;
     ai_key::check(app, &editing.agent.body, &changes.ai_api_key).await?;
+    let is_proven = line::check(app, &editing.agent.body, &changes.line).await?;
     let mut unit = Unit::new();
+    let after = editing.agent.body.line();
+    let claims = (changes.line.name_number(), is_proven);
+    line::follow(app, &mut unit, (before.as_ref(), after.as_ref()), claims).await?;
     // A key is for the server that it was given for: a new address without the key again loses it.
     let mut changes = changes.clone();
     if changes.ai_base_url.is_present() && !changes.ai_api_key.is_present() && editing.agent.body.has_ai_key {
@@ -494,6 +509,7 @@ pub async fn delete(app: &App, caller: &Caller, agent: Id<Agent>, confirmation: 
         return Err(Error::with_message(Code::ConfirmationMismatch, message));
     }
     let mut unit = Unit::new();
+    line::follow(app, &mut unit, (agent.body.line().as_ref(), None), (false, false)).await?;
     store::agent::delete(&mut unit, &agent.body, agent.v, &definition);
     if agent.body.is_published() {
         store::agent::uncount_published(&mut unit, caller.billing_account_id);

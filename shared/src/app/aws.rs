@@ -109,7 +109,8 @@ async fn read_secrets(app: App, mails: bool) {
 /// The secrets that an installation with these settings cannot do without.
 fn needed(config: &Config, mails: bool) -> Vec<&'static str> {
     let fallback = config.fallback_model.as_ref().map(|(provider, _)| provider.as_str());
-    let asks = |name: &str| config.default_provider == name || fallback == Some(name);
+    let builder = config.builder_provider.as_deref();
+    let asks = |name: &str| config.default_provider == name || [fallback, builder].contains(&Some(name));
     let of = |is_needed: bool, name| is_needed.then_some(name);
     let all = [
         of(true, ROOT_KEYRING),

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::App;
+use super::client::Client;
 use crate::access::Caller;
 use crate::domain::billing::Allowance;
 use crate::domain::plan::{Period, Plan};
 use crate::domain::usage::{KeySource, UsageSums};
-use crate::domain::{Agent, BillingAccount, Workspace};
-use crate::kernel::{Day, Error, Id, Result, Time};
+use crate::domain::{Agent, BillingAccount, User, Workspace};
+use crate::kernel::{Day, Error, Id, Limit, Result, Time};
 use crate::store;
 
 /// An account with what it used.
@@ -99,6 +100,11 @@ pub struct UsageQuery {
     pub by_agent: bool,
     /// Whether each key source has.
     pub by_key_source: bool,
+    /// Whether each client has: by the agents that are granted to them now. An agent that is granted to several counts for
+    /// each of them.
+    pub by_client: bool,
+    /// Only agents that are granted to this client now.
+    pub client: Option<Id<User>>,
 }
 
 /// One row of usage. What the rows are not split by is `None`.
@@ -112,6 +118,10 @@ pub struct UsageRow {
     pub agent_name: Option<String>,
     /// With whose model key.
     pub key_source: Option<KeySource>,
+    /// By whose agents; `None` also for agents that are granted to nobody.
+    pub client: Option<Id<User>>,
+    /// What that client is called.
+    pub client_name: Option<String>,
     /// How much.
     pub sums: UsageSums,
 }
@@ -123,8 +133,10 @@ pub struct Usage {
     pub since: Day,
     /// The last day.
     pub until: Day,
-    /// The rows, by day, agent and key source.
+    /// The rows, by day, agent, key source and client.
     pub rows: Vec<UsageRow>,
+    /// Whether each client has rows of its own.
+    pub by_client: bool,
     /// All of them together.
     pub totals: UsageSums,
 }
@@ -136,30 +148,86 @@ pub struct Usage {
 pub async fn usage(app: &App, caller: &Caller, query: &UsageQuery) -> Result<Usage> {
     let (since, until) = days(app, query)?;
     let counted = store::rollup::usage(&app.table, caller.billing_account_id, since, until).await?;
-    let mut sums: BTreeMap<_, UsageSums> = BTreeMap::new();
-    let is_asked = |agent| query.agent.is_none_or(|asked| asked == agent);
+    let clients =
+        if query.by_client || query.client.is_some() { clients(app, caller).await? } else { Clients::default() };
+    let (mut sums, mut totals): (BTreeMap<_, UsageSums>, _) = (BTreeMap::new(), UsageSums::default());
+    let is_asked = |agent| {
+        query.agent.is_none_or(|asked| asked == agent) && query.client.is_none_or(|asked| clients.has(asked, agent))
+    };
     for counted in counted.iter().filter(|counted| counted.sums.messages != 0 && is_asked(counted.bucket.agent)) {
         let bucket = counted.bucket;
         let day = query.by_day.then_some(bucket.day);
         let agent = query.by_agent.then_some((bucket.agent, bucket.workspace));
         let key_source = query.by_key_source.then_some(bucket.key_source);
-        *sums.entry((day, agent, key_source)).or_default() += counted.sums;
-    }
-    if sums.len() > MAX_ROWS {
-        let message = "there is too much usage in that time; ask for fewer days, or with a shorter group_by";
-        return Err(Error::field("since", "too_much", message));
+        let of = if query.by_client { clients.of(bucket.agent, query.client) } else { vec![None] };
+        for client in of {
+            *sums.entry((day, agent, key_source, client)).or_default() += counted.sums;
+        }
+        totals += counted.sums;
+        ensure_shown(query, sums.len())?;
     }
     let names = if query.by_agent { names(app, caller.workspace_id).await? } else { HashMap::new() };
     let name = |(agent, workspace)| if workspace == caller.workspace_id { names.get(&agent).cloned() } else { None };
-    let totals = sums.values().copied().sum();
-    let rows = sums.into_iter().map(|((day, agent, key_source), sums)| UsageRow {
+    let rows = sums.into_iter().map(|((day, agent, key_source, client), sums)| UsageRow {
         day,
         agent: agent.map(|(agent, _)| agent),
         agent_name: agent.and_then(name),
         key_source,
+        client,
+        client_name: client.and_then(|client| clients.names.get(&client).cloned()),
         sums,
     });
-    Ok(Usage { since, until, rows: rows.collect(), totals })
+    Ok(Usage { since, until, rows: rows.collect(), by_client: query.by_client, totals })
+}
+
+/// Refuses more rows than an answer can hold.
+fn ensure_shown(query: &UsageQuery, rows: usize) -> Result<()> {
+    // A client's name is as long as an agent's.
+    if rows <= if query.by_client { MAX_ROWS / 2 } else { MAX_ROWS } {
+        return Ok(());
+    }
+    let message = "there is too much usage in that time; ask for fewer days, or with a shorter group_by";
+    Err(Error::field("since", "too_much", message))
+}
+
+/// The clients of a workspace, and what is granted to each.
+#[derive(Default)]
+struct Clients {
+    names: HashMap<Id<User>, String>,
+    granted: HashMap<Id<Agent>, Vec<Id<User>>>,
+}
+
+impl Clients {
+    fn has(&self, client: Id<User>, agent: Id<Agent>) -> bool {
+        self.granted.get(&agent).is_some_and(|clients| clients.contains(&client))
+    }
+
+    /// Whose row an agent's usage belongs to: only `asked`'s, where one is asked for.
+    fn of(&self, agent: Id<Agent>, asked: Option<Id<User>>) -> Vec<Option<Id<User>>> {
+        match (asked, self.granted.get(&agent)) {
+            (Some(asked), _) => vec![Some(asked)],
+            (None, Some(clients)) => clients.iter().copied().map(Some).collect(),
+            (None, None) => vec![None],
+        }
+    }
+}
+
+async fn clients(app: &App, caller: &Caller) -> Result<Clients> {
+    let (mut clients, mut after) = (Clients::default(), None);
+    loop {
+        let limit = Limit::new(Some(Limit::MAX))?;
+        let page = super::client::list(app, caller, after.as_ref(), limit).await?;
+        for Client { user, membership } in page.items {
+            for grant in &membership.grants {
+                clients.granted.entry(grant.agent_id).or_default().push(user.id);
+            }
+            clients.names.insert(user.id, membership.name.unwrap_or(user.name));
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(clients);
+        }
+    }
 }
 
 fn days(app: &App, query: &UsageQuery) -> Result<(Day, Day)> {

@@ -20,6 +20,11 @@ const TURN: Duration = Duration::from_secs(24);
 const TURN_TOKENS: u64 = 100_000;
 const REPLY_TOKENS: u32 = 2_048;
 
+/// The documented model of the builder.
+const BUILDER_MODEL: &str = "gpt-5.4";
+/// The model of an installation without any.
+const OFFLINE_MODEL: &str = "offline-1";
+
 /// The variables that the template gives every function.
 pub const DEPLOYED: &[&str] = &[
     "PUBLIC_BASE_URL",
@@ -29,6 +34,8 @@ pub const DEPLOYED: &[&str] = &[
     "OPENAI_API",
     "CHATIA_FALLBACK_PROVIDER",
     "CHATIA_FALLBACK_MODEL",
+    "CHATIA_BUILDER_PROVIDER",
+    "CHATIA_BUILDER_MODEL",
     "ANTHROPIC_BASE_URL",
     "POLAR_BASE_URL",
     "POLAR_PRODUCTS",
@@ -36,6 +43,9 @@ pub const DEPLOYED: &[&str] = &[
     "CHATIA_REPLY_TOKENS",
     "CHATIA_ORIGIN_SECRET",
     "CHATIA_METRICS_NAMESPACE",
+    "KAPSO_BASE_URL",
+    "META_GRAPH_BASE_URL",
+    "CHATIA_BURST_SECONDS",
 ];
 
 /// The variables that are for development and tests: production has their defaults.
@@ -64,6 +74,10 @@ pub struct Config {
     pub openai_api: OpenAiApi,
     /// `CHATIA_FALLBACK_PROVIDER` and `CHATIA_FALLBACK_MODEL`: who is asked when the installation's own model fails.
     pub fallback_model: Option<(String, String)>,
+    /// `CHATIA_BUILDER_PROVIDER`: who is asked by the builder; `CHATIA_PROVIDER` when it is not set.
+    pub builder_provider: Option<String>,
+    /// `CHATIA_BUILDER_MODEL`: the builder's model.
+    pub builder_model: String,
     /// `ANTHROPIC_BASE_URL`.
     pub anthropic_base_url: Url,
     /// `ANTHROPIC_VERSION`.
@@ -72,6 +86,12 @@ pub struct Config {
     pub polar_base_url: Option<Url>,
     /// `POLAR_PRODUCTS`: what Polar sells, as `starter=<product id>,…`; `seat` is a seat beyond the plan's.
     pub polar_products: Vec<(Product, String)>,
+    /// `KAPSO_BASE_URL`: where Kapso takes what goes out by `WhatsApp`.
+    pub kapso_base_url: Url,
+    /// `META_GRAPH_BASE_URL`: where Meta does.
+    pub meta_base_url: Url,
+    /// `CHATIA_BURST_SECONDS`: how long a turn waits for more of the same person's messages on a phone; 2 s.
+    pub burst: Duration,
     /// `CHATIA_EGRESS_ALLOW`: networks that may be called although they are not public, for development.
     pub egress_allow: Vec<Cidr>,
     /// `CHATIA_WEBHOOK_RETRY_SECONDS`: waits before the retries.
@@ -102,6 +122,14 @@ impl Config {
         (provider.to_owned(), model.unwrap_or(&self.default_model).to_owned())
     }
 
+    /// Provider and model of the builder.
+    #[must_use]
+    pub fn builder(&self) -> (String, String) {
+        let provider = self.builder_provider.as_ref().unwrap_or(&self.default_provider);
+        let model = if provider == "offline" { OFFLINE_MODEL } else { &self.builder_model };
+        (provider.clone(), model.to_owned())
+    }
+
     /// Reads the settings through `lookup`, which finds a variable by its name.
     ///
     /// # Errors
@@ -113,14 +141,19 @@ impl Config {
         Ok(Self {
             public_base_url: text("PUBLIC_BASE_URL", "http://127.0.0.1:8000").trim_end_matches('/').to_owned(),
             default_provider: text("CHATIA_PROVIDER", "offline"),
-            default_model: text("CHATIA_MODEL", "offline-1"),
+            default_model: text("CHATIA_MODEL", OFFLINE_MODEL),
             openai_base_url: url("OPENAI_BASE_URL", "https://api.openai.com/v1")?,
             openai_api: openai_api(&text("OPENAI_API", "chat"))?,
             fallback_model: given("CHATIA_FALLBACK_PROVIDER").zip(given("CHATIA_FALLBACK_MODEL")),
+            builder_provider: given("CHATIA_BUILDER_PROVIDER"),
+            builder_model: text("CHATIA_BUILDER_MODEL", BUILDER_MODEL),
             anthropic_base_url: url("ANTHROPIC_BASE_URL", "https://api.anthropic.com")?,
             anthropic_version: text("ANTHROPIC_VERSION", "2026-10-21"),
             polar_base_url: given("POLAR_BASE_URL").map(|text| parse_url("POLAR_BASE_URL", &text)).transpose()?,
             polar_products: products(&text("POLAR_PRODUCTS", ""))?,
+            kapso_base_url: url("KAPSO_BASE_URL", "https://api.kapso.ai/meta/whatsapp/v24.0")?,
+            meta_base_url: url("META_GRAPH_BASE_URL", "https://graph.facebook.com/v26.0")?,
+            burst: burst("CHATIA_BURST_SECONDS", given)?,
             egress_allow: Cidr::parse_list(&text("CHATIA_EGRESS_ALLOW", ""))?,
             webhook_retries: given("CHATIA_WEBHOOK_RETRY_SECONDS")
                 .map_or(Ok(RETRY_SCHEDULE.to_vec()), |text| retries(&text))?,
@@ -177,6 +210,14 @@ fn seconds(name: &str, given: impl Fn(&str) -> Option<String>, longest: Duration
     read.filter(|read| !read.is_zero() && *read <= longest).ok_or_else(wrong)
 }
 
+/// Seconds, none included; more than ten feel dead.
+fn burst(name: &str, given: impl Fn(&str) -> Option<String>) -> Result<Duration> {
+    let Some(text) = given(name) else { return Ok(Duration::from_secs(2)) };
+    let wrong = || Error::field(name, "invalid", format!("{name} must be 0 to 10 seconds, such as 2"));
+    let read = text.trim().parse().ok().filter(|seconds| *seconds <= 10);
+    read.map(Duration::from_secs).ok_or_else(wrong)
+}
+
 fn tokens<T>(name: &str, given: impl Fn(&str) -> Option<String>, default: T) -> Result<T>
 where
     T: FromStr + PartialOrd + Default + Display,
@@ -216,6 +257,9 @@ mod tests {
         assert_eq!(config.default_provider, "offline");
         assert_eq!(config.webhook_retries.len(), 5);
         assert!(config.polar_base_url.is_none());
+        assert_eq!(config.builder(), ("offline".into(), "offline-1".into()));
+        let config = Config::read(|name| (name == "CHATIA_PROVIDER").then(|| "openai".to_owned())).unwrap();
+        assert_eq!(config.builder(), ("openai".into(), "gpt-5.4".into()));
         assert_eq!(config.openai_api, OpenAiApi::Chat);
     }
 

@@ -1,15 +1,20 @@
 //! Reading conversations, taking them over, and answering in them as a person.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::{App, Draft, client};
-use crate::access::Caller;
+use crate::access::{Caller, RateClass};
 use crate::domain::agent::Snapshot;
 use crate::domain::conversation::ConversationStatus;
 use crate::domain::handle::Handle;
 use crate::domain::message::{Author, MAX_OPERATOR_CHARS};
 use crate::domain::text::Checks;
+use crate::domain::whatsapp::{Delivery, Talk};
 use crate::domain::{Agent, Conversation, GrantScope, Message, Workspace};
 use crate::events::emit;
-use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Result};
+use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Result, Time};
 use crate::store;
 use crate::store::conversation::Thread;
 use crate::table::{Cond, Unit, Update};
@@ -143,7 +148,7 @@ pub async fn close_as_operator(
 /// Answers as a person, which takes the conversation over.
 ///
 /// # Errors
-/// `not_found`, `validation_error`.
+/// `not_found`, `validation_error`; `whatsapp.window_closed` and `whatsapp.not_connected` for what could not go out.
 pub async fn answer_as_operator(
     app: &App,
     caller: &Caller,
@@ -156,14 +161,19 @@ pub async fn answer_as_operator(
     checks.finish()?;
     let head = head(app, caller, agent, id).await?;
     let now = app.now();
+    if let Some(talk) = &head.whatsapp {
+        ensure_reachable(app, &head, talk).await?;
+    }
     let message = Message {
         id: app.ids().id(),
         conversation_id: head.id,
         author: Author::Operator,
+        delivery: head.whatsapp.as_ref().map(|_| Delivery::of(&content)),
         content,
         client_message_id: None,
         reply: None,
         author_user_id: caller.user_id,
+        file: None,
         created_at: now,
     };
     let mut unit = Unit::new();
@@ -182,9 +192,38 @@ pub async fn answer_as_operator(
     Ok(Draft::new(unit, message))
 }
 
+/// What would not go out is refused before it is written.
+async fn ensure_reachable(app: &App, head: &Conversation, talk: &Talk) -> Result<()> {
+    if !talk.is_open(app.now()) {
+        return Err(Error::new(Code::WhatsappWindowClosed));
+    }
+    let line = store::whatsapp::line_now(&app.table, &talk.phone_number_id).await?;
+    let ours = line.is_some_and(|line| {
+        (line.workspace_id, line.agent_id, line.provider) == (head.workspace_id, head.agent_id, talk.provider)
+    });
+    if ours { Ok(()) } else { Err(Error::new(Code::WhatsappNotConnected)) }
+}
+
+/// The start of the head update for a visitor's message. One that comes after the closing opens the conversation again, for
+/// the agent: what was a person's business then is over.
+///
+/// # Errors
+/// When the timer does not serialise.
+pub fn touched_by_visitor(unit: &mut Unit, head: &Conversation, content: &str, now: Time) -> Result<Update> {
+    let update = store::conversation::touch(head, content, now).add("inbound_count", 1);
+    match head.status {
+        ConversationStatus::Open => Ok(update),
+        ConversationStatus::Closed => {
+            store::timer::set(unit, &silence_timer(head, now))?;
+            let update = update.set("status", ConversationStatus::Open).set("ai_paused", false);
+            Ok(update.remove("closed_at").remove("paused_by"))
+        }
+    }
+}
+
 /// The timer that looks whether the conversation fell silent.
 #[must_use]
-pub fn silence_timer(head: &Conversation, last: crate::kernel::Time) -> store::timer::Timer {
+pub fn silence_timer(head: &Conversation, last: Time) -> store::timer::Timer {
     store::timer::Timer::close_silent(head.workspace_id, head.id, last + crate::domain::conversation::SILENCE)
 }
 
@@ -208,7 +247,15 @@ pub async fn of_visitor(app: &App, slug: &str, handle: &str) -> Result<(Id<Works
     Ok((snapshot.workspace_id, of_handle(app, &snapshot, handle).await?))
 }
 
-/// What a visitor sees of their own conversation after a message, oldest first, and whether a person is answering.
+/// Whether one more may wait: a process is held for each, and those of chats are few. Who may not is answered at once.
+async fn may_wait(app: &App, head: &Conversation) -> bool {
+    let of_conversation = app.count_call(RateClass::Wait, &head.id.text()).await;
+    of_conversation.is_ok() && app.count_call(RateClass::AgentWait, &head.agent_id.text()).await.is_ok()
+}
+
+/// What a visitor sees of their own conversation after a message, oldest first, and whether a person is answering. While
+/// one is, and nothing new is there, it waits for that long: a visitor who chats with a person reads along, and nobody
+/// else holds a process.
 ///
 /// # Errors
 /// `not_found` unless the handle is ours and belongs to the agent behind the slug.
@@ -218,11 +265,25 @@ pub async fn public_messages(
     handle: &str,
     after: Option<Id<Message>>,
     limit: Limit,
+    wait: Duration,
 ) -> Result<(Page<Message>, bool)> {
     let ((workspace, id), table) = (of_visitor(app, slug, handle).await?, &app.table);
-    let (head, page) = tokio::try_join!(
-        store::conversation::head(table, workspace, id),
-        store::conversation::messages_after(table, workspace, id, after, limit),
-    )?;
-    Ok((page, head.ai_paused))
+    let (until, mut is_counted) = (Instant::now() + wait, wait.is_zero());
+    loop {
+        let (head, page) = tokio::try_join!(
+            store::conversation::head(table, workspace, id),
+            store::conversation::messages_after(table, workspace, id, after, limit),
+        )?;
+        let by_person = head.ai_paused && head.status == ConversationStatus::Open;
+        if !by_person || !page.items.is_empty() || after.is_none() || Instant::now() >= until {
+            return Ok((page, head.ai_paused));
+        }
+        if !is_counted {
+            is_counted = true;
+            if !may_wait(app, &head).await {
+                return Ok((page, head.ai_paused));
+            }
+        }
+        tokio::time::sleep(app.config.watch_every.min(until - Instant::now())).await;
+    }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::{aws, config};
 use crate::ports::queue;
-use crate::ports::queue::QueueName::{self, Deliver, DeliverSlow, UsageReport};
+use crate::ports::queue::QueueName::{self, Deliver, DeliverSlow, Turn, UsageReport};
 use crate::ports::{mail, objects, secrets};
 use crate::table;
 
@@ -71,6 +71,7 @@ pub const FUNCTIONS: &[Function] = &[
     row("studio-agents", &[Use::Read, Use::Write, Use::Secret]),
     row("studio-developers", &[Use::Read, Use::Write, Use::Secret, Use::Send(Deliver)]),
     row("studio-chat", &[Use::Read, Use::Write, Use::Secret]),
+    row("studio-builder", &[Use::Read, Use::Write, Use::Secret, Use::Stream]),
     row("studio-chat-stream", &[Use::Read, Use::Write, Use::Secret, Use::Stream]),
     row("studio-inbox", &[Use::Read, Use::Write, Use::Secret]),
     row("studio-billing", &[Use::Read, Use::Write, Use::Secret]),
@@ -83,14 +84,17 @@ pub const FUNCTIONS: &[Function] = &[
             Use::Send(Deliver),
             Use::Send(DeliverSlow),
             Use::Send(UsageReport),
+            Use::Send(Turn),
             Use::DeadLetters(Deliver),
             Use::DeadLetters(DeliverSlow),
             Use::DeadLetters(UsageReport),
+            Use::DeadLetters(Turn),
         ],
     ),
     row("studio-site", &[Use::Read, Use::Count]),
     row("hooks-providers", &[Use::Read, Use::Write, Use::Secret]),
-    row("relay", &[Use::Read, Use::Send(Deliver)]),
+    row("hooks-whatsapp", &[Use::Read, Use::Count, Use::Secret, Use::Send(Turn)]),
+    row("relay", &[Use::Read, Use::Send(Deliver), Use::Send(Turn)]),
     row("projector", &[Use::Write]),
     row(
         "deliver",
@@ -109,6 +113,7 @@ pub const FUNCTIONS: &[Function] = &[
         &[Use::Read, Use::Write, Use::Secret, Use::Send(Deliver), Use::Send(DeliverSlow), Use::Consume(DeliverSlow)],
     ),
     row("usage-report", &[Use::Read, Use::Write, Use::Secret, Use::Consume(UsageReport)]),
+    row("turn", &[Use::Read, Use::Write, Use::Secret, Use::Send(Turn), Use::Consume(Turn), Use::Objects]),
     row("usage-batch", &[Use::Read, Use::Write, Use::Send(UsageReport)]),
     row("clock", &[Use::Read, Use::Write, Use::Send(Deliver)]),
 ];

@@ -7,7 +7,7 @@ use crate::domain::{Agent, Contact, Conversation, GrantScope, Lead, Workspace};
 use crate::events::emit;
 use crate::kernel::{Cursor, Error, Id, Limit, Page, Result};
 use crate::store;
-use crate::table::Unit;
+use crate::table::{Cond, Unit};
 
 /// Where a lead is captured.
 #[derive(Debug, Clone, Copy)]
@@ -85,19 +85,31 @@ pub async fn capture_public(
         None => None,
     };
     let place = Place { workspace_id: snapshot.workspace_id, agent_id: snapshot.agent_id, conversation_id, source };
-    capture(app, place, details).await
+    let mut draft = capture(app, place, details).await?;
+    if let Some(conversation) = conversation_id {
+        // One that is erased, or about to be, gets no lead any more.
+        let stays = Cond::existing().and(Cond::absent("erasing"));
+        draft.unit.check(store::keys::conversation(place.workspace_id, conversation), stays, Error::not_found());
+    }
+    Ok(draft)
 }
 
-async fn save_contact(app: &App, unit: &mut Unit, workspace: Id<Workspace>, details: &Details) -> Result<Id<Contact>> {
+/// Finds or makes the contact that these details belong to, and fills its blanks only.
+pub(super) async fn save_contact(
+    app: &App,
+    unit: &mut Unit,
+    workspace: Id<Workspace>,
+    details: &Details,
+) -> Result<Id<Contact>> {
     let now = app.now();
     let (name, email, phone) = (details.name.as_deref(), details.email.as_deref(), details.phone.as_deref());
     if let Some(found) = store::contact::find(&app.table, workspace, details).await? {
         let (before, v) = (found.body.clone(), found.v);
         let mut contact = found.body;
         let (phone, email) = store::contact::unheld(&app.table, &contact, phone, email).await?;
-        if contact.fill_blanks(name, email, phone, now) {
-            store::contact::replace(unit, &contact, &before, v)?;
-        }
+        contact.fill_blanks(name, email, phone, now);
+        // Written also when nothing is new: an erasure of the contact must not miss the lead that comes of this.
+        store::contact::replace(unit, &contact, &before, v)?;
         return Ok(contact.id);
     }
     let contact = Contact {

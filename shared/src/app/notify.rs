@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{App, payload};
+use super::{App, appointment_mail, payload};
 use crate::domain::billing::ReachedOf;
 use crate::domain::tool::Builtin;
 use crate::domain::{Conversation, Event, User, Webhook, Workspace};
@@ -11,8 +11,8 @@ use crate::kernel::{Code, Result};
 use crate::ports::mail::{self as post, Mail};
 use crate::store;
 
-/// Whether somebody gets mail about an event: a visitor asked for a person or for an appointment, a webhook fails,
-/// somebody is invited.
+/// Whether somebody gets mail about an event: a visitor asked for a person or for an appointment, one was booked, a
+/// webhook fails, somebody is invited.
 #[must_use]
 pub fn is_wanted(event: &Event) -> bool {
     let data = |field: &str| event.data.get(field);
@@ -24,7 +24,7 @@ pub fn is_wanted(event: &Event) -> bool {
         | kind::CLIENT_INVITED
         | kind::USAGE_REACHED => true,
         kind::TOOL_CALLED => appointment() && data("ok") == Some(&Value::Bool(true)),
-        _ => false,
+        _ => appointment_mail::is_wanted(event),
     }
 }
 
@@ -34,11 +34,14 @@ pub fn is_wanted(event: &Event) -> bool {
 /// # Errors
 /// When the mail is not taken for another reason; the queue gives the task again.
 pub async fn mail(app: &App, event: &Event) -> Result<()> {
+    if appointment_mail::is_wanted(event) {
+        return appointment_mail::mail(app, event).await;
+    }
     let Some(workspace) = found(store::workspace::get(&app.table, event.workspace_id).await)? else { return Ok(()) };
     let invited = event.id_in::<User>("user").filter(|_| event.kind == kind::CLIENT_INVITED);
     let told = invited.unwrap_or(workspace.body.owner_user_id);
     let Some(told) = store::user::get(&app.table, told).await? else { return Ok(()) };
-    if store::mail::was_sent(&app.table, event.workspace_id, event.id).await? {
+    if store::mail::was_sent(&app.table, event.workspace_id, event.id, None).await? {
         return Ok(());
     }
     let letter = match event.kind.as_str() {
@@ -49,7 +52,7 @@ pub async fn mail(app: &App, event: &Event) -> Result<()> {
     };
     let Some((subject, text)) = letter else { return Ok(()) };
     let subject = subject.replace(char::is_control, " ");
-    match app.mailer.send(&Mail { to: told.email, subject, text }).await {
+    match app.mailer.send(&Mail { to: told.email, subject, text, attachment: None }).await {
         Ok(()) => note(app, event).await,
         Err(error) if post::is_refusal(&error) => {
             let (user, event) = (told.id.text(), event.id);
@@ -76,7 +79,7 @@ async fn about_invitation(app: &App, workspace: &Workspace, invited: &User) -> R
 
 /// Notes that the mail went out. To fail here would send it once more, which is worse than not to know.
 async fn note(app: &App, event: &Event) {
-    if let Err(error) = store::mail::sent(&app.table, event, app.now()).await {
+    if let Err(error) = store::mail::sent(&app.table, event, None, app.now()).await {
         tracing::warn!(event = %event.id, %error, "it is not noted that a mail went out");
     }
 }
@@ -144,7 +147,7 @@ async fn about_visitor(app: &App, event: &Event) -> Result<Option<(String, Strin
     let Some(conversation) = event.id_in::<Conversation>("conversation") else { return Ok(None) };
     let head = store::conversation::head(&app.table, event.workspace_id, conversation).await;
     let Some(head) = found(head)? else { return Ok(None) };
-    let (subject, wish) = wish(app, event, &head).await?;
+    let Some((subject, wish)) = wish(app, event, &head).await? else { return Ok(None) };
     let text = format!(
         "{wish}\n\nAgent: {}\nConversation: {}\nLast message: {}\n\nTo answer: POST {{\"content\": …}} to\n\
          {}/api/clients/me/agents/{}/conversations/{}/messages\n",
@@ -158,24 +161,24 @@ async fn about_visitor(app: &App, event: &Event) -> Result<Option<(String, Strin
     Ok(Some((subject, text)))
 }
 
-async fn wish(app: &App, event: &Event, head: &Conversation) -> Result<(String, String)> {
+/// What a visitor wishes: a person, or an appointment that could not be booked at once.
+async fn wish(app: &App, event: &Event, head: &Conversation) -> Result<Option<(String, String)>> {
     if event.kind == kind::HANDOFF_REQUESTED {
         let reason = event.data.get("reason").and_then(Value::as_str).unwrap_or("no reason given");
-        return Ok((
+        return Ok(Some((
             format!("A visitor of {} wants a person", head.agent_name),
             format!("A visitor asks for a person: {reason}"),
-        ));
+        )));
     }
     let call = payload::tool_call(app, event).await?;
-    let said = |field: &str| {
-        let value = call.as_ref().and_then(|call| call.arguments.get(field)).and_then(Value::as_str);
-        value.unwrap_or("not said").to_owned()
-    };
+    // An appointment that was booked has an event of its own, and a look at free slots tells the owner nothing.
+    let Some(call) = call.filter(|call| call.result["recorded"] == Value::Bool(true)) else { return Ok(None) };
+    let said = |field: &str| call.arguments.get(field).and_then(Value::as_str).unwrap_or("not said").to_owned();
     let text = format!(
         "A visitor asks for an appointment.\nWhen: {}\nWho: {}\nAbout: {}",
         said("when"),
         said("name"),
         said("notes")
     );
-    Ok((format!("A visitor of {} wants an appointment", head.agent_name), text))
+    Ok(Some((format!("A visitor of {} wants an appointment", head.agent_name), text)))
 }

@@ -5,12 +5,13 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use serde_json::Value;
 use uuid::Uuid;
 
-use super::App;
 use super::deliver::Task;
-use super::notify;
+use super::{App, notify, whatsapp};
 use crate::domain::{Delivery, Event, Webhook, Workspace};
+use crate::events::catalog::kind;
 use crate::events::studio;
 use crate::kernel::{Id, Result};
 use crate::ports::queue::{Outgoing, QueueName};
@@ -22,7 +23,8 @@ use crate::store;
 /// When the table or the queue cannot be reached; the whole batch is then given again.
 pub async fn fan_out(app: &App, events: &[Event]) -> Result<()> {
     let tasks = asked_for(app, events).await?;
-    send(app, &tasks).await
+    send(app, &tasks).await?;
+    send_out(app, events).await
 }
 
 /// As [`fan_out`], for events that may have been relayed long ago: an endpoint is not told of what happened before it
@@ -49,7 +51,24 @@ pub async fn fan_out_again(app: &App, events: &[Event]) -> Result<()> {
         Task::Deliver { webhook_id, event, .. } => !known.contains(&Delivery::id_for(*webhook_id, event.id)),
         _ => true,
     });
-    send(app, &tasks).await
+    send(app, &tasks).await?;
+    send_out(app, events).await
+}
+
+/// Queues what leaves for phones. The worker who wrote it may have sent it by now: then nothing waits there any more.
+async fn send_out(app: &App, events: &[Event]) -> Result<()> {
+    let going = events.iter().filter(|event| {
+        let leaves = [kind::MESSAGE_REPLY, kind::MESSAGE_OUTBOUND].contains(&event.kind.as_str());
+        leaves && event.data.get("channel").is_some_and(|channel| channel == "whatsapp")
+    });
+    let id = |event: &Event, name: &str| event.data.get(name).and_then(Value::as_str).map(str::to_owned);
+    let tasks = going.filter_map(|event| {
+        let (conversation, message) = (id(event, "conversation")?, id(event, "message")?);
+        let (conversation_id, message_id) = (Id::from_key(&conversation)?, Id::from_key(&message)?);
+        Some(whatsapp::Task::Send { workspace_id: event.workspace_id, conversation_id, message_id })
+    });
+    let messages = tasks.map(|task| task.after(Duration::ZERO)).collect::<Result<Vec<_>>>()?;
+    if messages.is_empty() { Ok(()) } else { app.queue.send(QueueName::Turn, messages).await }
 }
 
 /// Two processes' clocks may differ by so much.

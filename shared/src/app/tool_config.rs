@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::whatsapp::handoff;
 use crate::domain::schema::Schema;
 use crate::domain::text::Checks;
 use crate::domain::tool::{Builtin, METHODS};
@@ -16,6 +17,9 @@ pub(super) fn split(
     let Some(mut config) = config else { return (None, None) };
     let size = serde_json::to_string(&config).map_or(0, |text| text.len());
     checks.ensure(size <= 8 * 1024, "config", "too_large", "config may have 8 KB");
+    if tool == Some(Builtin::SendWhatsappHandoff) {
+        handoff::check(checks, &config);
+    }
     if tool != Some(Builtin::HttpRequest) {
         return (Some(config), None);
     }

@@ -86,5 +86,14 @@ impl KeyKind {
 }
 
 /// What developer keys can be allowed to do; a key that names no scopes gets all of them.
-pub const DEVELOPER_SCOPES: [&str; 7] =
-    ["agents:read", "agents:write", "billing:read", "events:write", "keys:read", "webhooks:manage", "developers:read"];
+pub const DEVELOPER_SCOPES: [&str; 9] = [
+    "agents:read",
+    "agents:write",
+    "appointments:read",
+    "appointments:write",
+    "billing:read",
+    "events:write",
+    "keys:read",
+    "webhooks:manage",
+    "developers:read",
+];

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::identity::Identified;
+use super::text::shorten;
+use super::whatsapp::Talk;
 use super::{Agent, Contact, Message, User, Workspace};
 use crate::kernel::{Id, Time};
 
@@ -34,6 +36,9 @@ pub struct Conversation {
     /// Whom the visitor's site signed them as.
     #[serde(default)]
     pub identity: Option<Identified>,
+    /// The line that it goes over, for `WhatsApp`.
+    #[serde(default)]
+    pub whatsapp: Option<Talk>,
     /// Open or closed.
     pub status: ConversationStatus,
     /// Whether a person has taken over.
@@ -90,6 +95,8 @@ pub struct Turn {
 pub enum Channel {
     /// The public chat and its page.
     Webchat,
+    /// A line at Kapso or Meta.
+    Whatsapp,
 }
 
 /// Open or closed.
@@ -112,7 +119,47 @@ impl ConversationStatus {
     }
 }
 
+/// How much of the last message lists show, in characters.
+pub const PREVIEW: usize = 140;
+
 impl Conversation {
+    /// A conversation that its visitor begins with a message. Nobody holds it, and nobody is known in it yet.
+    #[must_use]
+    pub fn begun(
+        id: Id<Self>,
+        (workspace_id, agent_id): (Id<Workspace>, Id<Agent>),
+        agent_name: String,
+        channel: Channel,
+        message: &str,
+        now: Time,
+    ) -> Self {
+        Self {
+            id,
+            workspace_id,
+            agent_id,
+            agent_name,
+            channel,
+            visitor_id: None,
+            contact_id: None,
+            identity: None,
+            whatsapp: None,
+            status: ConversationStatus::Open,
+            ai_paused: false,
+            paused_by: None,
+            handoff_requested_at: None,
+            turn: None,
+            stop: None,
+            settled_until: None,
+            inbound_count: 1,
+            message_count: 1,
+            last_message_at: now,
+            listed_at: now,
+            last_preview: shorten(message, PREVIEW),
+            created_at: now,
+            closed_at: None,
+        }
+    }
+
     /// Whether a turn holds the conversation now.
     #[must_use]
     pub fn is_busy(&self, now: Time) -> bool {

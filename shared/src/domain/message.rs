@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::usage::KeySource;
+use super::whatsapp::{Delivery, File};
 use super::{Conversation, User};
 use crate::kernel::{Id, Time};
 
@@ -32,6 +33,12 @@ pub struct Message {
     /// Which member wrote it, for operators.
     #[serde(default)]
     pub author_user_id: Option<Id<User>>,
+    /// How it goes out to a phone; `None` where the visitor fetches it.
+    #[serde(default)]
+    pub delivery: Option<Delivery>,
+    /// The file that came with it.
+    #[serde(default)]
+    pub file: Option<File>,
     /// When.
     pub created_at: Time,
 }

@@ -7,6 +7,7 @@ pub mod agent;
 pub mod api_key;
 pub mod audit;
 pub mod billing;
+pub mod builder;
 pub mod contact;
 pub mod conversation;
 pub mod event;
@@ -17,6 +18,7 @@ pub mod invitation;
 pub mod lead;
 pub mod message;
 pub mod plan;
+pub mod scheduling;
 pub mod schema;
 pub mod session;
 pub mod slug;
@@ -25,11 +27,13 @@ pub mod tool;
 pub mod usage;
 pub mod user;
 pub mod webhook;
+pub mod whatsapp;
 pub mod workspace;
 
 pub use agent::Agent;
 pub use api_key::ApiKey;
 pub use billing::BillingAccount;
+pub use builder::{BuilderMessage, BuilderThread};
 pub use contact::Contact;
 pub use conversation::Conversation;
 pub use event::Event;
@@ -37,6 +41,7 @@ pub use grant::{Grant, GrantScope};
 pub use invitation::Invitation;
 pub use lead::Lead;
 pub use message::Message;
+pub use scheduling::{Appointment, Availability};
 pub use session::Session;
 pub use user::User;
 pub use webhook::{Delivery, Webhook};
@@ -51,9 +56,13 @@ macro_rules! prefixes {
 }
 
 prefixes! {
+    builder::Action => "act",
     Agent => "agent",
     ApiKey => "key",
+    Appointment => "apt",
     BillingAccount => "ba",
+    BuilderMessage => "bmsg",
+    BuilderThread => "thr",
     Contact => "con",
     Conversation => "conv",
     Lead => "lead",

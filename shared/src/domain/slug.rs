@@ -70,7 +70,7 @@ pub const RESERVED: &[&str] = &[
 #[must_use]
 pub fn slugify(text: &str, max: usize) -> String {
     let mut slug = String::new();
-    for c in text.chars().flat_map(char::to_lowercase).map(fold) {
+    for c in super::text::fold(text).chars() {
         if c.is_ascii_alphanumeric() {
             slug.push(c);
         } else if !slug.is_empty() && !slug.ends_with('-') {
@@ -81,20 +81,6 @@ pub fn slugify(text: &str, max: usize) -> String {
         }
     }
     slug.trim_end_matches('-').to_owned()
-}
-
-/// Letters of the languages that our users write, without their accents.
-const fn fold(c: char) -> char {
-    match c {
-        'á' | 'à' | 'â' | 'ã' | 'ä' | 'å' => 'a',
-        'é' | 'è' | 'ê' | 'ë' => 'e',
-        'í' | 'ì' | 'î' | 'ï' => 'i',
-        'ó' | 'ò' | 'ô' | 'õ' | 'ö' => 'o',
-        'ú' | 'ù' | 'û' | 'ü' => 'u',
-        'ñ' => 'n',
-        'ç' => 'c',
-        other => other,
-    }
 }
 
 /// Whether the text may be a public slug: `^[a-z0-9][a-z0-9-]{2,62}$`, not all digits, not reserved.

@@ -114,9 +114,57 @@ pub fn shorten(text: &str, max: usize) -> String {
     if chars.next().is_some() { format!("{}…", head.trim_end()) } else { head }
 }
 
+/// Lower case without accents, in the languages that our users write: what people type differently and mean alike.
+#[must_use]
+pub fn fold(text: &str) -> String {
+    let plain = |c: char| match c {
+        'á' | 'à' | 'â' | 'ã' | 'ä' | 'å' => Some('a'),
+        'é' | 'è' | 'ê' | 'ë' => Some('e'),
+        'í' | 'ì' | 'î' | 'ï' => Some('i'),
+        'ó' | 'ò' | 'ô' | 'õ' | 'ö' => Some('o'),
+        'ú' | 'ù' | 'û' | 'ü' => Some('u'),
+        'ñ' => Some('n'),
+        'ç' => Some('c'),
+        // Accents that are characters of their own.
+        '\u{300}'..='\u{36f}' => None,
+        other => Some(other),
+    };
+    text.chars().flat_map(char::to_lowercase).filter_map(plain).collect()
+}
+
+/// Where a folded `needle` is in a text, in bytes of the text as it is written.
+#[must_use]
+pub fn find_folded(text: &str, needle: &str) -> Option<usize> {
+    let folded = fold(text);
+    let at = folded.find(needle)?;
+    // Folding changes lengths: the place is as many folded characters in.
+    let before = folded[..at].chars().count();
+    let mut folded_so_far = 0;
+    for (place, c) in text.char_indices() {
+        if folded_so_far >= before {
+            return Some(place);
+        }
+        folded_so_far += fold(c.encode_utf8(&mut [0; 4])).chars().count();
+    }
+    Some(text.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_is_found_however_it_is_accented() {
+        for (text, needle, at) in [
+            ("Envíos a MÉXICO", "mexico", Some(10)),
+            ("n\u{303}andu", "nandu", Some(0)),
+            ("año nuevo", "nuevo", Some(5)),
+            ("año", "ano", Some(0)),
+            ("año", "anu", None),
+        ] {
+            assert_eq!(find_folded(text, &fold(needle)), at, "{text}");
+        }
+    }
 
     #[test]
     fn addresses_are_told_from_other_texts() {

@@ -16,7 +16,7 @@ const SENDING: [&str; 3] = ["POST", "PUT", "PATCH"];
 pub enum Builtin {
     /// Stores contact details as a lead.
     CaptureLead,
-    /// Records the wish for an appointment.
+    /// Books an appointment, or records the wish for one.
     ScheduleAppointment,
     /// Asks for a person on `WhatsApp`.
     SendWhatsappHandoff,
@@ -52,7 +52,11 @@ impl Builtin {
         match self {
             Self::CaptureLead => "Store the visitor's contact details as soon as they give any of them.",
             Self::ScheduleAppointment => {
-                "Record the visitor's wish for an appointment. A person confirms it later: never promise the slot."
+                "Find free times and book appointments. With action find_slots it lists free times from the day in `when` \
+                 on; with action book it books `when` if that is free, and lists the nearest free times if not. Book only \
+                 what the visitor chose, and ask for their name and e-mail first, so that a confirmation reaches them. \
+                 Only a result with \"booked\": true is an appointment. One with \"recorded\": true is a wish that a \
+                 person confirms later: never promise it."
             }
             Self::SendWhatsappHandoff => "Ask a person of the team to go on with the visitor on WhatsApp.",
             Self::HttpRequest => "Call a web service of the company to look something up or to do something.",
@@ -73,8 +77,15 @@ impl Builtin {
             ),
             Self::ScheduleAppointment => (
                 json!({
-                    "when": text("Day and time as the visitor said it, with the time zone if known"),
-                    "name": text("Who wants it"), "notes": text("What it is about"),
+                    "action": {"type": "string", "enum": ["book", "find_slots"],
+                        "description": "What to do; book when left out"},
+                    "when": text(
+                        "Date and time as 2040-03-05T10:00, in the company's time zone unless an offset follows; \
+                         for find_slots a date such as 2040-03-05 is enough. Only if you cannot tell the date: the \
+                         visitor's own words",
+                    ),
+                    "name": text("Who comes"), "email": text("Their e-mail address"),
+                    "phone": text("Their phone number with country code"), "notes": text("What it is about"),
                 }),
                 json!(["when"]),
             ),

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::billing::Reached;
 use crate::domain::usage::UsageEvent;
-use crate::domain::{Agent, Conversation, Event, Lead, Membership, Message, Webhook, Workspace};
+use crate::domain::{Agent, Appointment, Conversation, Event, Lead, Membership, Message, Webhook, Workspace};
 use crate::kernel::{Id, Ids, Time, work};
 
 /// Makes events of one moment.
@@ -28,6 +28,11 @@ pub mod kind {
     pub const LEAD_CAPTURED: &str = "lead.captured";
     pub const TOOL_CALLED: &str = "tool.called";
     pub const HANDOFF_REQUESTED: &str = "handoff.requested";
+    pub const APPOINTMENT_BOOKED: &str = "appointment.booked";
+    pub const APPOINTMENT_RESCHEDULED: &str = "appointment.rescheduled";
+    pub const APPOINTMENT_CANCELLED: &str = "appointment.cancelled";
+    pub const APPOINTMENT_COMPLETED: &str = "appointment.completed";
+    pub const APPOINTMENT_NO_SHOW: &str = "appointment.no_show";
     pub const CLIENT_INVITED: &str = "client.invited";
     pub const USAGE_REACHED: &str = "usage.reached";
     pub const WEBHOOK_FAILING: &str = "webhook.failing";
@@ -114,13 +119,14 @@ impl<'a> Catalog<'a> {
         let key_source = usage.map(|usage| usage.key_source);
         let data = json!({"conversation": head.id, "message": message, "account": account, "key_source": key_source,
             "usage": usage.map(of_usage)});
+        let data = going_out(head, data);
         self.event(kind::MESSAGE_REPLY, head.workspace_id, Some(head.agent_id), data)
     }
 
     /// A message of a person of the team was stored.
     #[must_use]
     pub fn message_outbound(&self, head: &Conversation, message: Id<Message>) -> Event {
-        let data = json!({"conversation": head.id, "message": message});
+        let data = going_out(head, json!({"conversation": head.id, "message": message}));
         self.event(kind::MESSAGE_OUTBOUND, head.workspace_id, Some(head.agent_id), data)
     }
 
@@ -143,6 +149,16 @@ impl<'a> Catalog<'a> {
     pub fn handoff_requested(&self, head: &Conversation, channel: &str, reason: &str) -> Event {
         let data = json!({"conversation": head.id, "channel": channel, "reason": reason});
         self.event(kind::HANDOFF_REQUESTED, head.workspace_id, Some(head.agent_id), data)
+    }
+
+    /// Something became of an appointment: one of the kinds that begin with `appointment.`. The times are those of this
+    /// moment, since it may move on before anybody is told.
+    #[must_use]
+    pub fn appointment(&self, kind: &str, appointment: &Appointment) -> Event {
+        let Appointment { id, conversation_id, contact_id, start, end, sequence, .. } = appointment;
+        let data = json!({"appointment": id, "conversation": conversation_id, "contact": contact_id, "start": start,
+            "end": end, "sequence": sequence});
+        self.event(kind, appointment.workspace_id, appointment.agent_id, data)
     }
 
     /// Somebody was invited as a client, or once more; they are told by mail.
@@ -185,4 +201,12 @@ impl<'a> Catalog<'a> {
     ) -> Event {
         self.event(kind::CUSTOM, workspace, agent, json!({"name": name, "payload": json!(data).to_string()}))
     }
+}
+
+/// What must leave for a phone says so, since whoever reads the outbox sees to it.
+fn going_out(head: &Conversation, mut data: Value) -> Value {
+    if head.whatsapp.is_some() {
+        data["channel"] = json!(head.channel);
+    }
+    data
 }

@@ -132,11 +132,20 @@ impl Context {
         Fut: Future<Output = Result<Draft<T>>>,
     {
         for tries_left in (0..TRIES).rev() {
-            let Draft { mut unit, value, then } = match (command().await, &self.idempotent) {
-                (Ok(draft), _) => draft,
-                // What the command misses or meets may be the work of the same request, which was first.
-                (Err(error), Some(idempotent)) => return replay(app, idempotent).await?.ok_or(error),
-                (Err(error), None) => return Err(error),
+            let Draft { mut unit, value, then } = match command().await {
+                Ok(draft) => draft,
+                Err(error) => {
+                    // What the command misses or meets may be the work of the same request, which was first.
+                    if let Some(idempotent) = &self.idempotent
+                        && let Some(answer) = replay(app, idempotent).await?
+                    {
+                        return Ok(answer);
+                    }
+                    if error.code() == Code::ConcurrentChange && tries_left > 0 {
+                        continue;
+                    }
+                    return Err(error);
+                }
             };
             let status = status(&value);
             let body =

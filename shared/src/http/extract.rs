@@ -13,6 +13,9 @@ use crate::kernel::{Code, Error, Result};
 /// The largest JSON body. Files do not travel in JSON.
 pub const MAX_JSON: usize = 1024 * 1024;
 
+/// The largest callback of a provider: Meta's are up to 3 MB.
+const MAX_CALLBACK: usize = 4 * 1024 * 1024;
+
 /// A JSON body: in of a request, or out as a 200.
 #[derive(Debug, Clone)]
 pub struct Json<T>(pub T);
@@ -20,6 +23,28 @@ pub struct Json<T>(pub T);
 /// A JSON body that may be absent.
 #[derive(Debug, Clone)]
 pub struct MaybeJson<T>(pub Option<T>);
+
+/// The largest JSON body that carries images as data URLs, below what Lambda takes.
+pub const MAX_LARGE_JSON: usize = 4 * 1024 * 1024;
+
+/// A JSON body that may carry images.
+#[derive(Debug, Clone)]
+pub struct LargeJson<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for LargeJson<T> {
+    type Rejection = Error;
+    async fn from_request(request: Request, _: &S) -> Result<Self> {
+        let too_large = || Error::with_message(Code::PayloadTooLarge, "The body may have 4 MB.");
+        let body = MaybeJson::read_up_to(request, MAX_LARGE_JSON, too_large).await?.0;
+        body.map(Self).ok_or_else(|| Error::new(Code::MalformedBody))
+    }
+}
+
+impl<T: DeserializeOwned + JsonSchema> DocIn for LargeJson<T> {
+    fn document(doc: &mut OpDoc<'_>) {
+        Json::<T>::document(doc);
+    }
+}
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Error;
@@ -38,8 +63,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for MaybeJson<T> {
 
 impl<T: DeserializeOwned> MaybeJson<T> {
     async fn read(request: Request) -> Result<Self> {
+        Self::read_up_to(request, MAX_JSON, too_large).await
+    }
+
+    async fn read_up_to(request: Request, most: usize, too_large: impl Fn() -> Error) -> Result<Self> {
         let is_json = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(is_json);
-        let bytes = to_bytes(request.into_body(), MAX_JSON).await.map_err(|_| too_large())?;
+        let bytes = to_bytes(request.into_body(), most).await.map_err(|_| too_large())?;
         if bytes.is_empty() {
             return Ok(Self(None));
         }
@@ -125,7 +154,7 @@ pub struct RawBody(pub Bytes);
 impl<S: Send + Sync> FromRequest<S> for RawBody {
     type Rejection = Error;
     async fn from_request(request: Request, _: &S) -> Result<Self> {
-        to_bytes(request.into_body(), MAX_JSON).await.map(Self).map_err(|_| too_large())
+        to_bytes(request.into_body(), MAX_CALLBACK).await.map(Self).map_err(|_| too_large())
     }
 }
 

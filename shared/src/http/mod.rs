@@ -19,6 +19,6 @@ pub use call::{Call, Context, Visit};
 pub use csv::{AcceptsCsv, Csv, Format, JsonOrCsv};
 pub use errors::{Asked, Dialect};
 pub use event_stream::{EventStream, SentFrame};
-pub use extract::{IdempotencyKey, Json, LastEventId, MaybeJson, Path, Query, RawBody};
+pub use extract::{IdempotencyKey, Json, LargeJson, LastEventId, MaybeJson, Path, Query, RawBody};
 pub use ops::{Group, Row, Surface};
-pub use respond::{Asset, Created, Done, NoContent, Reply};
+pub use respond::{Asset, Calendar, Created, Done, NoContent, Reply};

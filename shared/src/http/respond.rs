@@ -3,7 +3,9 @@
 use std::marker::PhantomData;
 
 use axum::body::Body;
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderValue};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderValue,
+};
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
@@ -124,6 +126,27 @@ impl IntoResponse for Asset {
         }
         headers.insert("referrer-policy", HeaderValue::from_static("strict-origin-when-cross-origin"));
         response
+    }
+}
+
+/// A file for calendars.
+#[derive(Debug)]
+pub struct Calendar(pub String);
+
+impl IntoResponse for Calendar {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.0));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/calendar; charset=utf-8"));
+        let disposition = HeaderValue::from_static("attachment; filename=\"appointment.ics\"");
+        headers.insert(CONTENT_DISPOSITION, disposition);
+        response
+    }
+}
+
+impl DocOut for Calendar {
+    fn document(doc: &mut OpDoc<'_>) {
+        doc.ok = Some((200, None, "text/calendar"));
     }
 }
 

@@ -65,9 +65,17 @@ codes! {
     SubscriptionMissing      "subscription.missing"       Conflict         "There is no subscription to change. Begin with POST /api/billing/checkout-session.";
     SlugTaken                "slug.taken"                 Conflict         "That address is taken.";
     ConversationBusy         "conversation.busy"          Conflict         "The agent is still answering in this conversation. Retry shortly.";
+    WhatsappNumberTaken      "whatsapp.number_taken"      Conflict         "That WhatsApp number is connected to another agent. Remove it there first.";
+    WhatsappWindowClosed     "whatsapp.window_closed"     Conflict         "More than 24 hours have passed since their last message, so WhatsApp takes none from us until they write again.";
+    WhatsappNotConnected     "whatsapp.not_connected"     Conflict         "The agent's WhatsApp number is not connected any more. Connect it again: PATCH /api/agents/{id}.";
     ConversationClosed       "conversation.closed"        Conflict         "The conversation is closed.";
+    BuilderBusy              "builder.busy"               Conflict         "The builder is at work in this thread. Follow it with Last-Event-ID, stop it (POST …/stop), or retry shortly.";
+    ActionSettled            "action.settled"             Conflict         "This was decided already, has expired, or is not what was shown any more. Ask the builder for it again.";
     IdentityRefused          "identity.refused"           Forbidden        "The signature of the identity is wrong: it must be the lower-case hex HMAC-SHA256 of user_id under the agent's identity secret.";
     IdentityOtherUser        "identity.other_user"        Conflict         "This conversation belongs to another user. Begin a new one: leave conversation_id out.";
+    AppointmentState         "appointment.state"          Conflict         "Nothing more can become of this appointment. Book a new one.";
+    SlotTaken                "appointment.slot_taken"     Conflict         "That time is taken. Free times: GET /api/agents/{id}/slots.";
+    AvailabilityMissing      "availability.missing"       Conflict         "There are no hours yet. Set them first: PUT /api/availability.";
     DeliveryNotFailed        "delivery.not_failed"        Conflict         "Only a failed delivery can be retried.";
     WebhookDisabled          "webhook.disabled"           Conflict         "The webhook is switched off. Switch it on first: PATCH it with {\"is_active\": true}.";
     ReplayRunning            "replay.running"             Conflict         "A replay to this webhook is running. Wait until it is done, or stop it first: DELETE …/replay.";

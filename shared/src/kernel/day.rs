@@ -31,6 +31,12 @@ impl Day {
         if is_plain { text.parse().ok().map(Self) } else { None }
     }
 
+    /// The same day for a calendar, in whatever zone.
+    #[must_use]
+    pub const fn date(self) -> Date {
+        self.0
+    }
+
     /// Its first moment.
     #[must_use]
     pub fn start(self) -> Time {
@@ -48,6 +54,12 @@ impl Day {
     #[must_use]
     pub fn plus(self, days: i32) -> Self {
         Self(self.0.saturating_add(Span::new().days(days)))
+    }
+
+    /// The day of the week, 0 for Sunday.
+    #[must_use]
+    pub fn weekday(self) -> u8 {
+        u8::try_from(self.0.weekday().to_sunday_zero_offset()).unwrap_or(0)
     }
 
     /// The first day of its month.

@@ -1,4 +1,4 @@
-//! Mail: plain text to one person at a time. Production speaks SMTP, such as Amazon SES's endpoint; the local platform
+//! Mail: plain text, perhaps with a file, to one person at a time. Production speaks SMTP, such as Amazon SES's endpoint; the local platform
 //! writes `.eml` files; tests collect.
 
 use std::fs;
@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use lettre::message::header::ContentType;
-use lettre::message::{Mailbox, Message};
+use lettre::message::{Attachment as Part, Mailbox, Message, MultiPart, SinglePart};
 use lettre::transport::smtp::{self, authentication::Credentials};
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
 
@@ -41,6 +41,19 @@ pub struct Mail {
     pub subject: String,
     /// The text, in UTF-8 with `\n` between lines.
     pub text: String,
+    /// A file that goes along.
+    pub attachment: Option<Attachment>,
+}
+
+/// A text file that goes with a mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// What it is saved as.
+    pub name: String,
+    /// Such as `text/calendar; method=REQUEST; charset=utf-8`.
+    pub content_type: String,
+    /// What is in it.
+    pub body: String,
 }
 
 /// Sends mail.
@@ -233,14 +246,16 @@ fn compose(from: &Mailbox, now: Time, mail: &Mail) -> Result<Message> {
     }
     let to = recipient(&mail.to)?;
     let sent = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(now.millis()).unwrap_or(0));
-    Message::builder()
-        .date(sent)
-        .from(from.clone())
-        .to(to)
-        .subject(&mail.subject)
-        .header(ContentType::TEXT_PLAIN)
-        .body(mail.text.clone())
-        .map_err(|error| Error::internal(format!("mail: {error}")))
+    let message = Message::builder().date(sent).from(from.clone()).to(to).subject(&mail.subject);
+    let failed = |error: &dyn std::fmt::Display| Error::internal(format!("mail: {error}"));
+    let Some(Attachment { name, content_type, body }) = &mail.attachment else {
+        return message.header(ContentType::TEXT_PLAIN).body(mail.text.clone()).map_err(|error| failed(&error));
+    };
+    let content_type = ContentType::parse(content_type).map_err(|error| failed(&error))?;
+    let parts = MultiPart::mixed()
+        .singlepart(SinglePart::plain(mail.text.clone()))
+        .singlepart(Part::new(name.clone()).body(body.clone(), content_type));
+    message.multipart(parts).map_err(|error| failed(&error))
 }
 
 #[cfg(test)]
@@ -255,7 +270,25 @@ mod tests {
     }
 
     fn mail(to: &str, subject: &str) -> Mail {
-        Mail { to: to.into(), subject: subject.into(), text: "Olá,\n.\nbye".into() }
+        Mail { to: to.into(), subject: subject.into(), text: "Olá,\n.\nbye".into(), attachment: None }
+    }
+
+    #[test]
+    fn a_file_goes_along_with_its_type_and_as_it_is() {
+        let content_type = "text/calendar; method=REQUEST; charset=utf-8".to_owned();
+        let body = "BEGIN:VCALENDAR\r\nSUMMARY:Año\r\nEND:VCALENDAR\r\n".to_owned();
+        let attachment = Some(Attachment { name: "invite.ics".into(), content_type, body });
+        let mail = Mail { attachment, ..mail("a@example.com", "hi") };
+        let sent = compose(&sender("hello@example.com").unwrap(), Time::from_millis(0), &mail).unwrap();
+        let text = String::from_utf8(sent.formatted()).unwrap();
+        let wanted = ["Content-Type: multipart/mixed", "Content-Type: text/calendar; method=REQUEST", "invite.ics"];
+        for part in wanted {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert!(
+            text.contains("Content-Disposition: attachment") && text.contains("Content-Type: text/plain"),
+            "{text}"
+        );
     }
 
     #[tokio::test]

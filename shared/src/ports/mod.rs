@@ -11,3 +11,4 @@ pub mod queue;
 pub mod roots;
 pub mod secrets;
 pub mod signature;
+pub mod whatsapp;

@@ -55,11 +55,13 @@ pub enum QueueName {
     DeliverSlow,
     /// Usage batches to report to the billing provider.
     UsageReport,
+    /// Messages of channels: to store, to answer, to send.
+    Turn,
 }
 
 impl QueueName {
     /// Every queue.
-    pub const ALL: &[Self] = &[Self::Deliver, Self::DeliverSlow, Self::UsageReport];
+    pub const ALL: &[Self] = &[Self::Deliver, Self::DeliverSlow, Self::UsageReport, Self::Turn];
 
     /// The name, as in the template and in logs.
     #[must_use]
@@ -68,6 +70,7 @@ impl QueueName {
             Self::Deliver => "deliver",
             Self::DeliverSlow => "deliver-slow",
             Self::UsageReport => "usage-report",
+            Self::Turn => "turn",
         }
     }
 
@@ -78,6 +81,7 @@ impl QueueName {
             Self::Deliver => "DELIVER_QUEUE_URL",
             Self::DeliverSlow => "DELIVER_SLOW_QUEUE_URL",
             Self::UsageReport => "USAGE_REPORT_QUEUE_URL",
+            Self::Turn => "TURN_QUEUE_URL",
         }
     }
 
@@ -88,6 +92,7 @@ impl QueueName {
             Self::Deliver => "DELIVER_DEAD_LETTERS_URL",
             Self::DeliverSlow => "DELIVER_SLOW_DEAD_LETTERS_URL",
             Self::UsageReport => "USAGE_REPORT_DEAD_LETTERS_URL",
+            Self::Turn => "TURN_DEAD_LETTERS_URL",
         }
     }
 
@@ -95,7 +100,7 @@ impl QueueName {
     #[must_use]
     pub const fn tries(self) -> u32 {
         match self {
-            Self::Deliver | Self::DeliverSlow => 5,
+            Self::Deliver | Self::DeliverSlow | Self::Turn => 5,
             Self::UsageReport => 4,
         }
     }

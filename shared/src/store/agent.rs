@@ -202,6 +202,19 @@ pub async fn secrets(table: &Table, workspace: Id<Workspace>, agent: Id<Agent>) 
     Ok(secrets)
 }
 
+/// One sealed secret of an agent, cached.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn secret(
+    table: &Table,
+    workspace: Id<Workspace>,
+    agent: Id<Agent>,
+    field: SecretField,
+) -> Result<Option<Arc<StoredSecret>>> {
+    table.get_cached(&keys::agent_secret(workspace, agent, field.key())).await
+}
+
 fn sort_key(item: &Item) -> &str {
     item.get("sk").and_then(|sk| sk.as_s().ok()).map_or("", String::as_str)
 }

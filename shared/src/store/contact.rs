@@ -6,7 +6,7 @@ use super::keys;
 use crate::domain::lead::Details;
 use crate::domain::{Agent, Contact, Workspace};
 use crate::kernel::{Code, Error, Id, Result};
-use crate::table::{Row, Table, Unit, Versioned};
+use crate::table::{Cond, Key, Row, Table, Unit, Versioned};
 
 #[derive(Serialize, Deserialize)]
 struct Guard {
@@ -94,6 +94,29 @@ pub fn guard_user(unit: &mut Unit, contact: &Contact, agent: Id<Agent>, user_id:
     let key = keys::contact_user(contact.workspace_id, agent, user_id);
     let row = Row::new(key, "contact_guard", &Guard { contact_id: contact.id })?;
     unit.create(row, Error::new(Code::ConcurrentChange));
+    Ok(())
+}
+
+/// Removes a contact that was read at version `v`, with everything that finds it: phone, e-mail, and what sites call
+/// them, `agents` being those that may answer on one.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn delete(table: &Table, unit: &mut Unit, contact: &Contact, v: u64, agents: &[Id<Agent>]) -> Result<()> {
+    let (workspace, id) = (contact.workspace_id, contact.id);
+    unit.delete_if(keys::contact(workspace, id), Cond::version(v), Error::new(Code::ConcurrentChange));
+    let mut finds: Vec<Key> = Vec::new();
+    finds.extend(contact.phone.iter().map(|phone| keys::contact_phone(workspace, phone)));
+    finds.extend(contact.email.iter().map(|email| keys::contact_email(workspace, email)));
+    if let Some(user) = &contact.user_id {
+        finds.extend(agents.iter().map(|agent| keys::contact_user(workspace, *agent, user)));
+    }
+    for key in finds {
+        // It may find somebody else by now.
+        if table.get::<Guard>(&key).await?.is_some_and(|guard| guard.contact_id == id) {
+            unit.delete(key);
+        }
+    }
     Ok(())
 }
 

@@ -7,15 +7,14 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::keys;
-use crate::domain::conversation::ConversationStatus;
+use crate::domain::conversation::{ConversationStatus, PREVIEW};
 use crate::domain::text::shorten;
 use crate::domain::{Agent, Conversation, Message, Workspace};
 use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Result, Time};
-use crate::table::{Cond, Index, Query, Row, Table, Unit, Update, decode};
+use crate::table::{Cond, Index, Item, Key, Query, Row, Table, Unit, Update, decode};
 
 /// How long a client's message id is recognised.
 const CLIENT_IDS_KEPT: Duration = Duration::from_secs(48 * 3600);
-const PREVIEW: usize = 140;
 
 /// A head with the last messages, oldest first.
 #[derive(Debug, Clone)]
@@ -146,6 +145,66 @@ pub fn turn_is(turn: Uuid) -> Cond {
     Cond::eq("turn.id", turn)
 }
 
+/// Where a conversation stands in its agent's list, so that a page may end behind it.
+#[must_use]
+pub fn position_of_agent(head: &Conversation) -> Cursor {
+    Cursor { position: list_positions(head.status, head.listed_at, head.id).1 }
+}
+
+/// A page of a workspace's conversations: the open ones, then the closed ones.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn page_of_workspace(
+    table: &Table,
+    workspace: Id<Workspace>,
+    after: Option<&Cursor>,
+    limit: Limit,
+) -> Result<Page<Conversation>> {
+    let query = Query::partition(Index::Gsi1, keys::conversations(workspace)).newest_first().after(after);
+    table.page(&query, limit).await
+}
+
+/// Some of what a conversation holds besides its head: messages, results of tool calls, guards of its leads.
+#[derive(Debug, Default)]
+pub struct Parts {
+    /// Their keys.
+    pub keys: Vec<Key>,
+    /// Keys of files among the objects.
+    pub files: Vec<String>,
+}
+
+/// Some of the parts of a conversation; none when there is no more.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn parts(
+    table: &Table,
+    workspace: Id<Workspace>,
+    conversation: Id<Conversation>,
+    limit: usize,
+) -> Result<Parts> {
+    let messages = Query::prefix(Index::Main, keys::conversation_pk(workspace, conversation), "M#");
+    let calls = Query::partition(Index::Main, keys::turn_pk(workspace, conversation));
+    let (messages, calls) = futures_util::try_join!(table.query(&messages, limit), table.query(&calls, limit))?;
+    let text = |item: &Item, name: &str| item.get(name).and_then(|value| value.as_s().ok()).cloned();
+    let key = |item: &Item| Some(Key::new(text(item, "pk")?, text(item, "sk")?));
+    let mut parts = Parts::default();
+    for item in messages.items.iter().chain(&calls.items).take(limit) {
+        parts.keys.extend(key(item));
+        let file = item.get("file").and_then(|file| file.as_m().ok());
+        parts.files.extend(file.and_then(|file| file.get("object")?.as_s().ok().cloned()));
+    }
+    Ok(parts)
+}
+
+/// Removes the head of a conversation that is still as it was read: nobody has written to it since.
+pub fn delete_head(unit: &mut Unit, head: &Conversation) {
+    let unchanged = Cond::eq("message_count", head.message_count).and(Cond::absent("turn"));
+    let key = keys::conversation(head.workspace_id, head.id);
+    unit.delete_if(key, unchanged, Error::new(Code::ConcurrentChange));
+}
+
 /// A page of an agent's conversations, the most recently active first.
 ///
 /// # Errors
@@ -179,7 +238,7 @@ pub struct ClientMessage {
 ///
 /// # Errors
 /// When it does not serialise.
-pub fn take_client_id(unit: &mut Unit, key: crate::table::Key, record: &ClientMessage) -> Result<()> {
+pub fn take_client_id(unit: &mut Unit, key: Key, record: &ClientMessage) -> Result<()> {
     let row = Row::new(key, "client_message", record)?.ttl(record.at + CLIENT_IDS_KEPT);
     let free = Cond::new_item().or(Cond::le("at", record.at - CLIENT_IDS_KEPT));
     unit.put_if(row, free, Error::new(Code::IdempotencyInFlight));

@@ -26,6 +26,9 @@
 //! | conversation head | `C` | `~` | `W#CV` / o or c, listed at, id | `A#CV` / listed at, id | thread (sorts behind its messages), lists |
 //! | message | `C` | `M#<id>` | | | thread; nothing but `M#` and `~` lies in `C` |
 //! | client message id → message | `A#CMID` | `<sha256 of scope and id>` | | | repeats; 48 h |
+//! | WhatsApp number → agent | `WA#<number>` | `G` | | | callbacks (cached ≤ 5 s), sending; first come |
+//! | WhatsApp person → conversation | `A#WAP` | `<sha256 of user id or phone>` | | | messages that come in |
+//! | WhatsApp message id → message, or its parked status | `A#WAM` | `<sha256>` | | | repeats, statuses; 35 d |
 //! | tool call result | `C#T` | `<message>#<index>-<digest>` | | | repeated turns; 30 d |
 //! | contact | `W#CT` | `CT#<id>` | | | directory |
 //! | contact guards | `W` | `CPH#<digits>`, `CEM#<e-mail>` | | | find by phone or e-mail |
@@ -36,7 +39,11 @@
 //! | how an endpoint fares | `W#WHH` | `<endpoint>` | | | every attempt; lists |
 //! | last replay to an endpoint | `W` | `REPLAY#<endpoint>` | | | each step of it |
 //! | delivery | `W#WH#<endpoint>` | `DL#<event>` | | waiting: `DUE#WH#<0-15>` / due, id; failed: `W#WH#<endpoint>#F` / `DL#<event>` | lists; one by id; due scan; failed ones; 35 d |
-//! | mail that went out | `W#ML` | `<event>` | | | each event mailed once; 35 d |
+//! | mail that went out | `W#ML` | `<event>`, `<event>#<whom>` | | | each event mailed once to each; 35 d |
+//! | availability | `W` | `SCH#<u>` | | | slots, booking |
+//! | what is held of a day | `W#CAL#<u>` | `DAY#<yyyy-mm-dd>` | | | slots; booking changes it by condition; until 35 d after |
+//! | appointment | `W#AP` | `AP#<id>` | `W#APD` / start, id | | lists, changes |
+//! | appointments of a conversation | `C#T` | `CNT#appointments` | | | booking in a chat: the limit |
 //! | billing account | `B` | `ACC` | `ACCOUNTS` / id | | every turn; reconciliation |
 //! | subscription | `B` | `SUB#<provider>#<its id>` | | | the provider's callbacks |
 //! | call of a provider that was heard | `HOOK#<provider>#<its id>` | `H` | | | that call, come again; 30 d |
@@ -52,21 +59,31 @@
 //! | rollup of usage | `B#RU` | `DAY#<yyyy-mm-dd>#<w>#<a>#<key source>` | | | account, usage by day |
 //! | rollup marker | same as the rollup | `EV#<event>#<rollup>` | | | each event once per rollup; 35 d |
 //! | timer | `TMR#<0-15>` | `<due>#<id>` | | | clock |
+//! | builder thread | `W#BT#<t>` | `~` | `W#BT` / updated, id | | a run, each second of it; lists; 90 d |
+//! | its messages, what waits for a confirmation | `W#BT#<t>` | `M#<id>`, `X#<id>` | | | the thread, runs, confirmations; 90 d |
+//! | what was told of a run | `W#BT#<t>` | `F#<run>#<number, six digits>` | | | whoever takes a run up again; 48 h |
+//! | client message id → run of a builder | `W#BTC` | `<sha256 of user and id>` | | | repeats; 48 h |
 //! | audit entry | `W#AU#<yyyymm>` | `<id>` | | | audit log; 400 d |
 //! | idempotency record | `IDEM#<subject>#<sha256>` | `I` | | | repeats; 48 h |
 //! | rate window | `RL#<class>#<subject>` | `<window>` | | | gate |
 //!
-//! The exceptions to tenant-first keys are the global look-ups (user, e-mail, session, key hash, reset, slugs), the outbox,
+//! The exceptions to tenant-first keys are the global look-ups (user, e-mail, session, key hash, reset, slugs, WhatsApp numbers), the outbox,
 //! the unreported usage, the timers and the due deliveries; these hold ids, not texts, and the last four are sharded. The
 //! operator's lists (users, accounts, parked usage) and the state of Polar are seldom written.
 
 mod billing;
+mod builder;
+mod scheduling;
 mod tenant;
+mod whatsapp;
 
 use uuid::Uuid;
 
 pub use billing::*;
+pub use builder::*;
+pub use scheduling::*;
 pub use tenant::*;
+pub use whatsapp::*;
 
 use crate::domain::api_key::KeyKind;
 use crate::domain::tool::Builtin;
@@ -328,7 +345,9 @@ pub fn client_message(workspace: Id<Workspace>, agent: Id<Agent>, scope: &str, c
     Key::new(format!("{}#CMID", a(workspace, agent)), sha256_hex(format!("{scope}\n{client_id}")))
 }
 
-fn turn_pk(workspace: Id<Workspace>, conversation: Id<Conversation>) -> String {
+/// The partition of what turns of a conversation left: results of tool calls, guards of leads.
+#[must_use]
+pub fn turn_pk(workspace: Id<Workspace>, conversation: Id<Conversation>) -> String {
     format!("{}#T", conversation_pk(workspace, conversation))
 }
 
@@ -338,10 +357,13 @@ pub fn tool_call(workspace: Id<Workspace>, conversation: Id<Conversation>, messa
     Key::new(turn_pk(workspace, conversation), format!("{}#{call}", message.key()))
 }
 
+/// What guards of leads begin with.
+pub const LEAD_GUARD: &str = "LEADG#";
+
 /// The guard of a contact's lead in a conversation.
 #[must_use]
 pub fn lead_guard(workspace: Id<Workspace>, conversation: Id<Conversation>, contact: Id<Contact>) -> Key {
-    Key::new(turn_pk(workspace, conversation), format!("LEADG#{}", contact.key()))
+    Key::new(turn_pk(workspace, conversation), format!("{LEAD_GUARD}{}", contact.key()))
 }
 
 /// A contact.
@@ -431,10 +453,11 @@ pub fn due_deliveries(shard: u8) -> String {
     format!("DUE#WH#{shard}")
 }
 
-/// That the mail about an event went out.
+/// That the mail about an event went out: to the one whom it is for, or to one of several.
 #[must_use]
-pub fn mailed(workspace: Id<Workspace>, event: Uuid) -> Key {
-    Key::new(format!("{}#ML", w(workspace)), event.to_string())
+pub fn mailed(workspace: Id<Workspace>, event: Uuid, whom: Option<&str>) -> Key {
+    let sk = whom.map_or_else(|| event.to_string(), |whom| format!("{event}#{whom}"));
+    Key::new(format!("{}#ML", w(workspace)), sk)
 }
 
 /// Where the events of a day (UTC) and shard lie. Those of one thread lie in one partition, in order, and the table's

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::keys;
 use crate::domain::{Agent, Contact, Conversation, Lead, Workspace};
 use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Result};
-use crate::table::{Index, Query, Row, Table, Unit, Versioned};
+use crate::table::{Cond, Index, Key, Query, Row, Table, Unit, Versioned, decode_versioned};
 
 #[derive(Serialize, Deserialize)]
 struct Guard {
@@ -63,10 +63,50 @@ pub async fn of_conversation(
     conversation: Id<Conversation>,
     contact: Id<Contact>,
 ) -> Result<Option<Versioned<Lead>>> {
-    match table.get::<Guard>(&keys::lead_guard(workspace, conversation, contact)).await? {
+    of_guard(table, workspace, agent, &keys::lead_guard(workspace, conversation, contact)).await
+}
+
+/// Whether a key is that of a guard of a lead.
+#[must_use]
+pub fn is_guard(key: &Key) -> bool {
+    key.sk.starts_with(keys::LEAD_GUARD)
+}
+
+/// The lead that a guard stands for.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn of_guard(
+    table: &Table,
+    workspace: Id<Workspace>,
+    agent: Id<Agent>,
+    guard: &Key,
+) -> Result<Option<Versioned<Lead>>> {
+    match table.get::<Guard>(guard).await? {
         Some(guard) => get(table, workspace, agent, guard.lead_id).await,
         None => Ok(None),
     }
+}
+
+/// Removes a lead that was read at version `v`.
+pub fn delete(unit: &mut Unit, lead: &Lead, v: u64) {
+    let key = keys::lead(lead.workspace_id, lead.agent_id, lead.id);
+    unit.delete_if(key, Cond::version(v), Error::new(Code::ConcurrentChange));
+}
+
+/// A page of a workspace's leads, newest first.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn page_of_workspace(
+    table: &Table,
+    workspace: Id<Workspace>,
+    after: Option<&Cursor>,
+    limit: Limit,
+) -> Result<Page<Versioned<Lead>>> {
+    let query = Query::partition(Index::Gsi1, keys::leads(workspace)).newest_first().after(after);
+    let (items, next) = table.query(&query, limit.get()).await?.readable(decode_versioned);
+    Ok(Page { items, next, total: None })
 }
 
 /// A page of an agent's leads, newest first.

@@ -14,20 +14,20 @@ use crate::table::{Row, Table, Unit};
 /// Longer than the events themselves, which can be relayed again.
 const KEPT: Duration = Duration::from_secs(35 * 24 * 3600);
 
-/// Whether the mail about an event went out.
+/// Whether the mail about an event went out; to `whom`, where it goes to several.
 ///
 /// # Errors
 /// When the table cannot be read.
-pub async fn was_sent(table: &Table, workspace: Id<Workspace>, event: Uuid) -> Result<bool> {
-    Ok(table.get::<IgnoredAny>(&keys::mailed(workspace, event)).await?.is_some())
+pub async fn was_sent(table: &Table, workspace: Id<Workspace>, event: Uuid, whom: Option<&str>) -> Result<bool> {
+    Ok(table.get::<IgnoredAny>(&keys::mailed(workspace, event, whom)).await?.is_some())
 }
 
 /// Notes that the mail about an event went out.
 ///
 /// # Errors
 /// When the table cannot be written.
-pub async fn sent(table: &Table, event: &Event, now: Time) -> Result<()> {
-    let row = Row::new(keys::mailed(event.workspace_id, event.id), "mailed", &json!({"at": now}))?;
+pub async fn sent(table: &Table, event: &Event, whom: Option<&str>, now: Time) -> Result<()> {
+    let row = Row::new(keys::mailed(event.workspace_id, event.id, whom), "mailed", &json!({"at": now}))?;
     let mut unit = Unit::new();
     unit.put(row.ttl(now + KEPT));
     table.commit(unit).await.map_err(Into::into)

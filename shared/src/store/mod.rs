@@ -3,8 +3,10 @@
 
 pub mod agent;
 pub mod api_key;
+pub mod appointment;
 pub mod audit;
 pub mod billing;
+pub mod builder;
 pub mod contact;
 pub mod conversation;
 pub mod delivery;
@@ -23,4 +25,5 @@ pub mod tool_call;
 pub mod usage;
 pub mod user;
 pub mod webhook;
+pub mod whatsapp;
 pub mod workspace;

@@ -308,6 +308,7 @@ async fn doors(table: &Table, roots: &Roots) -> Result<Vec<Key>> {
     doors.extend(roots.keys.iter().map(|key| keys::key_lookup(&key.hash)));
     doors.extend(roots.agents.iter().filter_map(|agent| agent.public_slug.as_deref()).map(keys::public_slug));
     doors.extend(roots.agents.iter().map(|agent| keys::live(roots.id, agent.id)));
+    doors.extend(super::whatsapp::held(table, &roots.agents).await?);
     Ok(doors)
 }
 

@@ -6,10 +6,9 @@ use super::transcript::Transcript;
 use super::wait::Waiting;
 use super::{Incoming, Pace};
 use crate::app::App;
-use crate::app::conversation::silence_timer;
+use crate::app::conversation::{self, silence_timer};
 use crate::domain::conversation::{Channel, ConversationStatus, Turn};
 use crate::domain::message::{Author, Message};
-use crate::domain::text::shorten;
 use crate::domain::{Conversation, Workspace};
 use crate::events::emit;
 use crate::kernel::secret::sha256_hex;
@@ -134,6 +133,8 @@ fn visitor_message(
         client_message_id: incoming.client_message_id.clone(),
         reply: None,
         author_user_id: None,
+        delivery: None,
+        file: None,
         created_at: app.now(),
     }
 }
@@ -145,29 +146,13 @@ async fn begin(app: &App, scene: &Scene, incoming: &Incoming, pace: Pace) -> Res
     let message = visitor_message(app, id, incoming, None);
     let lease = lease(app, scene.snapshot.workspace_id, pace);
     let charge = allowance::take(app, scene, &lease, id);
+    let (place, name) = ((scene.snapshot.workspace_id, scene.snapshot.agent_id), scene.snapshot.name.clone());
     let head = Conversation {
-        id,
-        workspace_id: scene.snapshot.workspace_id,
-        agent_id: scene.snapshot.agent_id,
-        agent_name: scene.snapshot.name.clone(),
-        channel: Channel::Webchat,
         visitor_id: incoming.visitor_id.clone(),
         contact_id: scene.known.as_ref().map(|known| known.contact_id),
         identity: scene.known.as_ref().map(|known| known.identity.clone()),
-        status: ConversationStatus::Open,
-        ai_paused: false,
-        paused_by: None,
-        handoff_requested_at: None,
         turn: Some(lease.clone()),
-        stop: None,
-        settled_until: None,
-        inbound_count: 1,
-        message_count: 1,
-        last_message_at: now,
-        listed_at: now,
-        last_preview: shorten(&message.content, 140),
-        created_at: now,
-        closed_at: None,
+        ..Conversation::begun(id, place, name, Channel::Webchat, &message.content, now)
     };
     let guard = guard(scene, None, incoming);
     let mut unit = Unit::new();
@@ -231,21 +216,13 @@ async fn go_on(
     }
 }
 
-/// The head update of a visitor's message. One that comes after the closing opens the conversation again, for the
-/// agent: what was a person's business then is over.
+/// The head update of a visitor's message, with who they are if that is new.
 fn touched(scene: &Scene, unit: &mut Unit, head: &Conversation, message: &Message, now: Time) -> Result<Update> {
-    let mut update = store::conversation::touch(head, &message.content, now).add("inbound_count", 1);
-    if let Some(known) = &scene.known {
-        update = update.set("contact_id", known.contact_id).set("identity", &known.identity);
-    }
-    match head.status {
-        ConversationStatus::Open => Ok(update),
-        ConversationStatus::Closed => {
-            store::timer::set(unit, &silence_timer(head, now))?;
-            let update = update.set("status", ConversationStatus::Open).set("ai_paused", false);
-            Ok(update.remove("closed_at").remove("paused_by"))
-        }
-    }
+    let update = conversation::touched_by_visitor(unit, head, &message.content, now)?;
+    Ok(match &scene.known {
+        Some(known) => update.set("contact_id", known.contact_id).set("identity", &known.identity),
+        None => update,
+    })
 }
 
 /// Holds the conversation, if the allowance was given; else lets it go again.

@@ -9,6 +9,7 @@ use crate::app::App;
 use crate::domain::Conversation;
 use crate::domain::message::{Author, Message, Reply};
 use crate::domain::usage::UsageEvent;
+use crate::domain::whatsapp::Delivery;
 use crate::events::emit;
 use crate::kernel::{Code, Error, Result};
 use crate::store;
@@ -75,7 +76,7 @@ async fn rounds(app: &App, scene: &Scene, turn: &mut OwnTurn, audience: &Audienc
                 turn.head.inbound_count = thread.head.inbound_count;
                 turn.head.message_count = thread.head.message_count;
                 audience.discard(Discarded::NewerMessage);
-                thinking.hear(turn.transcript.refresh(thread.head.settled_until, thread.messages));
+                thinking.hear(turn.transcript.refresh(thread.head.settled_until, thread.messages)).await;
             }
             Committed::Dropped => return Ok(None),
         }
@@ -174,6 +175,8 @@ fn reply(app: &App, scene: &Scene, turn: &OwnTurn, thought: &Thought) -> Message
             stopped: thought.stopped,
         }),
         author_user_id: None,
+        delivery: turn.head.whatsapp.as_ref().map(|_| Delivery::of(&thought.content)),
+        file: None,
         created_at: now,
     }
 }

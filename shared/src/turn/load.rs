@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::identify::Known;
 use super::{Answer, Incoming, Outcome};
 use crate::app::{App, allowance};
-use crate::domain::Conversation;
 use crate::domain::agent::Snapshot;
 use crate::domain::billing::BillingAccount;
 use crate::domain::handle::Handle;
 use crate::domain::usage::KeySource;
+use crate::domain::{Agent, Conversation, Workspace};
 use crate::kernel::{Error, Id, Result};
 use crate::store;
 use crate::store::conversation::Thread;
@@ -51,6 +51,25 @@ pub(super) async fn load(app: &App, incoming: &Incoming) -> Result<Scene> {
     let watched = allowance::watch(app, alias.billing_account_id);
     let (snapshot, thread, account, ()) = tokio::try_join!(snapshot, thread, account, watched)?;
     Ok(Scene { snapshot, account, thread, known: None })
+}
+
+/// The same for a conversation that the caller names by its ids; `None` when it is gone, or its agent does not answer.
+pub(super) async fn load_conversation(
+    app: &App,
+    workspace: Id<Workspace>,
+    agent: Id<Agent>,
+    conversation: Id<Conversation>,
+) -> Result<Option<Scene>> {
+    let (snapshot, thread) = tokio::try_join!(
+        store::agent::snapshot(&app.table, workspace, agent),
+        store::conversation::thread(&app.table, workspace, conversation, WINDOW),
+    )?;
+    let (Some(snapshot), Some(thread)) = (snapshot.filter(|snapshot| snapshot.enabled), thread) else {
+        return Ok(None);
+    };
+    let account = store::billing::get(&app.table, snapshot.billing_account_id);
+    let (account, ()) = tokio::try_join!(account, allowance::watch(app, snapshot.billing_account_id))?;
+    Ok(Some(Scene { snapshot, account, thread: Some(thread), known: None }))
 }
 
 impl Scene {

@@ -17,11 +17,15 @@
 mod accept;
 mod allowance;
 pub mod audience;
+pub mod channel;
 mod commit;
 mod guard;
 mod identify;
 mod load;
+pub mod preview;
 mod prompt;
+mod schedule;
+mod sight;
 mod think;
 mod tools;
 mod transcript;
@@ -41,6 +45,9 @@ use crate::ports::journal::Kind;
 use crate::store;
 use crate::store::conversation::turn_is;
 use crate::table::{Refusal, Update};
+
+pub use prompt::{defused, fenced};
+pub use tools::{arguments, fitting};
 
 use accept::Accepted;
 use audience::{Audience, Frames, Position};

@@ -44,7 +44,8 @@ pub(super) fn said(message: &Message) -> llm::Message {
 }
 
 /// What a stranger wrote, such as the answer of a web service, told apart from what we say.
-pub(super) fn fenced(source: &str, text: &str) -> String {
+#[must_use]
+pub fn fenced(source: &str, text: &str) -> String {
     format!("<data source=\"{source}\">\n{}\n</data>", fence(text))
 }
 
@@ -63,7 +64,8 @@ fn fence(text: &str) -> String {
 }
 
 /// Without the marks that some models' servers take for the beginning of another speaker.
-fn defused(text: &str) -> String {
+#[must_use]
+pub fn defused(text: &str) -> String {
     text.replace("<|", "< |").replace("|>", "| >").replace("[INST]", "[ INST ]").replace("[/INST]", "[ /INST ]")
 }
 

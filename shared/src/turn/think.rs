@@ -10,9 +10,9 @@ use super::accept::OwnTurn;
 use super::audience::{Audience, Discarded, ToolStatus};
 use super::guard::{self, Guard};
 use super::load::Scene;
-use super::{prompt, tools};
+use super::{prompt, sight, tools};
 use crate::app::App;
-use crate::domain::agent::SecretField;
+use crate::domain::agent::{SecretField, Snapshot, SnapshotTool};
 use crate::domain::message::{Message, ToolUse};
 use crate::domain::text::shorten;
 use crate::domain::tool::Builtin;
@@ -83,22 +83,21 @@ pub(super) struct Thinking<'a> {
 impl<'a> Thinking<'a> {
     pub(super) async fn new(app: &'a App, scene: &'a Scene, turn: &OwnTurn, audience: &'a Audience) -> Result<Self> {
         let anchor = turn.transcript.pending.first().map(|message| message.id);
-        let tools = scene.snapshot.tools.iter().map(|tool| llm::Tool {
-            name: tool.tool.name().into(),
-            description: tool.tool.description().into(),
-            parameters: tool.tool.parameters(&tool.config),
-        });
-        let mut target = target(app, scene);
+        let mut target = target(app, &scene.snapshot);
         let broken = if scene.account.is_suspended {
             Some(Error::with_message(Code::Forbidden, "the account is suspended"))
         } else {
-            add_own_key(app, scene, &mut target).await.err()
+            add_own_key(app, &scene.snapshot, &mut target).await.err()
         };
+        let mut messages = prompt::messages(&turn.transcript);
+        let said: Vec<&Message> = turn.transcript.settled.iter().chain(&turn.transcript.pending).collect();
+        let reported = messages.len() - said.len();
+        sight::show(app, &target, &said, &mut messages[reported..]).await;
         let request = Request {
             target,
             system: prompt::system(&scene.snapshot, app.now()),
-            messages: prompt::messages(&turn.transcript),
-            tools: tools.collect(),
+            messages,
+            tools: offered(&scene.snapshot),
             max_tokens: app.config.reply_tokens,
             temperature: None,
         };
@@ -120,11 +119,13 @@ impl<'a> Thinking<'a> {
 
     /// Adds messages that came in while the model was thinking. The reply that was not stored is taken back: the next
     /// one must answer all of them.
-    pub(super) fn hear(&mut self, messages: Vec<Message>) {
+    pub(super) async fn hear(&mut self, messages: Vec<Message>) {
         if matches!(self.request.messages.last(), Some(llm::Message::Assistant { .. })) {
             self.request.messages.pop();
         }
-        self.request.messages.extend(messages.iter().map(prompt::said));
+        let mut told: Vec<llm::Message> = messages.iter().map(prompt::said).collect();
+        sight::show(self.app, &self.request.target, &messages.iter().collect::<Vec<_>>(), &mut told).await;
+        self.request.messages.extend(told);
     }
 
     /// Thinks for at most `budget`. When the model fails, cannot even be asked, or the time is up, the fallback text is the
@@ -271,7 +272,12 @@ impl<'a> Thinking<'a> {
             self.so_far.tool_calls.push(ToolUse { name: shorten(&call.name, 64), arguments: Value::Null, ok: false });
             return Ok(result(call, &tools::refused("The arguments are too long.")));
         } else {
-            let place = tools::Place { conversation: &self.conversation, anchor: self.anchor, index: self.calls };
+            let place = tools::Place {
+                conversation: &self.conversation,
+                lease: self.lease,
+                anchor: self.anchor,
+                index: self.calls,
+            };
             tools::call(self.app, self.scene, place, call).await?
         };
         let (name, arguments, ok) = (shorten(&call.name, 64), call.arguments.clone(), outcome.ok);
@@ -314,6 +320,8 @@ impl<'a> Watch<'a> {
                         return Interrupted::Stopped;
                     }
                 }
+                // It was erased.
+                Err(error) if error.code() == Code::NotFound => return Interrupted::TakenOver,
                 // The commit asks again.
                 Err(error) => tracing::warn!(%error, "a turn was not looked after"),
             }
@@ -333,17 +341,25 @@ fn result(call: &ToolCall, outcome: &tools::Told) -> llm::Message {
     }
 }
 
+/// The agent's tools, as the model is told of them.
+pub(super) fn offered(snapshot: &Snapshot) -> Vec<llm::Tool> {
+    let offered = |tool: &SnapshotTool| llm::Tool {
+        name: tool.tool.name().into(),
+        description: tool.tool.description().into(),
+        parameters: tool.tool.parameters(&tool.config),
+    };
+    snapshot.tools.iter().map(offered).collect()
+}
+
 /// Which model answers, with the installation's key.
-fn target(app: &App, scene: &Scene) -> Target {
-    let snapshot = &scene.snapshot;
+pub(super) fn target(app: &App, snapshot: &Snapshot) -> Target {
     let (provider, model) = app.config.model(snapshot.provider.as_deref(), snapshot.model.as_deref());
     Target { provider, model, api_key: None, base_url: None }
 }
 
 /// Adds the customer's key and address. An error is about the owner's set-up, and nothing that a visitor should read:
 /// the key was sealed with one that is gone, or the address may not be called any more.
-async fn add_own_key(app: &App, scene: &Scene, target: &mut Target) -> Result<()> {
-    let snapshot = &scene.snapshot;
+pub(super) async fn add_own_key(app: &App, snapshot: &Snapshot, target: &mut Target) -> Result<()> {
     let Some(sealed) = &snapshot.ai_key else { return Ok(()) };
     let place = Agent::secret_place(snapshot.workspace_id, snapshot.agent_id, SecretField::AiKey);
     target.api_key = Some(app.keys().await?.seal.open_text(&place, sealed)?);

@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::load::Scene;
+use super::schedule;
 use crate::app::agent::secret_place_of;
+use crate::app::whatsapp::handoff::{self, Notice, Told as TeamTold};
 use crate::app::{App, lead};
 use crate::domain::agent::SnapshotTool;
 use crate::domain::lead::{Details, LeadSource};
@@ -16,12 +19,13 @@ use crate::domain::schema::Schema;
 use crate::domain::tool::{Builtin, needs_body};
 use crate::domain::{Conversation, Message};
 use crate::events::emit;
-use crate::kernel::{Error, Id, Kind, Result};
+use crate::kernel::{Code, Error, Id, Kind, Result};
 use crate::ports::egress::{Method, Outbound};
 use crate::ports::llm::ToolCall;
 use crate::store;
+use crate::store::conversation::turn_is;
 use crate::store::tool_call::ToolResult;
-use crate::table::{Cond, Refusal, Unit, Update};
+use crate::table::{Refusal, Unit, Update};
 
 /// How long a customer's web service may take.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(8);
@@ -34,6 +38,8 @@ const TRIES: u32 = 4;
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) conversation: &'a Conversation,
+    /// The lease of the turn that calls: without it nothing may come of the call.
+    pub(super) lease: Uuid,
     pub(super) anchor: Id<Message>,
     pub(super) index: u32,
 }
@@ -76,13 +82,20 @@ pub(super) async fn call(app: &App, scene: &Scene, place: Place<'_>, call: &Tool
         };
         store::tool_call::create(&mut unit, key.clone(), &result, app.now())?;
         emit(&mut unit, &app.events().tool_called(place.conversation, place.anchor, &name, &call.name, told.ok))?;
+        let head = store::keys::conversation(place.conversation.workspace_id, place.conversation.id);
+        // A hand-off changes the head itself.
+        if tool.tool != Builtin::SendWhatsappHandoff {
+            unit.check(head.clone(), turn_is(place.lease), Error::new(Code::ConcurrentChange));
+        }
         match app.commit(unit).await {
             Ok(()) => return Ok(told),
+            // A person has taken over, or the conversation was erased.
+            Err(refusal) if refusal.on(&head).is_some() => return Err(Error::new(Code::ConversationBusy)),
             Err(refusal) if refusal.on(&key).is_some() => {
                 let known = store::tool_call::get(&app.table, &key).await?;
                 return Ok(known.map_or(told, |known| Told { ok: known.ok, result: known.result }));
             }
-            // Another turn made the same contact at the same time: look again.
+            // Another turn made the same contact, or booked on the same day, at the same time: look again.
             Err(Refusal::Conditions(_)) => {}
             Err(Refusal::Error(error)) => return Err(error),
         }
@@ -92,18 +105,20 @@ pub(super) async fn call(app: &App, scene: &Scene, place: Place<'_>, call: &Tool
 
 /// The writes of a call, and what the model is told.
 async fn effect(app: &App, tool: &SnapshotTool, place: Place<'_>, call: &ToolCall) -> Result<(Unit, Told)> {
-    let given = fitting(tool, &call.arguments)?;
+    let given = fitting(tool.tool.parameters(&tool.config), &call.arguments)?;
     match tool.tool {
         Builtin::CaptureLead => capture_lead(app, place, arguments(&given)?).await,
-        Builtin::SendWhatsappHandoff => hand_off(app, place, &arguments::<HandOff>(&given)?),
-        Builtin::ScheduleAppointment => Ok(schedule(&arguments(&given)?)),
+        Builtin::SendWhatsappHandoff => hand_off(app, tool, place, &arguments::<HandOff>(&given)?).await,
+        Builtin::ScheduleAppointment => schedule::schedule(app, place, arguments(&given)?).await,
         Builtin::HttpRequest => http_request(app, tool, place, arguments(&given)?).await,
     }
 }
 
 /// The arguments, if they fit the schema that the tool was offered with.
-fn fitting(tool: &SnapshotTool, arguments: &Value) -> Result<Value> {
-    let parameters = tool.tool.parameters(&tool.config);
+///
+/// # Errors
+/// `validation_error` that tells the model what does not fit.
+pub fn fitting(parameters: Value, arguments: &Value) -> Result<Value> {
     let mut arguments = arguments.clone();
     if let Some(fields) = arguments.as_object_mut() {
         // Models say null for what they leave out.
@@ -116,7 +131,11 @@ fn fitting(tool: &SnapshotTool, arguments: &Value) -> Result<Value> {
     Ok(arguments)
 }
 
-fn arguments<T: for<'de> Deserialize<'de>>(given: &Value) -> Result<T> {
+/// Arguments that fit, as what the tool takes.
+///
+/// # Errors
+/// `validation_error` that tells the model what does not fit.
+pub fn arguments<T: for<'de> Deserialize<'de>>(given: &Value) -> Result<T> {
     T::deserialize(given).map_err(|error| unfit(&error.to_string()))
 }
 
@@ -152,36 +171,33 @@ struct HandOff {
     phone: Option<String>,
 }
 
-/// Records that a person is wanted; the owner is told by event and mail. No message leaves by `WhatsApp` here, and the
-/// model is told so.
-fn hand_off(app: &App, place: Place<'_>, given: &HandOff) -> Result<(Unit, Told)> {
+/// Records that a person is wanted; the owner is told by event and mail, and the team by `WhatsApp` where that is set
+/// up. The model is told which.
+async fn hand_off(app: &App, tool: &SnapshotTool, place: Place<'_>, given: &HandOff) -> Result<(Unit, Told)> {
     let head = place.conversation;
     let reason = crate::domain::text::shorten(given.reason.trim(), 500);
+    let known = head.whatsapp.as_ref().and_then(|talk| talk.peer.phone.as_deref());
+    let notice = Notice { agent: &head.agent_name, reason: &reason, phone: given.phone.as_deref().or(known) };
+    let told = handoff::tell(app, (head.workspace_id, head.agent_id), &tool.config, &notice).await?;
     let mut unit = Unit::new();
     let update =
         Update::new(store::keys::conversation(head.workspace_id, head.id)).set("handoff_requested_at", app.now());
-    store::conversation::update_head(&mut unit, update, Cond::existing());
+    store::conversation::update_head(&mut unit, update, turn_is(place.lease));
     emit(&mut unit, &app.events().handoff_requested(head, "whatsapp", &reason))?;
-    let message = "The request is recorded and the team has been told. A person will get in touch.";
-    let result = json!({"recorded": true, "reason": reason, "phone": given.phone, "message": message});
+    let message = match &told {
+        TeamTold::Sent => {
+            "The request is recorded, and the team has been told by WhatsApp. A person will get in touch."
+        }
+        TeamTold::Nobody => "The request is recorded and the team has been told. A person will get in touch.",
+        TeamTold::Failed(_) => {
+            "The request is recorded and shown to the team, but the message to their WhatsApp did not go out. Say that \
+             a person will get in touch, and do not promise that they know by now."
+        }
+    };
+    let sent = told == TeamTold::Sent;
+    let result =
+        json!({"recorded": true, "whatsapp_sent": sent, "reason": reason, "phone": given.phone, "message": message});
     Ok((unit, Told { ok: true, result }))
-}
-
-#[derive(Deserialize)]
-struct Schedule {
-    when: String,
-    name: Option<String>,
-    notes: Option<String>,
-}
-
-/// Records the wish; the stored call is the record, and its event tells the owner.
-fn schedule(given: &Schedule) -> (Unit, Told) {
-    let message = "The request is recorded and the team has been told. A person will confirm the time.";
-    let result = json!({
-        "recorded": true, "confirmed": false, "when": given.when, "name": given.name, "notes": given.notes,
-        "message": message,
-    });
-    (Unit::new(), Told { ok: true, result })
 }
 
 #[derive(Deserialize)]

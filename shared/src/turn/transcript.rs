@@ -86,6 +86,8 @@ mod tests {
             client_message_id: None,
             reply: (author == Author::Agent).then_some(reply),
             author_user_id: None,
+            delivery: None,
+            file: None,
             created_at: Time::from_millis(0),
         }
     }

@@ -91,7 +91,7 @@ async fn answer_to(app: &App, scene: &Scene, waiting: Waiting) -> Result<Option<
     }))
 }
 
-enum Claimed {
+pub(super) enum Claimed {
     /// The turn is ours, and its transcript holds the message.
     Turn(Box<OwnTurn>),
     /// The message needs no answer of the agent any more.
@@ -102,7 +102,7 @@ enum Claimed {
 
 /// Takes the free lease of the conversation, then the allowance: whoever does not get the lease takes nothing from
 /// others.
-async fn claim(app: &App, scene: &Scene, waiting: Waiting, pace: Pace) -> Result<Claimed> {
+pub(super) async fn claim(app: &App, scene: &Scene, waiting: Waiting, pace: Pace) -> Result<Claimed> {
     let (workspace, id) = (scene.snapshot.workspace_id, waiting.conversation_id);
     let lease = accept::lease(app, workspace, pace);
     let update = Update::new(store::keys::conversation(workspace, id)).set("turn", &lease);

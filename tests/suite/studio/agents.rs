@@ -63,7 +63,10 @@ async fn a_new_agent_is_a_draft_with_what_was_given() {
         made["config"],
         json!({
             "ai": {"has_api_key": false, "base_url": "https://models.example.com/v1"},
-            "kapso": {"has_api_key": false, "phone_number_id": "123"},
+            "kapso": {"has_api_key": false, "has_webhook_secret": false, "phone_number_id": "123",
+                "callback_url": "http://127.0.0.1:8000/hooks/whatsapp/kapso/123"},
+            "whatsapp": {"provider": "meta", "phone_number_id": null, "has_access_token": false,
+                "has_app_secret": false, "has_verify_token": false, "callback_url": null},
         })
     );
     assert_eq!((&made["widget"]["accent"], &made["enabled"]), (&json!("#10b981"), &json!(true)));

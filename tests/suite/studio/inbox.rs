@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use shared::domain::Role;
-use tests::{Agent, Owner, TestApp};
+use tests::{Agent, Options, Owner, TestApp};
 
 async fn set() -> (TestApp, Owner, Agent) {
     let test = TestApp::new().await;
@@ -179,6 +179,32 @@ async fn a_persons_answer_takes_over_and_reaches_the_visitor() {
     );
     assert!(last.get("user_id").is_none() && !last.to_string().contains("@"), "a visitor does not learn who: {last}");
     assert_eq!(visitor.says("Thanks").await["human_takeover"], true);
+}
+
+#[tokio::test]
+async fn a_visitor_waits_for_what_a_person_writes_and_gets_it_at_once() {
+    let variables = vec![("CHATIA_WATCH_SECONDS", "0.01".to_owned())];
+    let test = TestApp::with(Options { variables, ..Options::default() }).await;
+    let owner = test.owner().await;
+    let agent = owner.agent("Soporte").await;
+    let (visitor, id) = began(&test, &owner, &agent, "Hello").await;
+    let handle = visitor.handle.clone().unwrap();
+    let public = format!("/api/public/agents/{}/conversations/{handle}/messages", agent.slug);
+    let seen = visitor.persona.get(&public).await.expect(200);
+    let last = seen["items"].as_array().unwrap().last().unwrap()["id"].as_str().unwrap().to_owned();
+    let waiting = format!("{public}?after={last}&wait=20");
+    let at_once = visitor.persona.get(&waiting).await.expect(200);
+    assert_eq!((&at_once["items"], &at_once["human_takeover"]), (&json!([]), &json!(false)), "nobody is waited for");
+    owner.takeover(&agent, id, true).await;
+    let (answer, _) = tokio::join!(visitor.persona.get(&waiting), async {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let path = format!("{}/conversations/{id}/messages", inbox(&agent));
+        owner.session.post(&path, json!({"content": "Olivia here."})).await.expect(201)
+    });
+    assert_eq!(answer.expect(200)["items"][0]["content"], "Olivia here.");
+    assert_eq!(visitor.persona.get(&format!("{public}?wait=21")).await.expect(422)["field"], "wait");
 }
 
 #[tokio::test]

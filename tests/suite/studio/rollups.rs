@@ -207,6 +207,31 @@ async fn usage_is_added_up_over_what_it_is_not_split_by() {
 }
 
 #[tokio::test]
+async fn usage_is_shown_by_client_and_an_agent_of_two_clients_counts_once_in_the_totals() {
+    let (test, owner, first, second) = two_days().await;
+    let agent = |id: u64| tests::Agent { id, slug: String::new(), name: String::new() };
+    let (ana, _) = owner.client_with(&test, &[&agent(first)], &["messages"]).await;
+    let (berta, _) = owner.client_with(&test, &[&agent(first)], &["messages"]).await;
+    let shown = usage(&owner, "group_by=client").await;
+    let rows = shown["rows"].as_array().unwrap();
+    let of = |id: Option<u64>| rows.iter().find(|row| row["client_id"].as_u64() == id).unwrap()["messages"].clone();
+    assert_eq!((of(Some(ana)), of(Some(berta)), of(None)), (json!(10), json!(10), json!(6)));
+    assert_eq!((rows.len(), &shown["totals"]["messages"]), (3, &json!(16)));
+    assert!(rows.iter().any(|row| row["client_name"].is_string()));
+    let of_ana = usage(&owner, &format!("group_by=day,client&client_id={ana}")).await;
+    assert_eq!((&of_ana["rows"][0]["client_id"], &of_ana["totals"]["messages"]), (&json!(ana), &json!(10)));
+    assert_eq!(usage(&owner, &format!("client_id={}", owner.user_id)).await["totals"]["messages"], 0, "no client");
+    let file = owner.session.get("/api/billing/usage?group_by=client&format=csv").await;
+    let head = file.text.lines().next().unwrap();
+    assert!(head.ends_with(",cost_micro_usd,client_id,client_name"), "{head}");
+    let path = format!("/api/clients/{ana}/grants/{first}");
+    assert_eq!(owner.session.delete(&path).await.status, 204);
+    let after = usage(&owner, "group_by=client").await;
+    assert_eq!(after["rows"].as_array().unwrap().len(), 2, "what is not granted any more counts no more");
+    let _ = second;
+}
+
+#[tokio::test]
 async fn days_that_make_no_sense_are_refused_and_named() {
     let test = TestApp::new().await;
     let owner = test.owner().await;

@@ -2,64 +2,17 @@
 
 use axum::body::Body;
 use axum::http::Request;
-use futures_util::StreamExt as _;
 use serde_json::{Value, json};
-use tests::{Agent, Gate, Options, Owner, PausedModel, ScriptedModel, TestApp, TypingModel};
-use tower::ServiceExt as _;
+use tests::{Agent, Frame, Frames, Gate, Options, Owner, PausedModel, ScriptedModel, TestApp, TypingModel};
 
-/// A frame as a page reads it.
-#[derive(Debug, Clone, PartialEq)]
-struct Frame {
-    name: String,
-    id: String,
-    data: Value,
-}
-
-/// An open connection.
-struct Connection {
-    body: axum::body::BodyDataStream,
-    read: String,
-}
-
-impl Connection {
-    /// Sends a message; panics unless the answer is a stream.
-    async fn open(test: &TestApp, agent: &Agent, body: &Value, last: Option<&str>) -> Self {
-        let path = format!("/api/public/agents/{}/chat/stream", agent.slug);
-        let mut request = Request::post(path).header("content-type", "application/json");
-        if let Some(last) = last {
-            request = request.header("last-event-id", last);
-        }
-        let response = test.router().oneshot(request.body(Body::from(body.to_string())).unwrap()).await.unwrap();
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        assert_eq!(response.headers()["cache-control"], "no-cache, no-transform");
-        Self { body: response.into_body().into_data_stream(), read: String::new() }
+/// Sends a message as a page does, which may have something of the reply already.
+pub(super) async fn open(test: &TestApp, agent: &Agent, body: &Value, last: Option<&str>) -> Frames {
+    let path = format!("/api/public/agents/{}/chat/stream", agent.slug);
+    let mut request = Request::post(path).header("content-type", "application/json");
+    if let Some(last) = last {
+        request = request.header("last-event-id", last);
     }
-
-    /// The next frame; `None` at the end. Comments are passed over.
-    async fn next(&mut self) -> Option<Frame> {
-        loop {
-            while let Some((block, rest)) = self.read.split_once("\n\n").map(|(a, b)| (a.to_owned(), b.to_owned())) {
-                self.read = rest;
-                let field = |name: &str| {
-                    block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ").map(str::to_owned))
-                };
-                if let (Some(name), Some(id), Some(data)) = (field("event"), field("id"), field("data")) {
-                    return Some(Frame { name, id, data: serde_json::from_str(&data).unwrap() });
-                }
-            }
-            let bytes = self.body.next().await?.unwrap();
-            self.read.push_str(std::str::from_utf8(&bytes).unwrap());
-        }
-    }
-
-    async fn rest(mut self) -> Vec<Frame> {
-        let mut frames = Vec::new();
-        while let Some(frame) = self.next().await {
-            frames.push(frame);
-        }
-        frames
-    }
+    Frames::open(test, request.body(Body::from(body.to_string())).unwrap()).await
 }
 
 /// What a page has after some frames.
@@ -81,7 +34,7 @@ fn names(frames: &[Frame]) -> Vec<&str> {
     names
 }
 
-fn message(id: u32) -> Value {
+pub(super) fn message(id: u32) -> Value {
     json!({"message": "How long does delivery take?", "client_message_id": format!("client-message-{id:06}")})
 }
 
@@ -98,7 +51,7 @@ async fn a_reply_is_told_while_it_is_written_and_exists_when_it_is_done() {
     let test = TestApp::new().await;
     let owner = test.owner().await;
     let agent = owner.agent("Soporte").await;
-    let frames = Connection::open(&test, &agent, &message(1), None).await.rest().await;
+    let frames = open(&test, &agent, &message(1), None).await.rest().await;
     assert_eq!(names(&frames), ["start", "token", "done"]);
     let done = &frames.last().unwrap().data;
     assert_eq!(text(&frames), done["reply"].as_str().unwrap());
@@ -117,12 +70,12 @@ async fn a_reply_is_told_while_it_is_written_and_exists_when_it_is_done() {
 #[tokio::test]
 async fn a_connection_that_breaks_at_any_frame_is_taken_up_again_without_loss_repeat_or_second_charge() {
     let (test, owner, agent) = with(TypingModel::new(&["It ", "takes ", "two días", ", or ", "three."])).await;
-    let whole = Connection::open(&test, &agent, &message(0), None).await.rest().await;
+    let whole = open(&test, &agent, &message(0), None).await.rest().await;
     let reply = "It takes two días, or three.";
     assert_eq!(text(&whole), reply);
     for seen in 0..=whole.len() {
         let body = message(1 + u32::try_from(seen).unwrap());
-        let mut first = Connection::open(&test, &agent, &body, None).await;
+        let mut first = open(&test, &agent, &body, None).await;
         let mut frames = Vec::new();
         while frames.len() < seen
             && let Some(frame) = first.next().await
@@ -132,7 +85,7 @@ async fn a_connection_that_breaks_at_any_frame_is_taken_up_again_without_loss_re
         // The page has gone; the turn goes on.
         drop(first);
         let last = frames.last().map(|frame| frame.id.clone());
-        let rest = Connection::open(&test, &agent, &body, last.as_deref()).await.rest().await;
+        let rest = open(&test, &agent, &body, last.as_deref()).await.rest().await;
         assert_eq!(rest.last().unwrap().name, "done", "after {seen}: {rest:?}");
         frames.extend(rest);
         assert_eq!(text(&frames), reply, "after {seen}");
@@ -146,12 +99,12 @@ async fn a_connection_that_breaks_at_any_frame_is_taken_up_again_without_loss_re
 async fn a_page_that_leaves_does_not_stop_the_turn() {
     let (model, gate) = PausedModel::new();
     let (test, owner, agent) = with(model).await;
-    let mut connection = Connection::open(&test, &agent, &message(1), None).await;
+    let mut connection = open(&test, &agent, &message(1), None).await;
     assert_eq!(connection.next().await.unwrap().name, "start");
     gate.asked().await;
     drop(connection);
     gate.open();
-    let frames = Connection::open(&test, &agent, &message(1), None).await.rest().await;
+    let frames = open(&test, &agent, &message(1), None).await.rest().await;
     assert_eq!(frames.last().unwrap().name, "done");
     assert_eq!(test.db_usage(&owner).await.len(), 1);
     assert_eq!(owner.conversations(&agent).await.len(), 1);
@@ -165,7 +118,7 @@ async fn tools_are_told_of_and_what_was_said_before_them_is_taken_back() {
     let agent = owner.agent_with(json!({"name": "Ventas", "tools": ["capture_lead"], "publish": true})).await;
     model.calls("capture_lead", json!({"email": "visitor@example.com"}));
     model.says("Thank you, somebody will write to you.");
-    let frames = Connection::open(&test, &agent, &message(1), None).await.rest().await;
+    let frames = open(&test, &agent, &message(1), None).await.rest().await;
     assert_eq!(names(&frames), ["start", "tool", "token", "done"]);
     let tools: Vec<&Value> = frames.iter().filter(|frame| frame.name == "tool").map(|frame| &frame.data).collect();
     assert_eq!(tools[0], &json!({"name": "capture_lead", "status": "running"}));
@@ -175,7 +128,7 @@ async fn tools_are_told_of_and_what_was_said_before_them_is_taken_back() {
 #[tokio::test]
 async fn a_model_that_fails_on_the_way_leaves_the_fallback_and_costs_nothing() {
     let (test, owner, agent) = with(TypingModel::new(&["Half of "]).failing()).await;
-    let frames = Connection::open(&test, &agent, &message(1), None).await.rest().await;
+    let frames = open(&test, &agent, &message(1), None).await.rest().await;
     assert_eq!(names(&frames), ["start", "token", "discard", "token", "done"]);
     assert_eq!(frames.iter().find(|frame| frame.name == "discard").unwrap().data["reason"], "failed");
     assert_eq!(text(&frames), frames.last().unwrap().data["reply"].as_str().unwrap());
@@ -183,10 +136,10 @@ async fn a_model_that_fails_on_the_way_leaves_the_fallback_and_costs_nothing() {
 }
 
 /// A model that has written something and waits, and a page that has read it.
-async fn half_written() -> (TestApp, Owner, Agent, Gate, Connection, Vec<Frame>) {
+async fn half_written() -> (TestApp, Owner, Agent, Gate, Frames, Vec<Frame>) {
     let (model, gate) = TypingModel::new(&["It takes ", "two days."]).pausing_after(1);
     let (test, owner, agent) = with(model).await;
-    let mut connection = Connection::open(&test, &agent, &message(1), None).await;
+    let mut connection = open(&test, &agent, &message(1), None).await;
     let frames = vec![connection.next().await.unwrap(), connection.next().await.unwrap()];
     assert_eq!(names(&frames), ["start", "token"]);
     (test, owner, agent, gate, connection, frames)
@@ -229,7 +182,7 @@ async fn a_visitor_who_has_read_enough_stops_the_reply_and_keeps_what_there_is()
 async fn a_reply_that_is_stopped_before_it_begins_is_none_and_the_next_message_is_answered() {
     let (model, gate) = PausedModel::new();
     let (test, owner, agent) = with(model).await;
-    let mut connection = Connection::open(&test, &agent, &message(1), None).await;
+    let mut connection = open(&test, &agent, &message(1), None).await;
     let handle = connection.next().await.unwrap().data["conversation_id"].as_str().unwrap().to_owned();
     gate.asked().await;
     let path = format!("/api/public/agents/{}/conversations/{handle}/stop", agent.slug);
@@ -238,12 +191,12 @@ async fn a_reply_that_is_stopped_before_it_begins_is_none_and_the_next_message_i
     assert_eq!(rest[0].data, json!({"reason": "stopped", "final": true}));
     assert!(test.db_usage(&owner).await.is_empty());
     // Who comes again for it is told the same.
-    let again = Connection::open(&test, &agent, &message(1), None).await.rest().await;
+    let again = open(&test, &agent, &message(1), None).await.rest().await;
     assert_eq!(again.last().unwrap().data["reason"], "stopped");
     gate.open();
     let mut next = message(2);
     next["conversation_id"] = json!(handle);
-    let frames = Connection::open(&test, &agent, &next, None).await.rest().await;
+    let frames = open(&test, &agent, &next, None).await.rest().await;
     assert_eq!(frames.last().unwrap().name, "done");
     let id = owner.conversations(&agent).await[0]["id"].as_u64().unwrap();
     let thread = owner.conversation(&agent, id).await;
@@ -267,7 +220,7 @@ async fn what_is_wrong_before_the_message_is_stored_is_an_answer_and_no_stream()
 async fn a_reply_can_be_stopped_by_a_page_that_came_back_for_it() {
     let (test, owner, agent, _gate, connection, frames) = half_written().await;
     drop(connection);
-    let again = Connection::open(&test, &agent, &message(1), Some(&frames[1].id)).await;
+    let again = open(&test, &agent, &message(1), Some(&frames[1].id)).await;
     let handle = frames[0].data["conversation_id"].as_str().unwrap();
     let path = format!("/api/public/agents/{}/conversations/{handle}/stop", agent.slug);
     assert_eq!(test.anonymous().post(&path, json!({})).await.expect(200)["stopping"], true);

@@ -122,6 +122,10 @@ async fn everything(test: &TestApp, model: &ScriptedModel, server: &MockServer, 
     let hooks = webhooks(test, &owner, server).await;
     let (handle, messages) = conversation(test, model, &owner, &agent, who).await;
     test.db_member(&owner, Role::Editor).await;
+    owner.opens("UTC", json!({"title": format!("a visit to {who}")})).await;
+    let booking = json!({"start": "2040-03-08T10:00", "agent_id": agent.id, "notes": format!("a friend of {who} comes"),
+        "email": format!("guest@{who}.example")});
+    owner.session.post("/api/appointments", booking).await.expect(201);
     let event = json!({"event": "order.paid", "agent_id": agent.id, "data": {"note": format!("{who}'s order")}});
     let once = [("idempotency-key", who)];
     key.call("POST", "/api/developers/events", &once, Some(event)).await.expect(201);
@@ -481,6 +485,9 @@ async fn an_export_has_every_message_and_no_secret() {
         "billing_account",
         "object",
         "timer",
+        "availability",
+        "busy_day",
+        "appointment",
     ];
     for kind in wanted {
         assert!(kinds.contains(kind), "{kind} is not among {kinds:?}");

@@ -76,6 +76,7 @@ impl Waiting {
                 QueueName::Deliver => workers::deliver(app, batch(&some)).await,
                 QueueName::DeliverSlow => workers::deliver_slow(app, batch(&some)).await,
                 QueueName::UsageReport => workers::usage_report(app, batch(&some)).await,
+                QueueName::Turn => workers::turn(app, batch(&some)).await,
             };
             let failed = answer.expect("a partial answer").batch_item_failures;
             assert!(failed.is_empty(), "nothing fails here: {failed:?}");

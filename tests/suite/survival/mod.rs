@@ -4,6 +4,7 @@ mod check;
 mod copies;
 mod disorder;
 mod outside;
+mod phones;
 mod world;
 
 use futures_util::future::join_all;

@@ -290,6 +290,10 @@ impl World {
                     let report: Report = serde_json::from_str(&message.body).unwrap();
                     usage::report(app, &report).await
                 }
+                QueueName::Turn => {
+                    let task: shared::app::whatsapp::Task = serde_json::from_str(&message.body).unwrap();
+                    Box::pin(shared::turn::channel::run(app, &task)).await
+                }
             };
             done.is_ok().then_some(message.id)
         }));

@@ -68,6 +68,7 @@ fn whoever_works_off_a_queue_is_told_of_its_dead_letters_and_so_is_the_operator(
         QueueName::Deliver => "Deliver",
         QueueName::DeliverSlow => "DeliverSlow",
         QueueName::UsageReport => "UsageReport",
+        QueueName::Turn => "Turn",
     };
     for (queue, consumer) in QueueName::ALL.iter().map(|queue| (*queue, consumer(*queue))) {
         let dead = told(consumer, queue.dead_letters_url_variable());

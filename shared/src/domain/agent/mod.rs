@@ -10,6 +10,7 @@ pub use compile::{Definition, Snapshot, SnapshotSecrets, SnapshotTool, compile};
 pub use sections::{Guardrails, Identity, Objective, Personality, Playbook, Skill, ToolBinding, Widget};
 pub use version::{AgentVersion, Difference, MAX_VERSIONS, VersionBody, VersionTool};
 
+use super::whatsapp::{Line, MetaLine, Provider};
 use super::{BillingAccount, Workspace};
 use crate::kernel::secret::Sealed;
 use crate::kernel::{Id, Time};
@@ -51,6 +52,12 @@ pub struct Agent {
     /// Whether the customer gave a Kapso key.
     #[serde(default)]
     pub has_kapso_key: bool,
+    /// Whether there is the secret that Kapso signs its callbacks with.
+    #[serde(default)]
+    pub has_kapso_secret: bool,
+    /// The customer's `WhatsApp` line at Meta itself.
+    #[serde(default)]
+    pub meta: MetaLine,
     /// Whether there is a secret that sites sign their users with.
     #[serde(default)]
     pub has_identity_secret: bool,
@@ -115,6 +122,15 @@ impl Agent {
         self.status == AgentStatus::Published
     }
 
+    /// Its `WhatsApp` line, if it has one.
+    #[must_use]
+    pub fn line(&self) -> Option<Line> {
+        let kapso = self.kapso_phone_number_id.as_ref().map(|number| (Provider::Kapso, number));
+        let (provider, number) =
+            kapso.or_else(|| self.meta.phone_number_id.as_ref().map(|number| (Provider::Meta, number)))?;
+        Some(Line { provider, phone_number_id: number.clone(), workspace_id: self.workspace_id, agent_id: self.id })
+    }
+
     /// Where a sealed field of this agent belongs, so that it opens nowhere else.
     #[must_use]
     pub fn secret_place(workspace: Id<Workspace>, agent: Id<Agent>, field: SecretField) -> String {
@@ -129,13 +145,29 @@ pub enum SecretField {
     AiKey,
     /// The key of their Kapso project.
     KapsoKey,
+    /// What Kapso signs its callbacks with.
+    KapsoSecret,
+    /// What is sent with at Meta.
+    MetaToken,
+    /// What Meta signs its callbacks with.
+    MetaSecret,
+    /// The word that Meta shows when the callback is set up.
+    MetaVerify,
     /// What the customer's site signs its users with.
     Identity,
 }
 
 impl SecretField {
     /// Every field.
-    pub const ALL: [Self; 3] = [Self::AiKey, Self::KapsoKey, Self::Identity];
+    pub const ALL: [Self; 7] = [
+        Self::AiKey,
+        Self::KapsoKey,
+        Self::KapsoSecret,
+        Self::MetaToken,
+        Self::MetaSecret,
+        Self::MetaVerify,
+        Self::Identity,
+    ];
 
     /// How the table names it.
     #[must_use]
@@ -143,6 +175,10 @@ impl SecretField {
         match self {
             Self::AiKey => "ai.api_key",
             Self::KapsoKey => "kapso.api_key",
+            Self::KapsoSecret => "kapso.webhook_secret",
+            Self::MetaToken => "whatsapp.access_token",
+            Self::MetaSecret => "whatsapp.app_secret",
+            Self::MetaVerify => "whatsapp.verify_token",
             Self::Identity => "identity.secret",
         }
     }

@@ -40,6 +40,23 @@ impl Image {
         Ok(Self { media_type, bytes })
     }
 
+    /// Reads an address that holds the image itself (`data:image/png;base64,…`).
+    ///
+    /// # Errors
+    /// `validation_error` for any other text, and as [`Self::new`].
+    pub fn from_data_url(url: &str) -> Result<Self> {
+        let wrong = || {
+            let message =
+                "An image must be a data URL, such as data:image/png;base64,…: nothing is fetched or looked up.";
+            Error::field("images", "invalid", message)
+        };
+        let (head, data) = url.strip_prefix("data:").and_then(|rest| rest.split_once(',')).ok_or_else(wrong)?;
+        if !head.ends_with(";base64") {
+            return Err(wrong());
+        }
+        Self::new(STANDARD.decode(data.trim()).map_err(|_| wrong())?)
+    }
+
     /// Such as `image/png`.
     #[must_use]
     pub const fn media_type(&self) -> &'static str {
@@ -126,6 +143,17 @@ mod tests {
             assert_eq!(error.code(), Code::ValidationError);
             assert!(error.message().contains("PNG, JPEG, GIF or WebP"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_data_url_is_read_and_any_other_address_is_not_fetched() {
+        let image = Image::new(head(b"GIF89a")).unwrap();
+        assert_eq!(Image::from_data_url(&image.data_url()).unwrap(), image);
+        for other in ["https://example.com/a.png", "obj_01", "data:image/png,abc", "data:image/png;base64,%%", ""] {
+            assert!(Image::from_data_url(other).unwrap_err().message().contains("data URL"), "{other}");
+        }
+        let text = "data:image/png;base64,aGVsbG8=";
+        assert!(Image::from_data_url(text).unwrap_err().message().contains("PNG, JPEG"));
     }
 
     #[test]

@@ -15,9 +15,11 @@
 //! | `knowledge` | which passage answers |
 //! | `reply` | the sentences of an answer |
 //! | `phrases` | all that it says on its own account |
+//! | `builder` | the same for the builder: what a description of an agent asks for |
 //!
 //! To teach it a tool, add the tool's name here, its intent to `intents::Reading`, and its arguments to [`calls`].
 
+mod builder;
 mod contact;
 mod intents;
 mod knowledge;
@@ -51,14 +53,17 @@ pub struct OfflineModel;
 impl Llm for OfflineModel {
     async fn complete(&self, request: &Request, tokens: &dyn Tokens) -> Result<Completion> {
         let turn = Turn::of(request);
-        let tool_calls = calls(request, &turn);
+        let (built, tool_calls) = match builder::answer(request) {
+            Some((text, calls)) => (Some(text), calls),
+            None => (None, calls(request, &turn)),
+        };
         if !tool_calls.is_empty() {
             let usage = estimate(request, "", &tool_calls);
             let model = MODEL.to_owned();
             let (content, finish) = (String::new(), Finish::ToolCalls);
             return Ok(Completion { content, tool_calls, kept: None, usage, model, finish });
         }
-        let (content, finish) = limited(reply::compose(request, &turn), request.max_tokens);
+        let (content, finish) = limited(built.unwrap_or_else(|| reply::compose(request, &turn)), request.max_tokens);
         for word in content.split_inclusive(char::is_whitespace) {
             tokens.token(word);
         }
@@ -197,15 +202,19 @@ fn calls(request: &Request, turn: &Turn<'_>) -> Vec<ToolCall> {
     };
     if email.is_some() || phone.is_some() {
         let interest = interest(&new);
-        let phone = phone.clone();
+        let (email, phone) = (email.clone(), phone.clone());
         call(CAPTURE_LEAD, vec![("name", name()), ("email", email), ("phone", phone), ("interest", interest)]);
     }
     if let Some(asked) = handoff {
-        call(HANDOFF, vec![("reason", Some(brief(asked.text, 200))), ("phone", phone)]);
+        call(HANDOFF, vec![("reason", Some(brief(asked.text, 200))), ("phone", phone.clone())]);
     }
     if let Some((asked, when)) = schedule {
         let notes = Some(brief(asked.text, 300));
-        call(SCHEDULE, vec![("when", Some(when)), ("name", name()), ("notes", notes)]);
+        // An address that was left before is where the confirmation goes.
+        let email = email.or_else(|| written(request).find_map(|text| intents::read(text, "").contact.email));
+        let arguments =
+            vec![("when", Some(when)), ("name", name()), ("email", email), ("phone", phone), ("notes", notes)];
+        call(SCHEDULE, arguments);
     }
     calls
 }

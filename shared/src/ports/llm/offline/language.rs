@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use super::phrases::Lang;
+pub(super) use crate::domain::text::fold;
 
 /// Greetings; stop words, too.
 const GREETINGS: &str = "hello hi hey greetings hola buenas buenos buen dias saludos ola oi bom boa tardes noches alo";
@@ -101,23 +102,6 @@ static CONCEPT_OF: LazyLock<HashMap<String, &'static str>> = LazyLock::new(|| {
     };
     CONCEPTS.iter().flat_map(row).collect()
 });
-
-/// Lower case without accents.
-pub(super) fn fold(text: &str) -> String {
-    let plain = |c: char| match c {
-        'á' | 'à' | 'â' | 'ã' | 'ä' => Some('a'),
-        'é' | 'è' | 'ê' | 'ë' => Some('e'),
-        'í' | 'ì' | 'î' | 'ï' => Some('i'),
-        'ó' | 'ò' | 'ô' | 'õ' | 'ö' => Some('o'),
-        'ú' | 'ù' | 'û' | 'ü' => Some('u'),
-        'ñ' => Some('n'),
-        'ç' => Some('c'),
-        // Accents that are characters of their own.
-        '\u{300}'..='\u{36f}' => None,
-        other => Some(other),
-    };
-    text.chars().flat_map(char::to_lowercase).filter_map(plain).collect()
-}
 
 /// The folded words of a text; an apostrophe joins ("don't" is "dont").
 pub(super) fn words(text: &str) -> Vec<String> {

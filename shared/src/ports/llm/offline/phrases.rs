@@ -148,6 +148,11 @@ phrases! {
         es: "He anotado tu solicitud de cita: {}.",
         pt: "Anotei seu pedido de agendamento: {}."
     }
+    APPOINTMENT_BOOKED {
+        en: "Your appointment is booked: {}.",
+        es: "Tu cita está reservada: {}.",
+        pt: "Seu horário está marcado: {}."
+    }
     FAILED {
         en: "I'm sorry, that did not work.",
         es: "Lo siento, eso no ha funcionado.",

@@ -212,6 +212,9 @@ fn done(lang: Lang, outcome: &Outcome<'_>, content: &Value) -> Option<String> {
             Some(argument("name").map_or_else(|| LEAD_DONE.of(lang).to_owned(), |name| LEAD_DONE_FOR.with(lang, name)))
         }
         HANDOFF => Some(HANDOFF_DONE.of(lang).to_owned()),
+        SCHEDULE if content["booked"] == true => {
+            content["when"].as_str().map(|when| APPOINTMENT_BOOKED.with(lang, when))
+        }
         SCHEDULE => argument("when").or(content["when"].as_str()).map(|when| APPOINTMENT_DONE.with(lang, when)),
         _ => None,
     }

@@ -1,0 +1,235 @@
+//! Messages that come in: each is stored once, in the conversation of whoever wrote it.
+
+use super::super::App;
+use super::super::conversation::{silence_timer, touched_by_visitor};
+use super::{Task, api, queue};
+use crate::domain::conversation::Channel;
+use crate::domain::lead::Details;
+use crate::domain::message::Author;
+use crate::domain::text::shorten;
+use crate::domain::whatsapp::{File, FileRef, Inbound, Line, Peer, Talk};
+use crate::domain::{Contact, Conversation, Message};
+use crate::events::emit;
+use crate::kernel::secret::sha256_hex;
+use crate::kernel::{Code, Error, Id, Result, Time, work};
+use crate::ports::objects::Objects;
+use crate::store;
+use crate::store::whatsapp::Trace;
+use crate::table::{Cond, Unit};
+
+/// How often a message is stored anew when somebody else wrote at the same time.
+const TRIES: u32 = 6;
+
+/// Stores a message and asks for its answer after a short wait, in which more may come. One that is known only asks for
+/// its answer again, which does no harm: nothing is answered twice.
+///
+/// # Errors
+/// When the table or the queue cannot be reached.
+pub async fn receive(app: &App, line: &Line, inbound: &Inbound) -> Result<()> {
+    work::note("tenant", line.workspace_id);
+    work::note("agent", line.agent_id);
+    let mut file = None;
+    for _ in 0..TRIES {
+        let known = store::whatsapp::trace(&app.table, line.workspace_id, line.agent_id, &inbound.id).await?;
+        if let Some(Trace::In { conversation_id, message_id }) = known.map(|known| known.body) {
+            return ask(app, line, conversation_id, message_id).await;
+        }
+        // Once, and before anything is stored: the address holds for minutes.
+        if let (Some(wanted), None) = (&inbound.file, &file) {
+            file = Some(fetch(app, line, &inbound.id, wanted).await?);
+        }
+        match store_once(app, line, inbound, file.as_ref()).await {
+            Ok(Some(message)) => return ask(app, line, message.conversation_id, message.id).await,
+            Ok(None) => return Ok(()),
+            Err(error) if error.code() == Code::ConcurrentChange => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Error::new(Code::Unavailable).retry_after(1))
+}
+
+async fn ask(app: &App, line: &Line, conversation: Id<Conversation>, message: Id<Message>) -> Result<()> {
+    let Line { workspace_id, agent_id, .. } = *line;
+    let task = Task::Answer { workspace_id, agent_id, conversation_id: conversation, message_id: message };
+    queue(app, &task, app.config.burst).await
+}
+
+/// Fetches a file and keeps it, under a key that the same message always has.
+async fn fetch(app: &App, line: &Line, id: &str, wanted: &FileRef) -> Result<File> {
+    let FileRef { id: file_id, kind, mime, name } = wanted.clone();
+    let mut file = File { kind, mime, name, bytes: None, object: None, missing: None };
+    let fetched = match api(app, line).await? {
+        Some(api) => api.file(&file_id, kind.max_bytes()).await,
+        None => Err("the agent has no key for its number".into()),
+    };
+    match fetched {
+        Ok(fetched) => {
+            let key = format!("{}/whatsapp/{}", Objects::of(line.workspace_id), sha256_hex(id));
+            let mime =
+                fetched.mime.as_deref().or(file.mime.as_deref()).unwrap_or("application/octet-stream").to_owned();
+            file.bytes = Some(fetched.bytes.len() as u64);
+            app.objects.put(&key, fetched.bytes, &mime).await?;
+            (file.mime, file.object) = (Some(mime), Some(key));
+        }
+        Err(why) => {
+            tracing::warn!(agent = %line.agent_id.text(), why, "a file of a message was not fetched");
+            file.missing = Some(shorten(&why, 200));
+        }
+    }
+    Ok(file)
+}
+
+/// Where a message belongs: the conversation, if there is one, and the marks that do not lead to it yet.
+struct Place {
+    head: Option<Conversation>,
+    marks: Vec<(String, Option<Id<Conversation>>)>,
+}
+
+async fn place(app: &App, line: &Line, peer: &Peer) -> Result<Place> {
+    let (workspace, agent) = (line.workspace_id, line.agent_id);
+    let mut place = Place { head: None, marks: Vec::new() };
+    for mark in peer.marks() {
+        let found = store::whatsapp::conversation_of(&app.table, workspace, agent, &mark).await?;
+        if place.head.is_none()
+            && let Some(id) = found
+        {
+            let head: Option<Conversation> = app.table.get(&store::keys::conversation(workspace, id)).await?;
+            // A phone may be another person's by now, whom the conversation is none of.
+            let is_theirs = |head: &Conversation| head.whatsapp.as_ref().is_some_and(|talk| talk.peer.may_be(peer));
+            place.head = head.filter(is_theirs);
+        }
+        place.marks.push((mark, found));
+    }
+    let id = place.head.as_ref().map(|head| head.id);
+    place.marks.retain(|(_, found)| found.is_none() || *found != id);
+    Ok(place)
+}
+
+/// Stores a message, unless the agent is gone.
+async fn store_once(app: &App, line: &Line, inbound: &Inbound, file: Option<&File>) -> Result<Option<Message>> {
+    let (workspace, agent, now) = (line.workspace_id, line.agent_id, app.now());
+    let Place { head, marks } = place(app, line, &inbound.peer).await?;
+    let id = head.as_ref().map_or_else(|| app.ids().id(), |head| head.id);
+    let message = Message {
+        id: app.ids().id(),
+        conversation_id: id,
+        author: Author::Visitor,
+        content: inbound.text.clone(),
+        client_message_id: Some(inbound.id.clone()),
+        reply: None,
+        author_user_id: None,
+        delivery: None,
+        file: file.cloned(),
+        created_at: now,
+    };
+    let mut unit = Unit::new();
+    let head = match head {
+        Some(head) => go_on(app, &mut unit, head, line, inbound, &message)?,
+        None => match begin(app, &mut unit, id, line, inbound, &message).await {
+            Ok(head) => head,
+            Err(error) if error.code() == Code::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        },
+    };
+    for (mark, before) in marks {
+        store::whatsapp::point(&mut unit, (workspace, agent), &mark, before, id)?;
+    }
+    let trace = Trace::In { conversation_id: id, message_id: message.id };
+    let key = store::whatsapp::trace_key(workspace, agent, &inbound.id);
+    store::whatsapp::put_trace(&mut unit, key, &trace, None, now)?;
+    store::conversation::add_message(&mut unit, workspace, &message)?;
+    emit(&mut unit, &app.events().message_inbound(&head, message.id))?;
+    app.commit(unit).await?;
+    Ok(Some(message))
+}
+
+fn talk(line: &Line, peer: Peer, at: Time, now: Time) -> Talk {
+    let Line { provider, phone_number_id, .. } = line.clone();
+    Talk { provider, phone_number_id, peer, last_inbound_at: at.min(now) }
+}
+
+async fn begin(
+    app: &App,
+    unit: &mut Unit,
+    id: Id<Conversation>,
+    line: &Line,
+    inbound: &Inbound,
+    message: &Message,
+) -> Result<Conversation> {
+    let (workspace, agent, now) = (line.workspace_id, line.agent_id, app.now());
+    let agent_name = store::agent::get(&app.table, workspace, agent).await?.body.name;
+    let head = Conversation {
+        contact_id: Some(contact(app, line, &inbound.peer).await?),
+        whatsapp: Some(talk(line, inbound.peer.clone(), inbound.at, now)),
+        ..Conversation::begun(id, (workspace, agent), agent_name, Channel::Whatsapp, &message.content, now)
+    };
+    store::conversation::create(unit, &head)?;
+    store::timer::set(unit, &silence_timer(&head, now))?;
+    emit(unit, &app.events().conversation_created(&head))?;
+    Ok(head)
+}
+
+/// A further message. One that comes after the closing opens the conversation again, for the agent.
+fn go_on(
+    app: &App,
+    unit: &mut Unit,
+    head: Conversation,
+    line: &Line,
+    inbound: &Inbound,
+    message: &Message,
+) -> Result<Conversation> {
+    let now = app.now();
+    let before = head.whatsapp.as_ref();
+    let peer = before.map_or_else(|| inbound.peer.clone(), |talk| talk.peer.updated(&inbound.peer));
+    let at = before.map_or(inbound.at, |talk| talk.last_inbound_at.max(inbound.at));
+    let update = touched_by_visitor(unit, &head, &message.content, now)?.set("whatsapp", talk(line, peer, at, now));
+    // What the update does depends on these; if they changed, it is decided anew.
+    let unchanged = Cond::eq("status", head.status).and(Cond::eq("ai_paused", head.ai_paused));
+    unit.update(update, unchanged, Error::new(Code::ConcurrentChange));
+    Ok(head)
+}
+
+/// Whoever writes, as a contact: by their phone, which the network vouches for, else by their user id. What they call
+/// themselves fills a blank only.
+async fn contact(app: &App, line: &Line, peer: &Peer) -> Result<Id<Contact>> {
+    let (table, workspace, agent, now) = (&app.table, line.workspace_id, line.agent_id, app.now());
+    let user = peer.user_id.as_ref().map(|id| format!("whatsapp:{id}"));
+    let by_user = match &user {
+        Some(user) => store::contact::of_user(table, workspace, agent, user).await?,
+        None => None,
+    };
+    let details = Details { phone: peer.phone.clone(), ..Details::default() };
+    let known = match by_user {
+        Some(known) => Some(known),
+        None => store::contact::find(table, workspace, &details).await?,
+    };
+    let mut unit = Unit::new();
+    let Some(known) = known else {
+        let (name, phone) = (peer.name.clone(), peer.phone.clone());
+        let id = app.ids().id();
+        let contact = Contact {
+            id,
+            workspace_id: workspace,
+            name,
+            email: None,
+            phone,
+            // By it the guard is found again when they are erased.
+            user_id: user.clone(),
+            created_at: now,
+            updated_at: now,
+        };
+        store::contact::create(&mut unit, &contact)?;
+        if let Some(user) = &user {
+            store::contact::guard_user(&mut unit, &contact, agent, user)?;
+        }
+        app.commit(unit).await?;
+        return Ok(id);
+    };
+    let mut contact = known.body.clone();
+    let (phone, _) = store::contact::unheld(table, &contact, peer.phone.as_deref(), None).await?;
+    if contact.fill_blanks(peer.name.as_deref(), None, phone, now) {
+        store::contact::replace(&mut unit, &contact, &known.body, known.v)?;
+        app.commit(unit).await?;
+    }
+    Ok(contact.id)
+}

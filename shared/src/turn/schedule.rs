@@ -1,0 +1,192 @@
+//! The tool `schedule_appointment`: it books where the owner said when they can be met, and records the wish where not.
+//!
+//! The booking is part of the call's own transaction (see [`super::tools`]): it happens once, and of two visitors who want
+//! the same slot one is told what else is free.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::tools::{Place, Told};
+use crate::access::RateClass;
+use crate::app::App;
+use crate::app::appointment::{self, Entered, Guest};
+use crate::domain::lead::Details;
+use crate::domain::scheduling::{Source, Stretch, Unbookable, When, first_moment, iso, spoken};
+use crate::domain::text::shorten;
+use crate::domain::{Availability, Conversation};
+use crate::kernel::secret::sha256_hex;
+use crate::kernel::{Result, Time};
+use crate::store;
+use crate::table::Unit;
+
+/// How many appointments one conversation may book, so that nobody fills a calendar by chatting.
+const MAX_BOOKED: u32 = 5;
+/// How many free slots the model is told of when it asks for them, and when a wish cannot be met.
+const ASKED: usize = 12;
+const OTHERS: usize = 6;
+/// How many of them the message for the visitor names.
+const NAMED: usize = 4;
+/// The question that ends a message without a booking. The offline model knows it as its own.
+const WHICH: &str = "Which day and time would suit you?";
+
+/// What the model asks for.
+#[derive(Deserialize)]
+pub(super) struct Given {
+    #[serde(default)]
+    action: Action,
+    when: String,
+    name: Option<String>,
+    email: Option<String>,
+    phone: Option<String>,
+    notes: Option<String>,
+}
+
+#[derive(Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Action {
+    #[default]
+    Book,
+    FindSlots,
+}
+
+/// The writes of a call, and what the model is told.
+pub(super) async fn schedule(app: &App, place: Place<'_>, given: Given) -> Result<(Unit, Told)> {
+    let head = place.conversation;
+    let Some(availability) = appointment::of_workspace(app, head.workspace_id).await? else {
+        return Ok((Unit::new(), wish(&given)));
+    };
+    let read = When::read(&given.when, &availability.zone()?);
+    if given.action == Action::FindSlots {
+        let told = offer(app, &availability, read, "").await?;
+        return Ok((Unit::new(), Told { ok: true, ..told }));
+    }
+    let why = match read {
+        Some(When::At(start)) => match book(app, head, &availability, start, &given).await? {
+            Ok(booked) => return Ok(booked),
+            Err(why) => why,
+        },
+        Some(When::LeftOut(_)) => "The clocks skip that time on that day.".into(),
+        Some(When::On(_)) => "That is a day without a time.".into(),
+        None => "That is no day and time that can be booked as it is.".into(),
+    };
+    Ok((Unit::new(), offer(app, &availability, read, &why).await?))
+}
+
+/// Records the wish; the stored call is the record, and its event tells the owner.
+fn wish(given: &Given) -> Told {
+    let message = "The request is recorded and the team has been told. A person will confirm the time.";
+    let result = json!({
+        "recorded": true, "booked": false, "confirmed": false, "when": given.when, "name": given.name,
+        "notes": given.notes, "message": message,
+    });
+    Told { ok: given.action == Action::Book, result }
+}
+
+/// Books a slot; or says, for the visitor, why not.
+async fn book(
+    app: &App,
+    head: &Conversation,
+    availability: &Availability,
+    start: Time,
+    given: &Given,
+) -> Result<Result<(Unit, Told), String>> {
+    if store::appointment::count(&app.table, head.workspace_id, head.id).await? >= MAX_BOOKED {
+        return Ok(Err(format!("{MAX_BOOKED} appointments were booked in this conversation, and no more can be.")));
+    }
+    let guest = guest(head, given)?;
+    if !may_book(app, head, &guest).await {
+        return Ok(
+            Err("So many appointments were booked today that a person of the team has to book this one.".into()),
+        );
+    }
+    let draft = match appointment::enter(app, availability, start, true, &guest).await? {
+        Entered::Booked(draft) => draft,
+        Entered::Not(why) => return Ok(Err(said(why, availability))),
+    };
+    let (mut unit, booked) = (draft.unit, draft.value);
+    store::appointment::add_to_count(&mut unit, head.workspace_id, head.id);
+    let zone = availability.zone()?;
+    let when = format!("{} ({})", spoken(booked.start, &zone), booked.timezone);
+    let confirmation = booked.email.as_ref().map(|email| format!(" A confirmation goes to {email}."));
+    let result = json!({
+        "booked": true, "confirmed": true, "start": iso(booked.start, &zone), "end": iso(booked.end, &zone),
+        "time_zone": booked.timezone, "title": booked.title, "location": booked.location, "when": when,
+        "message": format!("Booked: {when}.{}", confirmation.unwrap_or_default()),
+    });
+    Ok(Ok((unit, Told { ok: true, result })))
+}
+
+/// Whether one more may be booked today: conversations cost a visitor nothing, so neither a calendar nor somebody's mailbox
+/// may be filled by beginning many.
+async fn may_book(app: &App, head: &Conversation, guest: &Guest) -> bool {
+    let details = guest.details.as_ref();
+    if let Some(address) = details.and_then(|details| details.email.as_ref().or(details.phone.as_ref())) {
+        let subject = sha256_hex(format!("{} {address}", head.workspace_id.text()));
+        if app.count_call(RateClass::Booking, &subject).await.is_err() {
+            return false;
+        }
+    }
+    app.count_call(RateClass::AgentBooking, &head.agent_id.text()).await.is_ok()
+}
+
+/// Who comes: as the model says, else as the visitor's site signed them.
+fn guest(head: &Conversation, given: &Given) -> Result<Guest> {
+    let known = head.identity.as_ref();
+    let said = |given: &Option<String>| given.clone().filter(|text| !text.trim().is_empty());
+    let name = said(&given.name).or_else(|| known.and_then(|known| known.name.clone()));
+    let email = said(&given.email).or_else(|| known.and_then(|known| known.email.clone()));
+    let phone = said(&given.phone).or_else(|| known.and_then(|known| known.phone.clone()));
+    let is_known = name.is_some() || email.is_some() || phone.is_some();
+    let check = || Details::check(name.as_deref(), email.as_deref(), phone.as_deref(), None);
+    Ok(Guest {
+        agent_id: Some(head.agent_id),
+        conversation_id: Some(head.id),
+        source: Source::Agent,
+        actor: head.agent_id.text(),
+        details: if is_known { Some(check()?) } else { None },
+        notes: said(&given.notes).map(|notes| shorten(notes.trim(), 500)),
+    })
+}
+
+fn said(why: Unbookable, availability: &Availability) -> String {
+    match why {
+        Unbookable::Taken => "That time is taken.".into(),
+        Unbookable::OutsideHours => "No appointment begins at that time.".into(),
+        Unbookable::TooSoon => {
+            let notice = availability.minimum_notice_minutes;
+            format!("That is over, or too soon: appointments are booked {notice} minutes ahead at least.")
+        }
+        Unbookable::TooFar => {
+            format!("That is too far: appointments are booked up to {} days ahead.", availability.days_ahead)
+        }
+    }
+}
+
+/// Free slots: of the day that is asked for, else the nearest ones; from now on when no day is told.
+async fn offer(app: &App, availability: &Availability, read: Option<When>, why: &str) -> Result<Told> {
+    let (zone, now) = (availability.zone()?, app.now());
+    let most = if why.is_empty() { ASKED } else { OTHERS };
+    let free = match read {
+        Some(When::At(wish)) => appointment::nearest(app, availability, wish, most).await?,
+        Some(When::On(day) | When::LeftOut(day)) => {
+            let within = Stretch { from: first_moment(day, &zone), until: first_moment(day.plus(1), &zone) };
+            let mut free = appointment::free(app, availability, within).await?;
+            free.truncate(ASKED);
+            if free.is_empty() { appointment::nearest(app, availability, within.from, most).await? } else { free }
+        }
+        None => appointment::nearest(app, availability, now, most).await?,
+    };
+    let named = free.iter().take(NAMED).map(|slot| spoken(slot.from, &zone)).collect::<Vec<_>>().join("; ");
+    let message = if free.is_empty() {
+        format!("{why} There is no free time near that.")
+    } else {
+        format!("{why} Free: {named} ({}). {WHICH}", availability.timezone)
+    };
+    let free: Vec<Value> = free.iter().map(|slot| iso(slot.from, &zone).into()).collect();
+    let result = json!({
+        "booked": false, "free": free, "now": iso(now, &zone), "time_zone": availability.timezone,
+        "how_to_book": "Call again with action book and when set to one of free, once the visitor chose it.",
+        "message": message.trim(),
+    });
+    Ok(Told { ok: false, result })
+}
