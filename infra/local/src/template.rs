@@ -199,9 +199,6 @@ struct RawEnvironment {
 enum RawEvent {
     HttpApi(RawHttp),
     Api(RawApi),
-    #[serde(rename = "SQS")]
-    Sqs(RawSqs),
-    DynamoDB(RawStream),
     ScheduleV2(RawSchedule),
 }
 
@@ -222,10 +219,12 @@ struct RawApi {
     response_transfer_mode: String,
 }
 
+/// What feeds a function from a queue or the stream.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct RawSqs {
-    queue: Value,
+struct RawMapping {
+    function_name: Value,
+    event_source_arn: Value,
     #[serde(default = "default_batch")]
     batch_size: usize,
     #[serde(default)]
@@ -247,13 +246,6 @@ impl Default for RawScaling {
         // Lambda starts with five readers of a queue.
         Self { maximum_concurrency: 5 }
     }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct RawStream {
-    stream: Value,
-    batch_size: usize,
 }
 
 #[derive(Deserialize)]
@@ -286,12 +278,15 @@ impl Template {
         let queues =
             named.iter().map(|(logical, name)| queue(&raw.resources, logical, *name)).collect::<Result<_>>()?;
         let default_timeout = raw.globals.function.timeout;
+        let mapped = mapped(&raw.resources, &named)?;
         let functions = functions.iter().map(|(name, metadata, function)| {
             let binary = metadata["BuildProperties"]["Binary"].as_str();
+            let events = function.events.values().map(|event| source(name, event));
+            let of_mappings = mapped.iter().filter(|(fed, _)| fed == *name).map(|(_, source)| Ok(source.clone()));
             Ok(Function {
                 binary: binary.ok_or_else(|| wrong(name, &"it names no binary in its Metadata"))?.to_owned(),
                 timeout: Duration::from_secs(function.timeout.unwrap_or(default_timeout)),
-                sources: function.events.values().map(|event| source(name, event, &named)).collect::<Result<_>>()?,
+                sources: events.chain(of_mappings).collect::<Result<_>>()?,
             })
         });
         Ok(Self { table: table(&raw.resources)?, functions: functions.collect::<Result<_>>()?, queues })
@@ -440,7 +435,30 @@ fn queue(resources: &BTreeMap<String, RawResource>, logical: &str, name: QueueNa
     })
 }
 
-fn source(function: &str, event: &RawEvent, queues: &BTreeMap<String, QueueName>) -> Result<Source> {
+/// What feeds functions from queues and the stream, with the logical name of the function.
+fn mapped(
+    resources: &BTreeMap<String, RawResource>,
+    queues: &BTreeMap<String, QueueName>,
+) -> Result<Vec<(String, Source)>> {
+    let mappings = resources.iter().filter(|(_, resource)| resource.kind == "AWS::Lambda::EventSourceMapping");
+    let one = |(name, resource): (&String, &RawResource)| {
+        let raw: RawMapping = properties(name, resource)?;
+        let function = referred(&raw.function_name).filter(|function| resources.contains_key(*function));
+        let function = function.ok_or_else(|| wrong(name, &"it feeds no function of the template"))?;
+        let batch = raw.batch_size;
+        let source = if raw.event_source_arn["Fn::GetAtt"][1] == "StreamArn" {
+            Source::Stream { batch }
+        } else {
+            let queue = referred(&raw.event_source_arn).and_then(|logical| queues.get(logical));
+            let queue = queue.ok_or_else(|| wrong(name, &"no function is told the URL of its queue"))?;
+            Source::Queue { queue: *queue, batch, concurrency: raw.scaling_config.maximum_concurrency }
+        };
+        Ok((function.to_owned(), source))
+    };
+    mappings.map(one).collect()
+}
+
+fn source(function: &str, event: &RawEvent) -> Result<Source> {
     Ok(match event {
         RawEvent::HttpApi(http) => {
             Source::Http { method: method(&http.method), path: http.path.clone(), streams: false }
@@ -449,15 +467,6 @@ fn source(function: &str, event: &RawEvent, queues: &BTreeMap<String, QueueName>
             Source::Http { method: method(&api.method), path: api.path.clone(), streams: true }
         }
         RawEvent::Api(_) => return Err(wrong(function, &"a route of a REST API that does not stream")),
-        RawEvent::Sqs(sqs) => {
-            let queue = referred(&sqs.queue).and_then(|logical| queues.get(logical));
-            let queue = queue.ok_or_else(|| wrong(function, &"no function is told the URL of its queue"))?;
-            Source::Queue { queue: *queue, batch: sqs.batch_size, concurrency: sqs.scaling_config.maximum_concurrency }
-        }
-        RawEvent::DynamoDB(stream) => match stream.stream["Fn::GetAtt"][1].as_str() {
-            Some("StreamArn") => Source::Stream { batch: stream.batch_size },
-            _ => return Err(wrong(function, &"its stream is not the table's")),
-        },
         RawEvent::ScheduleV2(schedule) => Source::Schedule {
             every: rate(&schedule.schedule_expression).ok_or_else(|| {
                 wrong(function, &format!("only rate(…) is understood here, not {}", schedule.schedule_expression))

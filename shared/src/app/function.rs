@@ -34,6 +34,8 @@ pub enum Use {
     Send(QueueName),
     /// Is fed by a queue: lets messages come again sooner, and buries them.
     Consume(QueueName),
+    /// Is fed by the table's stream; what is given up of it is told in a queue of its own.
+    Follow,
     /// Lists, replays and discards the dead letters of a queue. What is replayed is sent, too.
     DeadLetters(QueueName),
     /// Sends mail.
@@ -53,6 +55,12 @@ pub enum Place {
     RateWindows,
     /// The indexes of the table.
     Indexes,
+    /// The stream of the table.
+    Stream,
+    /// Any stream of the table: it has had others before.
+    Streams,
+    /// Pointers to what was given up of the stream.
+    StreamFailures,
     /// The secret.
     Secret,
     /// A queue.
@@ -94,8 +102,8 @@ pub const FUNCTIONS: &[Function] = &[
     row("studio-site", &[Use::Read, Use::Count]),
     row("hooks-providers", &[Use::Read, Use::Write, Use::Secret]),
     row("hooks-whatsapp", &[Use::Read, Use::Count, Use::Secret, Use::Send(Turn)]),
-    row("relay", &[Use::Read, Use::Send(Deliver), Use::Send(Turn)]),
-    row("projector", &[Use::Write]),
+    row("relay", &[Use::Read, Use::Send(Deliver), Use::Send(Turn), Use::Follow]),
+    row("projector", &[Use::Write, Use::Follow]),
     row(
         "deliver",
         &[
@@ -160,7 +168,7 @@ impl Use {
     #[must_use]
     pub fn variables(self) -> Vec<&'static str> {
         match self {
-            Self::Read | Self::Write | Self::Count | Self::Secret | Self::Objects => Vec::new(),
+            Self::Read | Self::Write | Self::Count | Self::Secret | Self::Objects | Self::Follow => Vec::new(),
             Self::Send(queue) => vec![queue.url_variable()],
             Self::Consume(queue) => vec![queue.url_variable(), queue.dead_letters_url_variable()],
             Self::DeadLetters(queue) => vec![queue.dead_letters_url_variable()],
@@ -180,8 +188,14 @@ impl Use {
             Self::Secret => on(Place::Secret, &secrets::READS),
             Self::Send(name) => on(Place::Queue(name), &queue::SENDS),
             Self::Consume(name) => {
-                [on(Place::Queue(name), &queue::DEFERS), on(Place::DeadLetters(name), &queue::SENDS)].concat()
+                [on(Place::Queue(name), &queue::CONSUMES), on(Place::DeadLetters(name), &queue::SENDS)].concat()
             }
+            Self::Follow => [
+                on(Place::Stream, &table::FOLLOWS),
+                on(Place::Streams, &table::FINDS_STREAMS),
+                on(Place::StreamFailures, &queue::SENDS),
+            ]
+            .concat(),
             Self::DeadLetters(name) => on(Place::DeadLetters(name), &queue::WORKS_OFF),
             Self::Objects => [on(Place::Bucket, &objects::LISTS), on(Place::Files, &objects::KEEPS)].concat(),
             // Mail goes by SMTP with a password, and what streams is called like any other function.

@@ -40,8 +40,10 @@ pub const WORKER_ENDED: &str = "The worker ended before the message was done (cr
 /// What IAM calls sending, also among the dead letters.
 pub const SENDS: [&str; 1] = ["sqs:SendMessage"];
 
-/// What it calls letting a message come again at another time.
-pub const DEFERS: [&str; 1] = ["sqs:ChangeMessageVisibility"];
+/// What it calls being fed by a queue, which Lambda does in the name of the function's role, and letting a message come
+/// again at another time.
+pub const CONSUMES: [&str; 4] =
+    ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ChangeMessageVisibility"];
 
 /// What it calls listing, replaying and discarding dead letters.
 pub const WORKS_OFF: [&str; 3] = ["sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage"];

@@ -47,6 +47,12 @@ pub const QUERIES: [&str; 1] = ["dynamodb:Query"];
 pub const WRITES: [&str; 4] =
     ["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem"];
 
+/// What it calls being fed by the stream, which Lambda does in the name of the function's role.
+pub const FOLLOWS: [&str; 3] = ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"];
+
+/// What it calls finding the table's streams, for the same.
+pub const FINDS_STREAMS: [&str; 1] = ["dynamodb:ListStreams"];
+
 /// What it calls counting calls in rate windows.
 pub const COUNTS: [&str; 1] = ["dynamodb:UpdateItem"];
 
