@@ -10,6 +10,7 @@ pub mod engine;
 pub mod first;
 pub mod gateway;
 pub mod guard;
+pub mod keys;
 pub mod platform;
 pub mod poller;
 pub mod queue;

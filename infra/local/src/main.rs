@@ -1,13 +1,13 @@
 //! `chatia`: the local platform.
 
-use std::io::Write as _;
+use std::io::{BufWriter, Stdout, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use local::registry::SURFACES;
-use local::{Options, Platform, tenant};
+use local::{Options, Platform, keys, tenant};
 use shared::http::{Surface, openapi};
 use shared::kernel::{Code, Error, Result};
 
@@ -38,6 +38,9 @@ enum Command {
     /// Export or erase a tenant: a workspace with its owner.
     #[command(subcommand)]
     Tenant(tenant::Command),
+    /// See to the keys of an installation.
+    #[command(subcommand)]
+    Keys(keys::Command),
 }
 
 fn main() -> ExitCode {
@@ -45,7 +48,8 @@ fn main() -> ExitCode {
     shared::app::log::to_terminal();
     let ran = match arguments.command {
         Some(Command::Openapi) => write_documents(),
-        Some(Command::Tenant(command)) => keep_tenants(&command, arguments.data_dir),
+        Some(Command::Tenant(command)) => operate(async |out| tenant::run(&command, arguments.data_dir, out).await),
+        Some(Command::Keys(command)) => operate(async |out| keys::run(&command, arguments.data_dir, out).await),
         None => serve(arguments),
     };
     match ran {
@@ -86,9 +90,10 @@ fn serve(arguments: Arguments) -> Result<()> {
     })
 }
 
-fn keep_tenants(command: &tenant::Command, data_dir: PathBuf) -> Result<()> {
+/// Carries out a command of the operator's, which tells standard output what came of it.
+fn operate(command: impl AsyncFnOnce(&mut BufWriter<Stdout>) -> Result<()>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::internal)?;
-    runtime.block_on(tenant::run(command, data_dir, &mut std::io::BufWriter::new(std::io::stdout())))
+    runtime.block_on(command(&mut BufWriter::new(std::io::stdout())))
 }
 
 /// Ctrl-C and SIGTERM.

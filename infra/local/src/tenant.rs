@@ -65,7 +65,7 @@ pub struct Tenant {
 }
 
 /// Where tenants are kept, open.
-struct Place {
+pub(crate) struct Place {
     table: Table,
     objects: Option<Objects>,
     /// The queues of the data directory.
@@ -87,7 +87,7 @@ impl Place {
     }
 
     /// The data directory, which no platform may use meanwhile: it would go on from what it remembers.
-    fn here(data_dir: &Path) -> Result<Self> {
+    pub(crate) fn here(data_dir: &Path) -> Result<Self> {
         let refuse = |what: String| Err(Error::with_message(Code::NotConfigured, what));
         let shown = data_dir.display();
         if !data_dir.join("chatia.db").exists() {
@@ -103,6 +103,15 @@ impl Place {
         let (table, queues) = (open(TABLE), open(QUEUES));
         let here = Some((database, data));
         Ok(Self { table, objects: Some(objects), queues: Some(queues), here, settles_in: Duration::ZERO })
+    }
+
+    pub(crate) const fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Writes the files of a data directory anew, without what was deleted or replaced.
+    pub(crate) fn compact(&self) -> Result<()> {
+        self.here.as_ref().map_or(Ok(()), |(database, _)| database.compact())
     }
 
     fn storage(&self) -> Storage<'_> {
@@ -166,9 +175,7 @@ async fn erase(place: &Place, id: Id<Workspace>, with_bills: bool, out: &mut imp
     if let (Erased::Done { .. }, Some(queues)) = (&erased, &place.queues) {
         messages = queue::forget(queues, id).await?;
     }
-    if let Some((database, _)) = &place.here {
-        database.compact()?;
-    }
+    place.compact()?;
     let now = SystemClock.now();
     match erased {
         Erased::Closed { until, items } => {

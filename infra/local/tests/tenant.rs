@@ -1,4 +1,4 @@
-//! The command `chatia tenant`, on a data directory and on a table behind an endpoint.
+//! The operator's commands, on a data directory and on a table behind an endpoint.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -187,4 +187,59 @@ async fn a_tenant_of_a_deployed_table_is_erased_while_others_are_served() {
     assert_eq!(post(&format!("{}/api/auth/login", platform.url()), "", login).await.0, 401);
     assert_eq!(post(&other_chat, "", json!({"message": "When?"})).await.0, 200);
     assert!(platform.stop().await);
+}
+
+/// The keyring of a data directory, changed by `change`.
+fn rotate(data_dir: &Path, change: impl FnOnce(Vec<Value>) -> Vec<Value>) {
+    let file = data_dir.join("secrets.json");
+    let mut secrets: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let ring: Vec<Value> = serde_json::from_str(secrets["root_keyring"].as_str().unwrap()).unwrap();
+    secrets["root_keyring"] = Value::String(serde_json::to_string(&change(ring)).unwrap());
+    std::fs::write(&file, secrets.to_string()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_key_is_rotated_secrets_are_sealed_anew_and_the_old_key_may_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let data_dir = directory.path().join("data");
+    let (here, chatia) = (data_dir.to_str().unwrap(), Chatia { variables: Vec::new() });
+    let reseal = ["keys", "reseal", "--data-dir", here];
+    let platform = Running::start(&data_dir);
+    let who = json!({"email": EMAIL, "password": "correct horse", "name": "Ana"});
+    let (_, registered) = post(&format!("{}/api/auth/register", platform.url), "", who).await;
+    let token = registered["access_token"].as_str().unwrap();
+    let hook = json!({"name": "crm", "url": "https://crm.example.com/in"});
+    let (status, _) = post(&format!("{}/api/developers/webhooks", platform.url), token, hook).await;
+    assert_eq!(status, 201);
+    let agent = json!({"name": "Desk", "system_prompt": "Q: When? A: At nine.", "publish": true});
+    let (_, agent) = post(&format!("{}/api/developers/agents", platform.url), token, agent).await;
+    let base = format!("{}/api/agents/{}", platform.url, agent["id"]);
+    let config = json!({"allowed_hosts": ["crm.example.com"], "headers": {"x-key": "of-ana"}});
+    let tool = json!({"name": "http_request", "config": config});
+    let (status, attached) = post(&format!("{base}/tools"), token, tool).await;
+    assert_eq!(status, 201, "{attached}");
+    let (status, published) = post(&format!("{base}/publish"), token, json!({})).await;
+    assert_eq!(status, 200, "{published}");
+    let running = chatia.refuses(&reseal).await;
+    assert!(running.contains("A platform runs on"), "{running}");
+    drop(platform);
+
+    assert!(chatia.says(&reseal).await.contains("Sealed anew: 0."), "nothing was rotated yet");
+    let new = json!({"id": "k2", "key": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="});
+    let mut old = Vec::new();
+    rotate(&data_dir, |ring| {
+        old.clone_from(&ring);
+        [vec![new.clone()], ring].concat()
+    });
+    let told = chatia.says(&reseal).await;
+    assert!(told.contains("Sealed anew: 3.") && told.contains("Everything is sealed by the first key"), "{told}");
+    assert!(chatia.says(&reseal).await.contains("Sealed anew: 0."));
+    rotate(&data_dir, |_| vec![new.clone()]);
+    assert!(chatia.says(&reseal).await.contains("Everything is sealed by the first key"), "the old key is gone");
+    // With the wrong key nothing is lost, and it is said what does not open.
+    rotate(&data_dir, |_| old);
+    let closed = chatia.refuses(&reseal).await;
+    assert!(closed.contains("3 secrets are opened by no key") && closed.contains("The first of them: "), "{closed}");
+    rotate(&data_dir, |_| vec![new]);
+    assert!(chatia.says(&reseal).await.contains("Sealed anew: 0."));
 }

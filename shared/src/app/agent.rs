@@ -449,7 +449,7 @@ pub async fn attach_tool(
         binding.config = config;
     }
     if let Some(headers) = headers {
-        let place = tool_secret_place(&editing.agent.body, tool);
+        let place = Agent::tool_secret_place(editing.agent.body.workspace_id, agent, tool);
         binding.secrets = Some(app.seal(&place, &headers).await?);
     }
     binding.is_active = command.is_active.unwrap_or(binding.is_active);
@@ -473,18 +473,6 @@ pub async fn detach_tool(app: &App, caller: &Caller, agent: Id<Agent>, name: &st
     let mut unit = Unit::new();
     store::agent::delete_tool(&mut unit, &editing.agent.body, tool);
     Ok(Draft::new(editing.save(app, unit)?.unit, ()))
-}
-
-/// Where the sealed headers of a tool belong.
-#[must_use]
-pub fn tool_secret_place(agent: &Agent, tool: Builtin) -> String {
-    secret_place_of(agent.workspace_id, agent.id, tool)
-}
-
-/// As [`tool_secret_place`], for whoever has only the ids.
-#[must_use]
-pub fn secret_place_of(workspace: Id<Workspace>, agent: Id<Agent>, tool: Builtin) -> String {
-    format!("{}/{}/tool/{}", workspace.text(), agent.text(), tool.name())
 }
 
 fn find_tool(checks: &mut Checks, field: &str, name: &str) -> Option<Builtin> {

@@ -99,6 +99,17 @@ pub fn storage(table: &str, bucket: Option<&str>) -> Result<(Table, Option<Objec
     Ok((table, bucket.map(Objects::s3)))
 }
 
+/// The installation's secrets, for the operator's commands.
+///
+/// # Errors
+/// As [`storage`].
+pub fn secrets(arn: &str) -> Result<impl Secrets> {
+    for name in &AMBIENT[..3] {
+        environment(name).ok_or_else(|| missing(name))?;
+    }
+    Ok(ManagerSecrets::new(sdk()?, arn, Arc::new(SystemClock)))
+}
+
 /// Reads the secrets while the function waits for its first event, and says which of them this installation lacks.
 async fn read_secrets(app: App, mails: bool) {
     if let Err(error) = require(app.secrets.as_ref(), &needed(&app.config, mails)).await {

@@ -38,6 +38,7 @@ pub mod rate;
 pub mod reconcile;
 pub mod relay;
 pub mod renewed;
+pub mod reseal;
 pub mod section;
 pub mod tenant;
 mod tool_config;
@@ -121,6 +122,19 @@ pub struct Keys {
     pub link: Keyring,
 }
 
+impl Keys {
+    /// The rings that come of the secret `root_keyring`.
+    ///
+    /// # Errors
+    /// `internal_error` when it is missing or unreadable.
+    pub fn of(root: Option<&Secret>) -> Result<Self> {
+        let root = root.ok_or_else(|| Error::internal("the secret root_keyring is missing"))?;
+        let root = Keyring::parse(root.expose())?;
+        let derive = |purpose| root.derive(purpose);
+        Ok(Self { session: derive("session"), handle: derive("handle"), seal: derive("seal"), link: derive("link") })
+    }
+}
+
 /// A transaction that is not carried out yet, and what it will have made.
 #[derive(Debug)]
 pub struct Draft<T> {
@@ -186,18 +200,7 @@ impl App {
     /// `not_configured` without a root keyring, `internal_error` when it is unreadable.
     pub async fn keys(&self) -> Result<Arc<Keys>> {
         let root = self.secrets.get(ROOT_KEYRING).await?;
-        self.0.keys.of(vec![root], |root| {
-            let root = root.first().and_then(Option::as_ref);
-            let root = root.ok_or_else(|| Error::internal("the secret root_keyring is missing"))?;
-            let root = Keyring::parse(root.expose())?;
-            let derive = |purpose| root.derive(purpose);
-            Ok(Keys {
-                session: derive("session"),
-                handle: derive("handle"),
-                seal: derive("seal"),
-                link: derive("link"),
-            })
-        })
+        self.0.keys.of(vec![root], |root| Keys::of(root.first().and_then(Option::as_ref)))
     }
 
     /// Seals a secret of a customer's into its place.

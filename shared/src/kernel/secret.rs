@@ -177,6 +177,17 @@ impl Keyring {
         cipher.decrypt(&Nonce::from(*nonce), Payload { msg: body, aad: aad.as_bytes() }).map_err(|_| broken())
     }
 
+    /// Seals anew under the first key what an older one of the ring sealed; `None` when the first one did.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn renew(&self, rng: &Rng, aad: &str, sealed: &Sealed) -> Result<Option<Sealed>> {
+        if sealed.0.split_once('.').is_some_and(|(id, _)| id == self.current().0) {
+            return Ok(None);
+        }
+        self.seal(rng, aad, &self.open(aad, sealed)?).map(Some)
+    }
+
     /// Decrypts a sealed text.
     ///
     /// # Errors

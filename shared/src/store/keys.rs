@@ -128,6 +128,13 @@ fn a(workspace: Id<Workspace>, agent: Id<Agent>) -> String {
     format!("{}#A#{}", w(workspace), agent.key())
 }
 
+/// The workspace and the agent of a partition that [`agent_pk`] made.
+#[must_use]
+pub fn read_agent_pk(pk: &str) -> Option<(Id<Workspace>, Id<Agent>)> {
+    let (workspace, agent) = pk.strip_prefix("W#")?.split_once("#A#")?;
+    Some((Id::from_key(workspace)?, Id::from_key(agent)?))
+}
+
 /// Partition of a conversation: its messages and its head.
 #[must_use]
 pub fn conversation_pk(workspace: Id<Workspace>, conversation: Id<Conversation>) -> String {

@@ -18,6 +18,7 @@ pub mod outbox;
 pub mod rate;
 pub mod replay;
 pub mod rollup;
+pub mod sealed;
 pub mod session;
 pub mod tenant;
 pub mod timer;

@@ -74,6 +74,13 @@ pub struct Versioned<T> {
     pub v: u64,
 }
 
+impl<T> Versioned<T> {
+    /// The same version of something else.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Versioned<U> {
+        Versioned { body: make(self.body), v: self.v }
+    }
+}
+
 /// Reads an item's body.
 ///
 /// # Errors

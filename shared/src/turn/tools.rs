@@ -10,14 +10,13 @@ use uuid::Uuid;
 
 use super::load::Scene;
 use super::schedule;
-use crate::app::agent::secret_place_of;
 use crate::app::whatsapp::handoff::{self, Notice, Told as TeamTold};
 use crate::app::{App, lead};
 use crate::domain::agent::SnapshotTool;
 use crate::domain::lead::{Details, LeadSource};
 use crate::domain::schema::Schema;
 use crate::domain::tool::{Builtin, needs_body};
-use crate::domain::{Conversation, Message};
+use crate::domain::{Agent, Conversation, Message};
 use crate::events::emit;
 use crate::kernel::{Code, Error, Id, Kind, Result};
 use crate::ports::egress::{Method, Outbound};
@@ -252,7 +251,7 @@ async fn http_request(app: &App, tool: &SnapshotTool, place: Place<'_>, given: H
 /// The customer's secret headers of a tool.
 async fn secret_headers(app: &App, tool: &SnapshotTool, place: Place<'_>) -> Result<BTreeMap<String, String>> {
     let Some(sealed) = &tool.secrets else { return Ok(BTreeMap::new()) };
-    let at = secret_place_of(place.conversation.workspace_id, place.conversation.agent_id, tool.tool);
+    let at = Agent::tool_secret_place(place.conversation.workspace_id, place.conversation.agent_id, tool.tool);
     let text = app.keys().await?.seal.open_text(&at, sealed)?;
     serde_json::from_str(text.expose()).map_err(|_| Error::internal("the sealed headers of a tool do not read"))
 }

@@ -232,3 +232,24 @@ async fn an_event_that_is_relayed_again_is_not_told_to_an_endpoint_made_since() 
     relay::fan_out(&test.app, &test.workers().events().await).await.unwrap();
     assert_eq!(test.queue.take(QueueName::Deliver).len(), 1);
 }
+
+#[tokio::test]
+async fn a_secret_that_is_replaced_while_it_is_sealed_anew_stays_the_new_one() {
+    let test = TestApp::new().await;
+    let owner = test.owner().await;
+    let (webhook, _) = owner.webhook("https://crm.example.com/in", Value::Null).await;
+    let user = store::user::by_email(&test.app.table, &owner.email).await.unwrap().unwrap();
+    let secrets = async || store::webhook::all(&test.app.table, user.default_workspace_id).await.unwrap().remove(0);
+    let found = store::sealed::page(&test.app.table, None).await.unwrap();
+    let [holder] = <[_; 1]>::try_from(found.holders).unwrap();
+    owner.session.post(&format!("/api/developers/webhooks/{webhook}/rotate"), json!({})).await.expect(200);
+    let before = secrets().await;
+    let renewed = holder.renew(&test.app.table, |_, sealed| Ok(Some(sealed.clone()))).await.unwrap();
+    assert_eq!(renewed, None, "it is to be read again");
+    assert!(secrets().await.secret == before.secret && before.previous_secrets.len() == 1);
+    // Read again it is sealed anew, and the one before it too.
+    let found = store::sealed::page(&test.app.table, None).await.unwrap();
+    let [holder] = <[_; 1]>::try_from(found.holders).unwrap();
+    let renewed = holder.renew(&test.app.table, |_, sealed| Ok(Some(sealed.clone()))).await.unwrap();
+    assert_eq!(renewed, Some(2));
+}

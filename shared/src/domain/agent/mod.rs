@@ -10,6 +10,7 @@ pub use compile::{Definition, Snapshot, SnapshotSecrets, SnapshotTool, compile};
 pub use sections::{Guardrails, Identity, Objective, Personality, Playbook, Skill, ToolBinding, Widget};
 pub use version::{AgentVersion, Difference, MAX_VERSIONS, VersionBody, VersionTool};
 
+use super::tool::Builtin;
 use super::whatsapp::{Line, MetaLine, Provider};
 use super::{BillingAccount, Workspace};
 use crate::kernel::secret::Sealed;
@@ -135,6 +136,12 @@ impl Agent {
     #[must_use]
     pub fn secret_place(workspace: Id<Workspace>, agent: Id<Agent>, field: SecretField) -> String {
         format!("{}/{}/{}", workspace.text(), agent.text(), field.key())
+    }
+
+    /// Where the sealed headers of one of its tools belong.
+    #[must_use]
+    pub fn tool_secret_place(workspace: Id<Workspace>, agent: Id<Agent>, tool: Builtin) -> String {
+        format!("{}/{}/tool/{}", workspace.text(), agent.text(), tool.name())
     }
 }
 
