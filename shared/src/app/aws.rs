@@ -2,6 +2,8 @@
 //! built at init; everything else on first use, which keeps a cold start short. Region and credentials are those that
 //! Lambda sets: the SDK's search through profiles, metadata services and sign-ins would be part of every binary.
 
+mod kit;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,17 +19,20 @@ use aws_smithy_runtime_api::client::http::{HttpClient, HttpConnectorSettings, Sh
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 
-use super::function::{Function, Use};
+pub use kit::Kit;
+
+use kit::Given;
+
+use super::function::Use;
 use super::renewed::Renewed;
 use super::{App, Config, Parts};
 use crate::kernel::{Clock, Code, Error, Result, Rng, Secret, SystemClock};
 use crate::ports::egress::{Egress, EgressConfig, managed_client};
 use crate::ports::journal::LogJournal;
 use crate::ports::llm::{Completion, Llm, Models, ModelsConfig, Probe, Request, Target, Tokens};
-use crate::ports::mail::{self, Mail, Mailer, SmtpConfig, SmtpMailer};
+use crate::ports::mail::{Mail, Mailer, SmtpConfig, SmtpMailer};
 use crate::ports::objects::Objects;
 use crate::ports::polar::Polar;
-use crate::ports::queue::SqsQueue;
 use crate::ports::roots;
 use crate::ports::secrets::{
     ANTHROPIC_KEY, ManagerSecrets, OPENAI_KEY, POLAR_TOKEN, POLAR_WEBHOOK, ROOT_KEYRING, SMTP_PASSWORD, Secrets,
@@ -66,9 +71,9 @@ pub const AMBIENT: [&str; 10] = [
 ///
 /// # Errors
 /// When a required variable ([`PLACES`]) is missing or another one is wrong.
-pub fn app(function: &Function) -> Result<App> {
-    let app = build(function, &sdk()?, environment)?;
-    if function.uses.contains(&Use::Secret) {
+pub fn app(kit: &Kit) -> Result<App> {
+    let app = build(kit, &sdk()?, environment)?;
+    if kit.function.uses.contains(&Use::Secret) {
         tokio::spawn(read_secrets(app.clone(), environment("SMTP_HOST").is_some()));
     }
     Ok(app)
@@ -139,26 +144,22 @@ fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.trim().is_empty())
 }
 
-fn build(function: &Function, sdk: &SdkConfig, environment: impl Fn(&str) -> Option<String>) -> Result<App> {
+fn build(kit: &Kit, sdk: &SdkConfig, environment: impl Fn(&str) -> Option<String>) -> Result<App> {
     // An empty variable is not set.
     let given = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
-    let variable = |name: &str| function.reads(name).then(|| given(name)).flatten();
+    let variable = |name: &str| kit.function.reads(name).then(|| given(name)).flatten();
     let required = |name: &str| variable(name).ok_or_else(|| missing(name));
     let config = Config::read(variable)?;
     let (clock, rng): (Arc<dyn Clock>, _) = (Arc::new(SystemClock), Rng::from_system());
-    let secrets: Arc<dyn Secrets> = Arc::new(ManagerSecrets::new(sdk.clone(), required(SECRET)?, Arc::clone(&clock)));
-    let egress = egress(&config);
+    let secrets = (kit.secrets)(sdk, required(SECRET)?, Arc::clone(&clock));
+    let given = Given { sdk, variable: &variable, secrets: &secrets, clock: &clock };
+    let (egress, queue, mailer) = (egress(&config), (kit.queue)(&given), (kit.mailer)(&given));
     Ok(App::new(Parts {
         table: Table::on_aws(sdk, required(TABLE)?, rng.clone(), Arc::clone(&clock)),
-        queue: Arc::new(SqsQueue::new(sdk.clone(), variable)),
+        queue,
         journal: Arc::new(LogJournal { namespace: config.metrics_namespace.clone() }),
-        mailer: Arc::new(LazyMailer {
-            secrets: Arc::clone(&secrets),
-            clock: Arc::clone(&clock),
-            settings: mail::VARIABLES.map(variable),
-            smtp: Renewed::default(),
-        }),
-        objects: Objects::s3(required(BUCKET)?),
+        mailer,
+        objects: (kit.objects)(required(BUCKET)?),
         llm: Arc::new(LazyModels::new(&config, Arc::clone(&secrets), Arc::clone(&egress))),
         polar: config.polar_base_url.clone().map(Polar::new),
         egress,
@@ -328,7 +329,7 @@ mod tests {
                 asked.borrow_mut().insert(name.to_owned());
                 PLACES.contains(&name).then(|| "there".to_owned())
             };
-            build(function, &sdk, environment).unwrap();
+            build(&Kit::of(function.binary), &sdk, environment).unwrap();
             // These are for the log and for the Lambda library, which read them themselves.
             let others = ["RUST_LOG", "AWS_LAMBDA_HTTP_IGNORE_STAGE_IN_PATH"];
             let listed = function.variables().into_iter().filter(|name| !others.contains(name));
@@ -343,7 +344,7 @@ mod tests {
         let sdk = SdkConfig::builder().behavior_version(aws_config::BehaviorVersion::latest()).build();
         for place in PLACES {
             let environment = |name: &str| (PLACES.contains(&name) && name != place).then(|| "there".to_owned());
-            let Err(error) = build(&FUNCTIONS[0], &sdk, environment) else { panic!("{place} is not needed") };
+            let Err(error) = build(&Kit::of(FUNCTIONS[0].binary), &sdk, environment) else { panic!("{place} is not needed") };
             assert!(error.message().contains(place), "{error}");
         }
     }

@@ -8,19 +8,23 @@ use serde::de::DeserializeOwned;
 
 use super::ops::Surface;
 use super::serve;
-use crate::app::function::Function;
-use crate::app::{App, aws};
+use crate::app::App;
+use crate::app::aws::{self, Kit};
 
-/// Serves a surface of one group: the whole `main` of an HTTP function.
+/// Serves a surface of one group with what its function brings: the whole `main` of an HTTP function.
 ///
 /// # Errors
 /// When the function is not configured, or the runtime stops.
-pub fn serve_group(surface: &'static Surface) -> Result<(), Error> {
+pub fn serve_group(surface: &'static Surface, kit: &Kit) -> Result<(), Error> {
     start(async {
         let [group] = surface.groups else {
             return Err(Error::from(format!("a function serves one group of {}", surface.name)));
         };
-        let app = aws::app(function(&format!("{}-{}", surface.name, group.name))?)?;
+        let (its, group_is) = (kit.function.binary, format!("{}-{}", surface.name, group.name));
+        if its != group_is {
+            return Err(Error::from(format!("{its} serves {group_is}")));
+        }
+        let app = aws::app(kit)?;
         let router = serve::surface(&app, surface, [group]);
         if group.streams {
             lambda_http::run_with_streaming_response(router).await
@@ -30,11 +34,11 @@ pub fn serve_group(surface: &'static Surface) -> Result<(), Error> {
     })
 }
 
-/// Runs a worker: the whole `main` of a function behind a queue, a stream or a schedule. `binary` is its name.
+/// Runs a worker: the whole `main` of a function behind a queue, a stream or a schedule.
 ///
 /// # Errors
 /// When the function is not configured, or the runtime stops.
-pub fn run_worker<E, R, F, Fut>(binary: &str, work: F) -> Result<(), Error>
+pub fn run_worker<E, R, F, Fut>(kit: &Kit, work: F) -> Result<(), Error>
 where
     E: DeserializeOwned,
     R: Serialize,
@@ -42,17 +46,12 @@ where
     Fut: Future<Output = crate::kernel::Result<R>>,
 {
     start(async {
-        let app = aws::app(function(binary)?)?;
+        let app = aws::app(kit)?;
         let (app, work) = (&app, &work);
         let service =
             move |event: LambdaEvent<E>| async move { work(app.clone(), event.payload).await.map_err(Error::from) };
         lambda_runtime::run(lambda_runtime::service_fn(service)).await
     })
-}
-
-/// What the function of this binary uses.
-fn function(binary: &str) -> Result<&'static Function, Error> {
-    Function::find(binary).ok_or_else(|| Error::from(format!("{binary} has no row in shared/src/app/function.rs")))
 }
 
 /// One thread is enough: a function instance serves one request at a time.

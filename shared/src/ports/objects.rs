@@ -36,10 +36,15 @@ pub struct Objects(Place);
 
 enum Place {
     /// Built on first use, since its client loads TLS roots.
-    S3 { bucket: String, store: OnceCell<Arc<dyn ObjectStore>> },
+    S3 { bucket: String, open: Open, store: OnceCell<Arc<dyn ObjectStore>> },
     /// A directory or memory, which keep no content types.
     Local(Arc<dyn ObjectStore>),
+    /// Nowhere.
+    None,
 }
+
+/// How a bucket is opened. Only who makes a [`Place::S3`] names it, so that others do not link its library.
+type Open = fn(&str) -> Result<Arc<dyn ObjectStore>>;
 
 impl Objects {
     /// A bucket. Region, credentials and endpoint come from the standard `AWS_…` variables, read by `object_store`
@@ -47,7 +52,20 @@ impl Objects {
     /// answers 403 where there is no object, and [`Self::get`] cannot tell that from a refusal.
     #[must_use]
     pub fn s3(bucket: impl Into<String>) -> Self {
-        Self(Place::S3 { bucket: bucket.into(), store: OnceCell::new() })
+        let open: Open = |bucket| open_s3(AmazonS3Builder::from_env(), bucket);
+        Self(Place::S3 { bucket: bucket.into(), open, store: OnceCell::new() })
+    }
+
+    /// No store: whatever is asked of it is refused.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(Place::None)
+    }
+
+    /// Whether it is [`Self::none`].
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        matches!(self.0, Place::None)
     }
 
     /// A directory, which is made, for its owner only, if it is not there.
@@ -128,9 +146,8 @@ impl Objects {
     async fn store(&self) -> Result<&Arc<dyn ObjectStore>> {
         match &self.0 {
             Place::Local(store) => Ok(store),
-            Place::S3 { bucket, store } => {
-                store.get_or_try_init(|| async { open_s3(AmazonS3Builder::from_env(), bucket) }).await
-            }
+            Place::S3 { bucket, open, store } => store.get_or_try_init(|| async { open(bucket) }).await,
+            Place::None => Err(Error::new(Code::NotConfigured).caused_by("nothing here keeps objects")),
         }
     }
 }
@@ -245,7 +262,7 @@ mod tests {
             .with_access_key_id("id")
             .with_secret_access_key("key");
         let store = OnceCell::new_with(Some(open_s3(builder, "bucket").unwrap()));
-        let objects = Objects(Place::S3 { bucket: "bucket".into(), store });
+        let objects = Objects(Place::S3 { bucket: "bucket".into(), open: |_| unreachable!("it is open"), store });
 
         let at = |verb: &str| Mock::given(method(verb)).and(path_is("/bucket/ws/a.txt"));
         let stored = ResponseTemplate::new(200).insert_header("etag", "\"1\"");

@@ -1,5 +1,7 @@
 //! What time alone makes happen, as a Lambda function.
 
+use shared::app::aws::Kit;
+
 fn main() -> Result<(), shared::http::lambda::Error> {
-    shared::http::lambda::run_worker("clock", workers::clock)
+    shared::http::lambda::run_worker(&const { Kit::of("clock") }, workers::clock)
 }

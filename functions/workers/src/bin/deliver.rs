@@ -1,5 +1,7 @@
 //! The delivery of webhooks and mail, as a Lambda function.
 
+use shared::app::aws::Kit;
+
 fn main() -> Result<(), shared::http::lambda::Error> {
-    shared::http::lambda::run_worker("deliver", workers::deliver)
+    shared::http::lambda::run_worker(&const { Kit::of("deliver") }, workers::deliver)
 }

@@ -1,5 +1,7 @@
 //! The counters that people look at, as a Lambda function.
 
+use shared::app::aws::Kit;
+
 fn main() -> Result<(), shared::http::lambda::Error> {
-    shared::http::lambda::run_worker("projector", workers::projector)
+    shared::http::lambda::run_worker(&const { Kit::of("projector") }, workers::projector)
 }

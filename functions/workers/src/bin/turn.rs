@@ -1,5 +1,7 @@
 //! Messages of channels, stored, answered and sent, as a Lambda function.
 
+use shared::app::aws::Kit;
+
 fn main() -> Result<(), shared::http::lambda::Error> {
-    shared::http::lambda::run_worker("turn", workers::turn)
+    shared::http::lambda::run_worker(&const { Kit::of("turn") }, workers::turn)
 }

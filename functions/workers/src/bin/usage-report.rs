@@ -1,5 +1,7 @@
 //! Reporting claimed usage, as a Lambda function.
 
+use shared::app::aws::Kit;
+
 fn main() -> Result<(), shared::http::lambda::Error> {
-    shared::http::lambda::run_worker("usage-report", workers::usage_report)
+    shared::http::lambda::run_worker(&const { Kit::of("usage-report") }, workers::usage_report)
 }
