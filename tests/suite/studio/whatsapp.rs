@@ -319,6 +319,77 @@ async fn a_file_is_fetched_kept_and_named_on_its_message() {
     assert_eq!(model.heard().len(), 1);
 }
 
+fn image(test: &TestApp, id: &str, image: &Value) -> Value {
+    let at = test.app.now().seconds().to_string();
+    json!({"from": ANA, "id": id, "timestamp": at, "type": "image", "image": image})
+}
+
+#[tokio::test]
+async fn a_file_that_a_provider_cannot_give_just_then_is_asked_for_again_and_the_message_waits() {
+    let (test, phones, _model, owner, agent) = set().await;
+    phones.keeps("media-1", "image/jpeg", &[0xff, 0xd8, 0xff, 0xe0, 7]);
+    let sent = image(&test, "wamid.1", &json!({"id": "media-1", "caption": "Look"}));
+    assert_eq!(test.meta_calls(SIGNING_SECRET, &of_meta(NUMBER, &[sent], &[])).await.expect(200)["taken"], 1);
+    phones.fails_file(429);
+    phones.fails_file(503);
+    let workers = test.workers();
+    workers.run().await;
+    assert!(owner.conversations(&agent).await.is_empty(), "nothing is stored without it");
+    workers.after(Duration::from_secs(5)).await;
+    workers.after(Duration::from_secs(30)).await;
+    let thread = conversation(&owner, &agent).await;
+    assert_eq!(contents(&thread), ["[image] Look"]);
+    let file = &thread["messages"][0]["meta"]["file"];
+    assert_eq!((&file["bytes"], &file["missing"]), (&json!(5), &Value::Null));
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_had_after_all_tries_is_told_as_lost_and_its_message_is_kept() {
+    // One that passes, and one that does not.
+    for (status, tries) in [(503, 5), (404, 1)] {
+        let (test, phones, _model, owner, agent) = set().await;
+        phones.keeps("media-1", "image/jpeg", &[0xff, 0xd8, 0xff, 0xe0, 7]);
+        for _ in 0..tries {
+            phones.fails_file(status);
+        }
+        let sent = image(&test, "wamid.1", &json!({"id": "media-1", "caption": "Look"}));
+        assert_eq!(test.meta_calls(SIGNING_SECRET, &of_meta(NUMBER, &[sent], &[])).await.expect(200)["taken"], 1);
+        let workers = test.workers();
+        workers.run().await;
+        for number in 1..tries {
+            assert!(owner.conversations(&agent).await.is_empty(), "after {number} tries");
+            workers.after(Duration::from_secs(300)).await;
+        }
+        let thread = conversation(&owner, &agent).await;
+        assert_eq!(contents(&thread)[0], "[image] Look");
+        let file = &thread["messages"][0]["meta"]["file"];
+        let want = format!("the provider does not say where it is (status {status})");
+        assert_eq!((&file["bytes"], &file["missing"]), (&Value::Null, &json!(want)));
+        assert_eq!(phones.downloads(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_file_whose_agent_goes_while_it_is_fetched_is_not_kept() {
+    let (test, phones, _model, owner, agent) = set().await;
+    phones.keeps("media-1", "image/jpeg", &[0xff, 0xd8, 0xff, 0xe0, 7]);
+    let sent = image(&test, "wamid.1", &json!({"id": "media-1"}));
+    assert_eq!(test.meta_calls(SIGNING_SECRET, &of_meta(NUMBER, &[sent], &[])).await.expect(200)["taken"], 1);
+    let (workers, held) = (test.workers(), phones.holds_files());
+    let deleting = async {
+        while phones.downloads() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let path = format!("/api/agents/{}?confirmation={}", agent.id, agent.name);
+        owner.session.delete(&path).await.expect(204);
+        held.add_permits(1);
+    };
+    tokio::join!(workers.run(), deleting);
+    let workspace = test.db_workspace(&owner).await.id;
+    assert_eq!(test.app.objects.list(workspace, 10).await.unwrap(), Vec::<String>::new());
+    assert_eq!(test.db_dump().await.of("message").count(), 0);
+}
+
 #[tokio::test]
 async fn somebody_who_was_erased_leaves_no_file_and_is_answered_when_they_write_again() {
     let (test, phones, _model, owner, agent) = set().await;

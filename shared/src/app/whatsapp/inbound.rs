@@ -1,8 +1,10 @@
 //! Messages that come in: each is stored once, in the conversation of whoever wrote it.
 
+use std::time::Duration;
+
 use super::super::App;
 use super::super::conversation::{silence_timer, touched_by_visitor};
-use super::{Task, api, queue};
+use super::{Task, api, drop_files, queue};
 use crate::domain::conversation::Channel;
 use crate::domain::lead::Details;
 use crate::domain::message::Author;
@@ -13,34 +15,47 @@ use crate::events::emit;
 use crate::kernel::secret::sha256_hex;
 use crate::kernel::{Code, Error, Id, Result, Time, work};
 use crate::ports::objects::Objects;
+use crate::ports::whatsapp::Missed;
 use crate::store;
 use crate::store::whatsapp::Trace;
 use crate::table::{Cond, Unit};
 
 /// How often a message is stored anew when somebody else wrote at the same time.
 const TRIES: u32 = 6;
+/// Waits after the tries at a file that a provider could not give just then; then the message is stored without it. Media
+/// can be had for days, but whoever sent it waits for an answer.
+const WAITS: [u64; 4] = [5, 30, 120, 300];
 
 /// Stores a message and asks for its answer after a short wait, in which more may come. One that is known only asks for
-/// its answer again, which does no harm: nothing is answered twice.
+/// its answer again, which does no harm: nothing is answered twice. One whose file cannot be had just now comes again.
 ///
 /// # Errors
-/// When the table or the queue cannot be reached.
-pub async fn receive(app: &App, line: &Line, inbound: &Inbound) -> Result<()> {
+/// When the table, the objects or the queue cannot be reached.
+pub async fn receive(app: &App, line: &Line, inbound: &Inbound, tries: u32) -> Result<()> {
     work::note("tenant", line.workspace_id);
     work::note("agent", line.agent_id);
     let mut file = None;
     for _ in 0..TRIES {
         let known = store::whatsapp::trace(&app.table, line.workspace_id, line.agent_id, &inbound.id).await?;
         if let Some(Trace::In { conversation_id, message_id }) = known.map(|known| known.body) {
+            forget_unless_kept(app, line, file.as_ref(), (conversation_id, message_id)).await?;
             return ask(app, line, conversation_id, message_id).await;
         }
         // Once, and before anything is stored: the address holds for minutes.
         if let (Some(wanted), None) = (&inbound.file, &file) {
-            file = Some(fetch(app, line, &inbound.id, wanted).await?);
+            let wait = WAITS.get(tries as usize).map(|seconds| Duration::from_secs(*seconds));
+            file = match (fetch(app, line, &inbound.id, wanted).await?, wait) {
+                (Err(Missed { passes: true, .. }), Some(wait)) => {
+                    let (line, message) = (line.clone(), inbound.clone());
+                    return queue(app, &Task::Inbound { line, message, tries: tries + 1 }, wait).await;
+                }
+                (Err(Missed { why, .. }), _) => Some(missing(wanted, &why)),
+                (Ok(file), _) => Some(file),
+            };
         }
         match store_once(app, line, inbound, file.as_ref()).await {
             Ok(Some(message)) => return ask(app, line, message.conversation_id, message.id).await,
-            Ok(None) => return Ok(()),
+            Ok(None) => return forget(app, line, file.as_ref()).await,
             Err(error) if error.code() == Code::ConcurrentChange => {}
             Err(error) => return Err(error),
         }
@@ -55,28 +70,49 @@ async fn ask(app: &App, line: &Line, conversation: Id<Conversation>, message: Id
 }
 
 /// Fetches a file and keeps it, under a key that the same message always has.
-async fn fetch(app: &App, line: &Line, id: &str, wanted: &FileRef) -> Result<File> {
+async fn fetch(app: &App, line: &Line, id: &str, wanted: &FileRef) -> Result<Result<File, Missed>> {
     let FileRef { id: file_id, kind, mime, name } = wanted.clone();
-    let mut file = File { kind, mime, name, bytes: None, object: None, missing: None };
     let fetched = match api(app, line).await? {
         Some(api) => api.file(&file_id, kind.max_bytes()).await,
-        None => Err("the agent has no key for its number".into()),
+        None => Err(Missed { why: "the agent has no key for its number".into(), passes: false }),
     };
-    match fetched {
-        Ok(fetched) => {
-            let key = format!("{}/whatsapp/{}", Objects::of(line.workspace_id), sha256_hex(id));
-            let mime =
-                fetched.mime.as_deref().or(file.mime.as_deref()).unwrap_or("application/octet-stream").to_owned();
-            file.bytes = Some(fetched.bytes.len() as u64);
-            app.objects.put(&key, fetched.bytes, &mime).await?;
-            (file.mime, file.object) = (Some(mime), Some(key));
+    let fetched = match fetched {
+        Ok(fetched) => fetched,
+        Err(missed) => {
+            tracing::warn!(agent = %line.agent_id.text(), why = missed.why, "a file of a message was not fetched");
+            return Ok(Err(missed));
         }
-        Err(why) => {
-            tracing::warn!(agent = %line.agent_id.text(), why, "a file of a message was not fetched");
-            file.missing = Some(shorten(&why, 200));
-        }
+    };
+    let key = format!("{}/whatsapp/{}", Objects::of(line.workspace_id), sha256_hex(id));
+    let mime = fetched.mime.or(mime).unwrap_or_else(|| "application/octet-stream".into());
+    let bytes = Some(fetched.bytes.len() as u64);
+    app.objects.put(&key, fetched.bytes, &mime).await?;
+    Ok(Ok(File { kind, mime: Some(mime), name, bytes, object: Some(key), missing: None }))
+}
+
+fn missing(wanted: &FileRef, why: &str) -> File {
+    let FileRef { kind, mime, name, .. } = wanted.clone();
+    File { kind, mime, name, bytes: None, object: None, missing: Some(shorten(why, 200)) }
+}
+
+/// Deletes a file that no message names.
+async fn forget(app: &App, line: &Line, file: Option<&File>) -> Result<()> {
+    let object = file.and_then(|file| file.object.clone());
+    drop_files(app, line.workspace_id, object.as_slice()).await
+}
+
+/// The same for a file that was fetched while somebody else stored its message, if that was erased since.
+async fn forget_unless_kept(
+    app: &App,
+    line: &Line,
+    file: Option<&File>,
+    (conversation, message): (Id<Conversation>, Id<Message>),
+) -> Result<()> {
+    if file.is_none() {
+        return Ok(());
     }
-    Ok(file)
+    let kept = store::conversation::message(&app.table, line.workspace_id, conversation, message).await?;
+    if kept.is_some() { Ok(()) } else { forget(app, line, file).await }
 }
 
 /// Where a message belongs: the conversation, if there is one, and the marks that do not lead to it yet.
