@@ -391,6 +391,19 @@ async fn a_file_whose_agent_goes_while_it_is_fetched_is_not_kept() {
 }
 
 #[tokio::test]
+async fn what_is_written_under_a_file_is_kept_although_the_file_has_no_id() {
+    let (test, _phones, _model, owner, agent) = set().await;
+    let captions = [json!({"caption": "Is this broken?"}), json!({"id": "not an id", "caption": "And this?"})];
+    for (number, own) in captions.iter().enumerate() {
+        let body = of_meta(NUMBER, &[image(&test, &format!("wamid.{number}"), own)], &[]);
+        assert_eq!(test.meta_calls(SIGNING_SECRET, &body).await.expect(200)["taken"], 1);
+        test.workers().run_queues().await;
+    }
+    let thread = conversation(&owner, &agent).await;
+    assert_eq!(contents(&thread), ["[image] Is this broken?", "[image] And this?"]);
+}
+
+#[tokio::test]
 async fn somebody_who_was_erased_leaves_no_file_and_is_answered_when_they_write_again() {
     let (test, phones, _model, owner, agent) = set().await;
     phones.keeps("media-1", "image/jpeg", &[0xff, 0xd8, 0xff, 0xe0, 7]);
