@@ -291,6 +291,28 @@ async fn people_are_known_by_their_user_id_and_a_phone_may_come_to_be_anothers()
 }
 
 #[tokio::test]
+async fn the_last_message_is_the_latest_one_in_whatever_order_they_are_worked_off() {
+    let (test, _phones, _model, owner, agent) = set().await;
+    test.clock.advance(Duration::from_secs(3600));
+    test.writes(NUMBER, "wamid.0", ANA, "Hi").await;
+    test.workers().run_queues().await;
+    test.clock.advance(Duration::from_secs(600));
+    let now = test.app.now();
+    for late in 0..5_u32 {
+        let at = shared::kernel::Time::from_millis(now.millis() - i64::from(late) * 60_000);
+        let body = of_meta(NUMBER, &[text(&format!("wamid.late-{late}"), ANA, at, "And")], &[]);
+        assert_eq!(test.meta_calls(SIGNING_SECRET, &body).await.expect(200)["taken"], 1);
+    }
+    let at_once = test.queue.take(QueueName::Turn).into_iter().map(async |message| {
+        let task = serde_json::from_str(&message.body).unwrap();
+        Box::pin(shared::turn::channel::run(&test.app, &task)).await.unwrap();
+    });
+    futures_util::future::join_all(at_once).await;
+    let open = conversation(&owner, &agent).await["whatsapp"]["window_open_until"].clone();
+    assert_eq!(open, json!((now + Duration::from_secs(24 * 3600)).to_string()));
+}
+
+#[tokio::test]
 async fn a_file_is_fetched_kept_and_named_on_its_message() {
     let (test, phones, model, owner, agent) = set().await;
     let jpeg = [&[0xff, 0xd8, 0xff, 0xe0][..], &[7; 100]].concat();

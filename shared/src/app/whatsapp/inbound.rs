@@ -215,13 +215,19 @@ fn go_on(
     message: &Message,
 ) -> Result<Conversation> {
     let now = app.now();
-    let before = head.whatsapp.as_ref();
-    let peer = before.map_or_else(|| inbound.peer.clone(), |talk| talk.peer.updated(&inbound.peer));
-    let at = before.map_or(inbound.at, |talk| talk.last_inbound_at.max(inbound.at));
-    let update = touched_by_visitor(unit, &head, &message.content, now)?.set("whatsapp", talk(line, peer, at, now));
+    let update = touched_by_visitor(unit, &head, &message.content, now)?;
     // What the update does depends on these; if they changed, it is decided anew.
     let unchanged = Cond::eq("status", head.status).and(Cond::eq("ai_paused", head.ai_paused));
-    unit.update(update, unchanged, Error::new(Code::ConcurrentChange));
+    let said = talk(line, inbound.peer.clone(), inbound.at, now);
+    let talk = head.whatsapp.as_ref().map_or_else(|| said.clone(), |before| before.updated(&said));
+    let (update, cond) = if head.whatsapp.as_ref() == Some(&talk) {
+        (update, unchanged)
+    } else {
+        // Messages come in any order and at once: the time goes forward only.
+        let newest = Cond::absent("whatsapp").or(Cond::le("whatsapp.last_inbound_at", talk.last_inbound_at));
+        (update.set("whatsapp", &talk), unchanged.and(newest))
+    };
+    unit.update(update, cond, Error::new(Code::ConcurrentChange));
     Ok(head)
 }
 
