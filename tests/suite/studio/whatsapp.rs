@@ -291,6 +291,43 @@ async fn people_are_known_by_their_user_id_and_a_phone_may_come_to_be_anothers()
 }
 
 #[tokio::test]
+async fn a_number_that_another_person_has_now_goes_over_to_a_contact_of_theirs() {
+    let (test, _phones, _model, owner, agent) = set().await;
+    let write = async |id: &str, user: Option<&str>, name: &str| {
+        let mut message = text(id, ANA, test.app.now(), "Hi");
+        message["from_user_id"] = json!(user);
+        let mut body = of_meta(NUMBER, &[message], &[]);
+        let who = json!({"profile": {"name": name}, "wa_id": ANA, "user_id": user});
+        body["entry"][0]["changes"][0]["value"]["contacts"] = json!([who]);
+        assert_eq!(test.meta_calls(SIGNING_SECRET, &body).await.expect(200)["taken"], 1);
+        test.workers().run_queues().await;
+    };
+    // Known by the phone first, and by the user id only later.
+    write("wamid.1", None, "Ana").await;
+    write("wamid.2", Some("ES.1"), "Ana").await;
+    write("wamid.3", Some("ES.2"), "Bea").await;
+    write("wamid.4", Some("ES.2"), "Bea").await;
+    let dump = test.db_dump().await;
+    let mut known: Vec<_> =
+        dump.of("contact").map(|contact| [&contact["name"], &contact["user_id"], &contact["phone"]]).collect();
+    known.sort_by_key(|contact| contact[0].to_string());
+    assert_eq!(known[0], [&json!("Ana"), &json!("whatsapp:ES.1"), &Value::Null]);
+    assert_eq!(known[1], [&json!("Bea"), &json!("whatsapp:ES.2"), &json!(ANA)]);
+    assert_eq!((known.len(), dump.of("contact_guard").count()), (2, 3), "two users and a phone");
+    let of: BTreeSet<_> = dump.of("conversation").map(|head| head["contact_id"].to_string()).collect();
+    assert_eq!(of.len(), 2, "each has a conversation");
+    // Whoever has the number now is erased by it, and nobody else.
+    let erased = owner.session.post("/api/contacts/erase", json!({"phone": ANA})).await.expect(200);
+    assert_eq!(erased["conversations"], 1);
+    let left = conversation(&owner, &agent).await;
+    assert_eq!(left["whatsapp"]["user_id"], "ES.1");
+    let other = json!({"agent_id": agent.id, "user_id": "whatsapp:ES.1"});
+    assert_eq!(owner.session.post("/api/contacts/erase", other).await.expect(200)["conversations"], 1);
+    let dump = test.db_dump().await;
+    assert_eq!((dump.of("contact").count(), dump.of("contact_guard").count()), (0, 0));
+}
+
+#[tokio::test]
 async fn the_last_message_is_the_latest_one_in_whatever_order_they_are_worked_off() {
     let (test, _phones, _model, owner, agent) = set().await;
     test.clock.advance(Duration::from_secs(3600));

@@ -10,7 +10,7 @@ use crate::domain::lead::Details;
 use crate::domain::message::Author;
 use crate::domain::text::shorten;
 use crate::domain::whatsapp::{File, FileRef, Inbound, Line, Peer, Talk};
-use crate::domain::{Contact, Conversation, Message};
+use crate::domain::{Contact, Conversation, Message, Workspace};
 use crate::events::emit;
 use crate::kernel::secret::sha256_hex;
 use crate::kernel::{Code, Error, Id, Result, Time, work};
@@ -160,7 +160,14 @@ async fn store_once(app: &App, line: &Line, inbound: &Inbound, file: Option<&Fil
     };
     let mut unit = Unit::new();
     let head = match head {
-        Some(head) => go_on(app, &mut unit, head, line, inbound, &message)?,
+        Some(head) => {
+            let knew = head.whatsapp.as_ref().is_some_and(|talk| talk.peer.user_id.is_some());
+            if !knew && inbound.peer.user_id.is_some() {
+                // So that whoever has the number later is not taken for them.
+                contact(app, line, &inbound.peer).await?;
+            }
+            go_on(app, &mut unit, head, line, inbound, &message)?
+        }
         None => match begin(app, &mut unit, id, line, inbound, &message).await {
             Ok(head) => head,
             Err(error) if error.code() == Code::NotFound => return Ok(None),
@@ -231,47 +238,57 @@ fn go_on(
     Ok(head)
 }
 
-/// Whoever writes, as a contact: by their phone, which the network vouches for, else by their user id. What they call
-/// themselves fills a blank only.
+/// What stands before Meta's user ids among those that sites give.
+const USER: &str = "whatsapp:";
+
+/// Whoever writes, as a contact: by their user id, else by their phone, which the network vouches for. A phone whose contact
+/// has another user id is another person's by now, and goes over to them. What they call themselves fills a blank only.
 async fn contact(app: &App, line: &Line, peer: &Peer) -> Result<Id<Contact>> {
     let (table, workspace, agent, now) = (&app.table, line.workspace_id, line.agent_id, app.now());
-    let user = peer.user_id.as_ref().map(|id| format!("whatsapp:{id}"));
+    let user = peer.user_id.as_ref().map(|id| format!("{USER}{id}"));
     let by_user = match &user {
         Some(user) => store::contact::of_user(table, workspace, agent, user).await?,
         None => None,
     };
     let details = Details { phone: peer.phone.clone(), ..Details::default() };
-    let known = match by_user {
-        Some(known) => Some(known),
-        None => store::contact::find(table, workspace, &details).await?,
+    let (former, holder) = match store::contact::find(table, workspace, &details).await? {
+        Some(holder) if is_another(&holder.body, user.as_deref()) => (Some(holder), None),
+        holder => (None, holder),
     };
+    let new_user = user.filter(|_| by_user.is_none());
+    let known = by_user.or(holder);
+    let mut contact = match &known {
+        Some(known) => known.body.clone(),
+        None => blank(app.ids().id(), workspace, now),
+    };
+    let phone = match &former {
+        Some(_) => peer.phone.as_deref(),
+        None => store::contact::unheld(table, &contact, peer.phone.as_deref(), None).await?.0,
+    };
+    let mut is_changed = contact.fill_blanks(peer.name.as_deref(), None, phone, now);
     let mut unit = Unit::new();
-    let Some(known) = known else {
-        let (name, phone) = (peer.name.clone(), peer.phone.clone());
-        let id = app.ids().id();
-        let contact = Contact {
-            id,
-            workspace_id: workspace,
-            name,
-            email: None,
-            phone,
-            // By it the guard is found again when they are erased.
-            user_id: user.clone(),
-            created_at: now,
-            updated_at: now,
-        };
-        store::contact::create(&mut unit, &contact)?;
-        if let Some(user) = &user {
-            store::contact::guard_user(&mut unit, &contact, agent, user)?;
-        }
-        app.commit(unit).await?;
-        return Ok(id);
-    };
-    let mut contact = known.body.clone();
-    let (phone, _) = store::contact::unheld(table, &contact, peer.phone.as_deref(), None).await?;
-    if contact.fill_blanks(peer.name.as_deref(), None, phone, now) {
-        store::contact::replace(&mut unit, &contact, &known.body, known.v)?;
-        app.commit(unit).await?;
+    if let Some(user) = new_user.filter(|user| contact.user_id.as_ref().is_none_or(|known| known == user)) {
+        store::contact::guard_user(&mut unit, &contact, agent, &user)?;
+        // By it the guard is found again when they are erased.
+        is_changed |= contact.user_id.replace(user).is_none();
     }
+    match &known {
+        None => store::contact::create(&mut unit, &contact, former.as_ref())?,
+        Some(known) if is_changed => {
+            store::contact::replace(&mut unit, &contact, (&known.body, known.v), former.as_ref())?;
+        }
+        Some(_) => {}
+    }
+    app.commit(unit).await?;
     Ok(contact.id)
+}
+
+const fn blank(id: Id<Contact>, workspace_id: Id<Workspace>, now: Time) -> Contact {
+    Contact { id, workspace_id, name: None, email: None, phone: None, user_id: None, created_at: now, updated_at: now }
+}
+
+/// Whether a contact is known by another of Meta's user ids.
+fn is_another(contact: &Contact, user: Option<&str>) -> bool {
+    let known = contact.user_id.as_deref().filter(|known| known.starts_with(USER));
+    matches!((known, user), (Some(known), Some(user)) if known != user)
 }
