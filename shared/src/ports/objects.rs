@@ -8,10 +8,11 @@ use std::time::Duration;
 // The same type as `bytes::Bytes`, which both `object_store` and the HTTP floor speak.
 use axum::body::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
+use object_store::signer::{Method, SignedUrlOptions, Signer as _};
 use object_store::{Attribute, Attributes, ClientConfigKey, ObjectStore, ObjectStoreExt as _, PutOptions, RetryConfig};
 use tokio::sync::OnceCell;
 
@@ -25,6 +26,9 @@ pub const MAX_KEY: usize = 512;
 /// What IAM calls storing, reading and deleting objects.
 pub const KEEPS: [&str; 3] = ["s3:PutObject", "s3:GetObject", "s3:DeleteObject"];
 
+/// What it calls reading them, also by a signed address.
+pub const READS: [&str; 1] = ["s3:GetObject"];
+
 /// What it calls being told that there is no object of a key, see [`Objects::s3`].
 pub const LISTS: [&str; 1] = ["s3:ListBucket"];
 
@@ -32,11 +36,13 @@ pub const LISTS: [&str; 1] = ["s3:ListBucket"];
 ///
 /// A key is `<tenant>/<segment>/…`: at least two segments, the tenant's id first, so that a whole tenant can be listed
 /// and deleted. Segments are of ASCII letters, digits, `-`, `_` and `.`, and do not start with a dot.
+#[derive(Clone)]
 pub struct Objects(Place);
 
+#[derive(Clone)]
 enum Place {
     /// Built on first use, since its client loads TLS roots.
-    S3 { bucket: String, store: OnceCell<Arc<dyn ObjectStore>> },
+    S3 { bucket: String, store: OnceCell<Arc<AmazonS3>> },
     /// A directory or memory, which keep no content types.
     Local(Arc<dyn ObjectStore>),
 }
@@ -48,6 +54,21 @@ impl Objects {
     #[must_use]
     pub fn s3(bucket: impl Into<String>) -> Self {
         Self(Place::S3 { bucket: bucket.into(), store: OnceCell::new() })
+    }
+
+    /// A bucket of a service that speaks S3's language, with keys of its own instead of the environment's.
+    ///
+    /// # Errors
+    /// When this is no address.
+    pub fn service(endpoint: &str, bucket: &str, (id, secret): (&str, &str)) -> Result<Self> {
+        let builder = AmazonS3Builder::new()
+            .with_endpoint(endpoint)
+            .with_allow_http(true)
+            .with_region("eu-west-1")
+            .with_access_key_id(id)
+            .with_secret_access_key(secret);
+        let store = OnceCell::new_with(Some(open_s3(builder, bucket)?));
+        Ok(Self(Place::S3 { bucket: bucket.to_owned(), store }))
     }
 
     /// A directory, which is made, for its owner only, if it is not there.
@@ -95,6 +116,19 @@ impl Objects {
         }
     }
 
+    /// An address at which anybody who has it may download an object for a while, under this `Content-Disposition`; `None`
+    /// where objects have no addresses. That there is no object shows only there.
+    ///
+    /// # Errors
+    /// `validation_error` on `key`; `unavailable` when there are no credentials to sign with.
+    pub async fn address(&self, key: &str, disposition: &str, valid: Duration) -> Result<Option<String>> {
+        let Place::S3 { bucket, store } = &self.0 else { return Ok(None) };
+        let (path, store) = (path(key)?, s3(bucket, store).await?);
+        let options = SignedUrlOptions::default().with_query([("response-content-disposition", disposition)]);
+        let url = store.signed_url_opts(Method::GET, &path, valid, &options).await.map_err(failed)?;
+        Ok(Some(url.into()))
+    }
+
     /// Deletes an object; that there is none is fine.
     ///
     /// # Errors
@@ -125,19 +159,22 @@ impl Objects {
         tenant.key()
     }
 
-    async fn store(&self) -> Result<&Arc<dyn ObjectStore>> {
+    async fn store(&self) -> Result<&dyn ObjectStore> {
         match &self.0 {
-            Place::Local(store) => Ok(store),
-            Place::S3 { bucket, store } => {
-                store.get_or_try_init(|| async { open_s3(AmazonS3Builder::from_env(), bucket) }).await
-            }
+            Place::Local(store) => Ok(store.as_ref()),
+            Place::S3 { bucket, store } => Ok(s3(bucket, store).await?),
         }
     }
 }
 
+async fn s3<'a>(bucket: &str, store: &'a OnceCell<Arc<AmazonS3>>) -> Result<&'a AmazonS3> {
+    let open = || async { open_s3(AmazonS3Builder::from_env(), bucket) };
+    store.get_or_try_init(open).await.map(AsRef::as_ref)
+}
+
 /// The time-outs stay below the 29 s that a buffered route has. They are set one by one, since a whole set of client
 /// options would undo what the environment says of them.
-fn open_s3(builder: AmazonS3Builder, bucket: &str) -> Result<Arc<dyn ObjectStore>> {
+fn open_s3(builder: AmazonS3Builder, bucket: &str) -> Result<Arc<AmazonS3>> {
     let retry = RetryConfig { max_retries: 3, retry_timeout: Duration::from_secs(10), ..RetryConfig::default() };
     let builder = builder
         .with_bucket_name(bucket)
@@ -195,6 +232,7 @@ mod tests {
         objects.put("ws/files/a.txt", "two", "text/plain").await.unwrap();
         assert_eq!(objects.get("ws/files/a.txt").await.unwrap().unwrap(), "two");
         assert_eq!(objects.get("other/files/a.txt").await.unwrap(), None);
+        assert_eq!(objects.address("ws/files/a.txt", "attachment", Duration::from_secs(60)).await.unwrap(), None);
         objects.delete("ws/files/a.txt").await.unwrap();
         objects.delete("ws/files/a.txt").await.unwrap();
         assert_eq!(objects.get("ws/files/a.txt").await.unwrap(), None);
@@ -238,14 +276,7 @@ mod tests {
     #[tokio::test]
     async fn a_bucket_is_spoken_to_as_s3_wants_it() {
         let server = MockServer::start().await;
-        let builder = AmazonS3Builder::new()
-            .with_endpoint(server.uri())
-            .with_allow_http(true)
-            .with_region("eu-west-1")
-            .with_access_key_id("id")
-            .with_secret_access_key("key");
-        let store = OnceCell::new_with(Some(open_s3(builder, "bucket").unwrap()));
-        let objects = Objects(Place::S3 { bucket: "bucket".into(), store });
+        let objects = Objects::service(&server.uri(), "bucket", ("id", "key")).unwrap();
 
         let at = |verb: &str| Mock::given(method(verb)).and(path_is("/bucket/ws/a.txt"));
         let stored = ResponseTemplate::new(200).insert_header("etag", "\"1\"");
@@ -259,6 +290,14 @@ mod tests {
         at("GET").respond_with(found).mount(&server).await;
         assert_eq!(objects.get("ws/a.txt").await.unwrap().unwrap(), "hello");
         assert_eq!(objects.get("ws/b.txt").await.unwrap(), None);
+
+        // What it signs names the object, how long, and as what it is downloaded.
+        let minute = Duration::from_secs(60);
+        let address = objects.address("ws/a.txt", "attachment; filename=\"a.txt\"", minute).await.unwrap().unwrap();
+        assert!(address.starts_with(&format!("{}/bucket/ws/a.txt?", server.uri())), "{address}");
+        for part in ["X-Amz-Expires=60&", "X-Amz-Signature=", "response-content-disposition=attachment%3B%20filename"] {
+            assert!(address.contains(part), "{address} has no {part}");
+        }
 
         at("DELETE").respond_with(ResponseTemplate::new(204)).expect(1).mount(&server).await;
         objects.delete("ws/a.txt").await.unwrap();

@@ -1,6 +1,7 @@
 //! `WhatsApp`: the lines that agents answer on, who writes there, and what becomes of what we send.
 
 mod delivery;
+mod file;
 mod text;
 
 use std::time::Duration;
