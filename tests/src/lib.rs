@@ -246,7 +246,7 @@ impl TestApp {
             queue,
             journal: Arc::clone(&parts.journal),
             mailer: Arc::clone(&parts.mailer),
-            objects: Objects::memory(),
+            objects: parts.objects.clone(),
             llm: Arc::clone(&parts.llm),
             egress: Arc::clone(&parts.egress),
             polar: parts.config.polar_base_url.clone().map(Polar::new),

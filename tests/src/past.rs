@@ -12,10 +12,12 @@ use shared::domain::message::{Author, Message};
 use shared::domain::usage::{KeySource, UsageEvent};
 use shared::domain::user::{StaffRole, UserStatus};
 use shared::domain::webhook::{Delivery, DeliveryStatus, Replay, ReplayStatus};
+use shared::domain::whatsapp::{File, FileKind};
 use shared::domain::{Agent, Conversation, Event, Membership, Role, Session, User, Workspace};
 use shared::http::gate::BoxFuture;
 use shared::kernel::secret::hmac_sha256;
 use shared::kernel::{Id, Secret};
+use shared::ports::objects::Objects;
 use shared::store;
 use shared::table::{AttributeValue, Item, Unit};
 use uuid::Uuid;
@@ -326,6 +328,35 @@ impl TestApp {
             store::agent::create(&mut unit, &agent).expect("serialises");
             self.app.commit(unit).await.expect("the draft is written");
         }
+    }
+
+    /// Adds a message of an operator with a file to a conversation, and gives the file's id.
+    ///
+    /// # Panics
+    /// When the table refuses it.
+    pub async fn db_file(&self, owner: &Owner, conversation: u64) -> u64 {
+        let (workspace, bytes) = (self.db_workspace(owner).await.id, "We open at 9.");
+        let (id, name) = (self.app.ids().id(), Some("notes.txt".to_owned()));
+        let (key, mime) = (format!("{}/whatsapp/notes", Objects::of(workspace)), "text/plain");
+        self.app.objects.put(&key, bytes, mime).await.expect("the object is kept");
+        let kind = FileKind::Document;
+        let (size, mime, object) = (Some(bytes.len() as u64), Some(mime.to_owned()), Some(key));
+        let message = Message {
+            id,
+            conversation_id: Id::from_int(conversation).expect("an id"),
+            author: Author::Operator,
+            content: "[document: notes.txt]".into(),
+            client_message_id: None,
+            reply: None,
+            author_user_id: None,
+            delivery: None,
+            file: Some(File { kind, mime, name, bytes: size, object, missing: None }),
+            created_at: self.app.now(),
+        };
+        let mut unit = Unit::new();
+        store::conversation::add_message(&mut unit, workspace, &message).expect("serialises");
+        self.app.commit(unit).await.expect("the message is written");
+        id.int()
     }
 
     /// Adds messages of an operator to a conversation: `0`, `1` and so on.

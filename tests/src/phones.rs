@@ -51,7 +51,10 @@ struct State {
     taken: Vec<Taken>,
     answers: VecDeque<(u16, Value)>,
     files: HashMap<String, (String, Vec<u8>)>,
+    file_answers: VecDeque<u16>,
+    downloads: usize,
     held: Option<Arc<Semaphore>>,
+    held_files: Option<Arc<Semaphore>>,
 }
 
 /// Both providers, on one address.
@@ -112,6 +115,25 @@ impl Phones {
         self.state().files.insert(id.to_owned(), (mime.to_owned(), bytes.to_vec()));
     }
 
+    /// The next one who asks where a file is, is answered with this status.
+    pub fn fails_file(&self, status: u16) {
+        self.state().file_answers.push_back(status);
+    }
+
+    /// How often a file was asked for itself.
+    #[must_use]
+    pub fn downloads(&self) -> usize {
+        self.state().downloads
+    }
+
+    /// From now on files are given only when the semaphore lets them.
+    #[must_use]
+    pub fn holds_files(&self) -> Arc<Semaphore> {
+        let held = Arc::new(Semaphore::new(0));
+        self.state().held_files = Some(Arc::clone(&held));
+        held
+    }
+
     /// From now on messages are taken at once, and answered only when the semaphore lets them.
     #[must_use]
     pub fn holds(&self) -> Arc<Semaphore> {
@@ -134,20 +156,38 @@ impl Phones {
         let path = parts.uri.path().to_owned();
         match (parts.method.as_str(), path.rsplit('/').next().unwrap_or_default()) {
             ("POST", "messages") => self.send(path, credential, &body).await,
-            (_, id) if path.starts_with("/files/") => match self.state().files.get(id) {
-                Some((_, bytes)) => Bytes::from(bytes.clone()).into_response(),
-                None => StatusCode::NOT_FOUND.into_response(),
-            },
-            (_, id) => match self.state().files.get(id) {
-                Some((mime, bytes)) => {
-                    let about = json!({"url": format!("{}/files/{id}", self.url), "mime_type": mime, "id": id,
-                        "file_size": bytes.len()});
-                    axum::Json(about).into_response()
-                }
-                None if id.starts_with("foreign") => refusal(400, 100, "no such object"),
-                None => axum::Json(json!({"id": id})).into_response(),
-            },
+            (_, id) if path.starts_with("/files/") => self.download(id).await,
+            (_, id) => self.about(id),
         }
+    }
+
+    async fn download(&self, id: &str) -> Response {
+        let (file, held) = {
+            let mut state = self.state();
+            state.downloads += 1;
+            (state.files.get(id).cloned(), state.held_files.clone())
+        };
+        if let Some(held) = held {
+            held.acquire().await.expect("never closed").forget();
+        }
+        file.map_or_else(|| StatusCode::NOT_FOUND.into_response(), |(_, bytes)| Bytes::from(bytes).into_response())
+    }
+
+    /// Where a file is, or a number's name.
+    fn about(&self, id: &str) -> Response {
+        let mut state = self.state();
+        let Some((mime, bytes)) = state.files.get(id).cloned() else {
+            return match id.starts_with("foreign") {
+                true => refusal(400, 100, "no such object"),
+                false => axum::Json(json!({"id": id})).into_response(),
+            };
+        };
+        if let Some(status) = state.file_answers.pop_front() {
+            return StatusCode::from_u16(status).expect("a status").into_response();
+        }
+        let about = json!({"url": format!("{}/files/{id}", self.url), "mime_type": mime, "id": id,
+            "file_size": bytes.len()});
+        axum::Json(about).into_response()
     }
 
     async fn send(&self, path: String, credential: String, body: &Bytes) -> Response {

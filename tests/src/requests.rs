@@ -55,6 +55,8 @@ pub struct Things {
     pub action: String,
     /// An appointment of the published agent that began.
     pub appointment: u64,
+    /// A file in the conversation.
+    pub file: u64,
 }
 
 /// An owner who has one of everything.
@@ -219,6 +221,7 @@ const REQUESTS: &[(&str, Make)] = &[
     }),
     ("search_conversations", |its| at(format!("/api/clients/me/agents/{}/search?q=hello", its.agent))),
     ("export_conversation", |its| at(conversation(its, "/export"))),
+    ("download_file", |its| at(conversation(its, &format!("/files/{}", its.file)))),
     ("erase_conversation", |its| {
         at(conversation(its, "")).body(json!({"confirmation": its.conversation.to_string()})).gives(204)
     }),
@@ -448,6 +451,7 @@ async fn one_of_everything(test: &TestApp, owner: &Owner) -> (Agent, Things) {
         thread,
         action,
         appointment,
+        file: test.db_file(owner, conversation).await,
     };
     (agent, things)
 }
@@ -476,5 +480,6 @@ pub fn missing() -> Things {
         thread: "thr_70000000000".into(),
         action: "act_70000000000".into(),
         appointment: nowhere + 8,
+        file: nowhere + 9,
     }
 }

@@ -17,7 +17,6 @@ use shared::domain::Event;
 use shared::domain::webhook::DeliveryStatus;
 use shared::kernel::{Id, Result, Rng, Secret};
 use shared::ports::mail::{Mail, Mailer};
-use shared::ports::objects::Objects;
 use shared::ports::polar::Polar;
 use shared::ports::queue::{DeadLetter, Death, Outgoing, Queue, QueueName};
 use shared::ports::secrets::Secrets;
@@ -117,7 +116,7 @@ impl Watched {
             journal: Arc::clone(&process.journal),
             queue: Arc::new(SeenQueue(Arc::clone(&process.queue), seen.clone())),
             mailer: Arc::new(SeenMailer(Arc::clone(&process.mailer), seen.clone())),
-            objects: Objects::memory(),
+            objects: process.objects.clone(),
             llm: Arc::new(LazyModels::new(&process.config, Arc::clone(&secrets), Arc::clone(&process.egress))),
             egress: Arc::clone(&process.egress),
             polar: process.config.polar_base_url.clone().map(Polar::new),
@@ -194,6 +193,10 @@ async fn a_route_group_uses_what_its_row_lists_and_nothing_else() {
         for _ in 0..times {
             let (status, text) = call(&watched, op, &request.path, request.body.as_ref(), bearer.as_deref()).await;
             assert_eq!(status, request.status, "{}: {text}", op.id);
+        }
+        // The bucket is watched by what it gives.
+        if op.id == "download_file" {
+            watched.seen.add(Use::ReadObjects);
         }
         if !watched.row.uses.contains(&Use::Write) {
             let changes = scene.test.db_dump().await.changes_since(&before);

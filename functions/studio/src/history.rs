@@ -3,11 +3,11 @@
 use axum::extract::State;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use shared::app::App;
 use shared::app::history::{self, Erased, Excerpt, Found, Part, Person};
+use shared::app::{App, file};
 use shared::domain::lead::Details;
 use shared::domain::{Agent, Conversation, Message, User};
-use shared::http::{AcceptsCsv, Call, Csv, Done, Format, Json, JsonOrCsv, MaybeJson, NoContent, Path, Query};
+use shared::http::{AcceptsCsv, Call, Csv, Done, Download, Format, Json, JsonOrCsv, MaybeJson, NoContent, Path, Query};
 use shared::kernel::secret::sha256_hex;
 use shared::kernel::{Cursor, Error, Id, Int, Limit, Result, Time};
 
@@ -25,6 +25,11 @@ shared::ops! {
     /// At most 2,000 messages or 4 MB at a time. As CSV with `format=csv` or `Accept: text/csv`: the messages, where they
     /// fit into one file.
     GET "/api/clients/me/agents/{id}/conversations/{cid}/export" => export_conversation, [User] GrantedViewer "" General Any Known Unaudited Safe;
+    /// Download the file of a message.
+    ///
+    /// `meta.file.link` of the message leads here. One of more than 4.5 MB is answered with 302 and an address that holds for
+    /// five minutes; do not send your token there.
+    GET "/api/clients/me/agents/{id}/conversations/{cid}/files/{file}" => download_file, [User] GrantedViewer "" General Any Known Unaudited Safe;
     /// Erase a conversation for good.
     ///
     /// The confirmation must be its id, in the body or as `?confirmation=`. Its leads stay, and what it cost; webhooks that
@@ -147,7 +152,7 @@ async fn export_conversation(
 impl ExportOut {
     fn new(owner: Id<User>, Part { head, messages }: Part) -> Self {
         let next_cursor = messages.next.and(messages.items.last().map(|last| last.id.text()));
-        let messages = messages.items.into_iter().map(MessageOut::from).collect();
+        let messages = messages.items.into_iter().map(|message| MessageOut::new(head.agent_id, message)).collect();
         Self { conversation: ConversationOut::new(owner, head), messages, next_cursor }
     }
 }
@@ -162,6 +167,14 @@ fn csv(Part { head, messages }: Part) -> Csv {
         file.line([id, at, role.into(), author.into(), Csv::text(&message.content), Csv::text(&model)]);
     }
     file
+}
+
+async fn download_file(
+    State(app): State<App>,
+    call: Call,
+    Path((id, cid, file)): Path<(Int<Agent>, Int<Conversation>, Int<Message>)>,
+) -> Result<Download> {
+    file::open(&app, &call.caller, id.0, cid.0, file.0).await.map(Download)
 }
 
 /// The confirmation of an erasure.

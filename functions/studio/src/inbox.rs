@@ -143,13 +143,14 @@ pub(crate) struct MessageOut {
     content: String,
     /// Who wrote it, and for replies: model, tokens, time, tools. `tokens_cached` is a part of `tokens_in`,
     /// `tokens_reasoning` of `tokens_out`. On WhatsApp also `delivery` (`status` and what went wrong) of what went out,
-    /// and `file` of what came in.
+    /// and `file` of what came in: its `id`, `type`, `mime`, `name`, size in `bytes`, the `link` to download it by, or why it
+    /// is `missing`.
     meta: Value,
     created_at: Time,
 }
 
-impl From<Message> for MessageOut {
-    fn from(message: Message) -> Self {
+impl MessageOut {
+    pub(crate) fn new(agent: Id<Agent>, message: Message) -> Self {
         let (role, author) = role_and_author(message.author);
         let mut meta = json!({"author": author});
         if let Some(user) = message.author_user_id {
@@ -160,8 +161,12 @@ impl From<Message> for MessageOut {
             meta["delivery"] = json!({"status": delivery.state(), "error": error});
         }
         if let Some(File { kind, mime, name, bytes, object, missing }) = message.file {
-            meta["file"] = json!({"type": kind, "mime": mime, "name": name, "bytes": bytes, "object": object,
-                "missing": missing});
+            // A message has one at most.
+            let id = message.id.int();
+            let (agent, conversation) = (agent.int(), message.conversation_id.int());
+            let link = format!("/api/clients/me/agents/{agent}/conversations/{conversation}/files/{id}");
+            meta["file"] = json!({"id": id, "type": kind, "mime": mime, "name": name, "bytes": bytes,
+                "link": object.is_some().then_some(link), "object": object, "missing": missing});
         }
         if let Some(reply) = message.reply {
             meta["fallback"] = json!(reply.is_fallback());
@@ -210,7 +215,7 @@ async fn find_conversation(
     let Thread { head, messages } = conversation::detail(&app, &call.caller, id.0, cid.0).await?;
     Ok(Json(ConversationDetailOut {
         conversation: ConversationOut::new(call.caller.owner_user_id, head),
-        messages: messages.into_iter().map(MessageOut::from).collect(),
+        messages: messages.into_iter().map(|message| MessageOut::new(id.0, message)).collect(),
     }))
 }
 
@@ -246,7 +251,7 @@ async fn create_operator_message(
     Json(body): Json<OperatorMessageIn>,
 ) -> Result<Created<MessageOut>> {
     let command = || conversation::answer_as_operator(&app, &call.caller, id.0, cid.0, &body.content);
-    call.run(&app, command, MessageOut::from).await
+    call.run(&app, command, |message| MessageOut::new(id.0, message)).await
 }
 
 impl LeadOut {

@@ -42,6 +42,8 @@ pub enum Use {
     Mail,
     /// Keeps objects.
     Objects,
+    /// Reads objects. Only for functions that do not keep them.
+    ReadObjects,
     /// Answers piece by piece, through an API whose stage is no part of the paths.
     Stream,
 }
@@ -81,7 +83,7 @@ pub const FUNCTIONS: &[Function] = &[
     row("studio-chat", &[Use::Read, Use::Write, Use::Secret]),
     row("studio-builder", &[Use::Read, Use::Write, Use::Secret, Use::Stream]),
     row("studio-chat-stream", &[Use::Read, Use::Write, Use::Secret, Use::Stream]),
-    row("studio-inbox", &[Use::Read, Use::Write, Use::Secret]),
+    row("studio-inbox", &[Use::Read, Use::Write, Use::Secret, Use::Send(Turn), Use::ReadObjects]),
     row("studio-billing", &[Use::Read, Use::Write, Use::Secret]),
     row(
         "studio-admin",
@@ -168,7 +170,13 @@ impl Use {
     #[must_use]
     pub fn variables(self) -> Vec<&'static str> {
         match self {
-            Self::Read | Self::Write | Self::Count | Self::Secret | Self::Objects | Self::Follow => Vec::new(),
+            Self::Read
+            | Self::Write
+            | Self::Count
+            | Self::Secret
+            | Self::Objects
+            | Self::ReadObjects
+            | Self::Follow => Vec::new(),
             Self::Send(queue) => vec![queue.url_variable()],
             Self::Consume(queue) => vec![queue.url_variable(), queue.dead_letters_url_variable()],
             Self::DeadLetters(queue) => vec![queue.dead_letters_url_variable()],
@@ -198,6 +206,7 @@ impl Use {
             .concat(),
             Self::DeadLetters(name) => on(Place::DeadLetters(name), &queue::WORKS_OFF),
             Self::Objects => [on(Place::Bucket, &objects::LISTS), on(Place::Files, &objects::KEEPS)].concat(),
+            Self::ReadObjects => [on(Place::Bucket, &objects::LISTS), on(Place::Files, &objects::READS)].concat(),
             // Mail goes by SMTP with a password, and what streams is called like any other function.
             Self::Mail | Self::Stream => Vec::new(),
         }
@@ -217,6 +226,8 @@ mod tests {
                 assert!(!uses[..at].contains(using), "{binary}: {using:?}");
             }
             assert!(!(uses.contains(&Use::Write) && uses.contains(&Use::Count)), "{binary}: whoever writes may count");
+            let both = uses.contains(&Use::Objects) && uses.contains(&Use::ReadObjects);
+            assert!(!both, "{binary}: whoever keeps objects may read them");
         }
     }
 

@@ -1,5 +1,6 @@
 //! Looking back: finding what was said, handing a conversation out, and erasing a conversation or a person.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -326,8 +327,10 @@ pub async fn erase_person(app: &App, caller: &Caller, who: &Person, after: Optio
         return Err(Error::not_found());
     }
     let agents = store::agent::all(&app.table, caller.workspace_id).await?;
-    let agents: Vec<Id<Agent>> =
+    // One that is gone may be named, too.
+    let agents: BTreeSet<Id<Agent>> =
         agents.iter().map(|agent| agent.id).chain(who.user.iter().map(|(agent, _)| *agent)).collect();
+    let agents: Vec<Id<Agent>> = agents.into_iter().collect();
     let mut unit = Unit::new();
     for Versioned { body: contact, v } in &search.contacts {
         store::contact::delete(&app.table, &mut unit, contact, *v, &agents).await?;

@@ -88,7 +88,7 @@ async fn save(
         };
         let (phone, email) = store::contact::unheld(table, &contact, phone, email).await?;
         contact.fill_blanks(None, email, phone, now);
-        store::contact::create(&mut unit, &contact)?;
+        store::contact::create(&mut unit, &contact, None)?;
         store::contact::guard_user(&mut unit, &contact, agent, &identity.user_id)?;
         return Ok((unit, contact.id));
     };
@@ -102,7 +102,7 @@ async fn save(
         contact.updated_at = now;
     }
     if filled || renamed {
-        store::contact::replace(&mut unit, &contact, &before, v)?;
+        store::contact::replace(&mut unit, &contact, (&before, v), None)?;
     }
     Ok((unit, contact.id))
 }

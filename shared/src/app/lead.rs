@@ -109,7 +109,7 @@ pub(super) async fn save_contact(
         let (phone, email) = store::contact::unheld(&app.table, &contact, phone, email).await?;
         contact.fill_blanks(name, email, phone, now);
         // Written also when nothing is new: an erasure of the contact must not miss the lead that comes of this.
-        store::contact::replace(unit, &contact, &before, v)?;
+        store::contact::replace(unit, &contact, (&before, v), None)?;
         return Ok(contact.id);
     }
     let contact = Contact {
@@ -122,7 +122,7 @@ pub(super) async fn save_contact(
         created_at: now,
         updated_at: now,
     };
-    store::contact::create(unit, &contact)?;
+    store::contact::create(unit, &contact, None)?;
     Ok(contact.id)
 }
 

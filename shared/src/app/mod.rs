@@ -23,6 +23,7 @@ pub mod conversation;
 pub mod dead_letter;
 pub mod deliver;
 pub mod event;
+pub mod file;
 pub mod function;
 pub mod history;
 pub mod identity;

@@ -21,4 +21,4 @@ pub use errors::{Asked, Dialect};
 pub use event_stream::{EventStream, SentFrame};
 pub use extract::{IdempotencyKey, Json, LargeJson, LastEventId, MaybeJson, Path, Query, RawBody};
 pub use ops::{Group, Row, Surface};
-pub use respond::{Asset, Calendar, Created, Done, NoContent, Reply};
+pub use respond::{Asset, Calendar, Created, Done, Download, NoContent, Reply};

@@ -148,6 +148,11 @@ impl<A: DocPath, B: DocPath> DocPath for (A, B) {
         [A::schemas(generator), B::schemas(generator)].concat()
     }
 }
+impl<A: DocPath, B: DocPath, C: DocPath> DocPath for (A, B, C) {
+    fn schemas(generator: &mut SchemaGenerator) -> Vec<Schema> {
+        [A::schemas(generator), B::schemas(generator), C::schemas(generator)].concat()
+    }
+}
 
 /// A handler whose signature documents itself. `M` only tells the arities apart.
 pub trait Documented<M> {

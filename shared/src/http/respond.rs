@@ -4,7 +4,8 @@ use std::marker::PhantomData;
 
 use axum::body::Body;
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderValue,
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderValue,
+    LOCATION,
 };
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -13,6 +14,7 @@ use serde::Serialize;
 
 use super::extract::Json;
 use super::ops::{DocOut, OpDoc};
+use crate::app::file::{Content, Opened};
 use crate::kernel::Error;
 use crate::kernel::secret::sha256_hex;
 
@@ -141,6 +143,46 @@ impl IntoResponse for Calendar {
         let disposition = HeaderValue::from_static("attachment; filename=\"appointment.ics\"");
         headers.insert(CONTENT_DISPOSITION, disposition);
         response
+    }
+}
+
+/// A file that somebody sent. It is saved, and never shown as a page of ours, whatever it says that it is.
+#[derive(Debug)]
+pub struct Download(pub Opened);
+
+impl IntoResponse for Download {
+    fn into_response(self) -> Response {
+        let Opened { mime, disposition, content } = self.0;
+        let Ok(disposition) = HeaderValue::try_from(disposition) else {
+            return Error::internal("a file name that is none").into_response();
+        };
+        let mut response = match content {
+            Content::Bytes(bytes) => Response::new(Body::from(bytes)),
+            Content::At(address) => {
+                let Ok(address) = HeaderValue::try_from(address) else {
+                    return Error::internal("an address that is none").into_response();
+                };
+                let mut response = StatusCode::FOUND.into_response();
+                response.headers_mut().extend([(CACHE_CONTROL, NOT_KEPT), (LOCATION, address)]);
+                return response;
+            }
+        };
+        let mime = HeaderValue::try_from(mime).unwrap_or(HeaderValue::from_static("application/octet-stream"));
+        let headers = [(CONTENT_TYPE, mime), (CONTENT_DISPOSITION, disposition), (CACHE_CONTROL, NOT_KEPT)];
+        response.headers_mut().extend(headers);
+        response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
+        // The Lambda library writes texts anew, as UTF-8, unless they say that they are encoded.
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("identity"));
+        response
+    }
+}
+
+/// For what only its caller may have.
+const NOT_KEPT: HeaderValue = HeaderValue::from_static("private, no-store");
+
+impl DocOut for Download {
+    fn document(doc: &mut OpDoc<'_>) {
+        doc.ok = Some((200, None, "application/octet-stream"));
     }
 }
 

@@ -8,10 +8,11 @@ use std::time::Duration;
 // The same type as `bytes::Bytes`, which both `object_store` and the HTTP floor speak.
 use axum::body::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
+use object_store::signer::{Method, SignedUrlOptions, Signer};
 use object_store::{Attribute, Attributes, ClientConfigKey, ObjectStore, ObjectStoreExt as _, PutOptions, RetryConfig};
 use tokio::sync::OnceCell;
 
@@ -25,6 +26,9 @@ pub const MAX_KEY: usize = 512;
 /// What IAM calls storing, reading and deleting objects.
 pub const KEEPS: [&str; 3] = ["s3:PutObject", "s3:GetObject", "s3:DeleteObject"];
 
+/// What it calls reading them, also by a signed address.
+pub const READS: [&str; 1] = ["s3:GetObject"];
+
 /// What it calls being told that there is no object of a key, see [`Objects::s3`].
 pub const LISTS: [&str; 1] = ["s3:ListBucket"];
 
@@ -32,19 +36,26 @@ pub const LISTS: [&str; 1] = ["s3:ListBucket"];
 ///
 /// A key is `<tenant>/<segment>/…`: at least two segments, the tenant's id first, so that a whole tenant can be listed
 /// and deleted. Segments are of ASCII letters, digits, `-`, `_` and `.`, and do not start with a dot.
+#[derive(Clone)]
 pub struct Objects(Place);
 
+#[derive(Clone)]
 enum Place {
     /// Built on first use, since its client loads TLS roots.
-    S3 { bucket: String, open: Open, store: OnceCell<Arc<dyn ObjectStore>> },
+    S3 { bucket: String, open: Open, store: OnceCell<Arc<dyn Bucket>> },
     /// A directory or memory, which keep no content types.
     Local(Arc<dyn ObjectStore>),
     /// Nowhere.
     None,
 }
 
+/// A store that gives signed addresses.
+trait Bucket: ObjectStore + Signer {}
+
+impl Bucket for AmazonS3 {}
+
 /// How a bucket is opened. Only who makes a [`Place::S3`] names it, so that others do not link its library.
-type Open = fn(&str) -> Result<Arc<dyn ObjectStore>>;
+type Open = fn(&str) -> Result<Arc<dyn Bucket>>;
 
 impl Objects {
     /// A bucket. Region, credentials and endpoint come from the standard `AWS_…` variables, read by `object_store`
@@ -66,6 +77,22 @@ impl Objects {
     #[must_use]
     pub const fn is_none(&self) -> bool {
         matches!(self.0, Place::None)
+    }
+
+    /// A bucket of a service that speaks S3's language, with keys of its own instead of the environment's.
+    ///
+    /// # Errors
+    /// When this is no address.
+    pub fn service(endpoint: &str, bucket: &str, (id, secret): (&str, &str)) -> Result<Self> {
+        let builder = AmazonS3Builder::new()
+            .with_endpoint(endpoint)
+            .with_allow_http(true)
+            .with_region("eu-west-1")
+            .with_access_key_id(id)
+            .with_secret_access_key(secret);
+        let open: Open = |_| Err(Error::internal("a service is opened at once"));
+        let store = OnceCell::new_with(Some(open_s3(builder, bucket)?));
+        Ok(Self(Place::S3 { bucket: bucket.to_owned(), open, store }))
     }
 
     /// A directory, which is made, for its owner only, if it is not there.
@@ -113,6 +140,19 @@ impl Objects {
         }
     }
 
+    /// An address at which anybody who has it may download an object for a while, under this `Content-Disposition`; `None`
+    /// where objects have no addresses. That there is no object shows only there.
+    ///
+    /// # Errors
+    /// `validation_error` on `key`; `unavailable` when there are no credentials to sign with.
+    pub async fn address(&self, key: &str, disposition: &str, valid: Duration) -> Result<Option<String>> {
+        let Place::S3 { bucket, open, store } = &self.0 else { return Ok(None) };
+        let (path, store) = (path(key)?, store.get_or_try_init(|| async { open(bucket) }).await?);
+        let options = SignedUrlOptions::default().with_query([("response-content-disposition", disposition)]);
+        let url = store.signed_url_opts(Method::GET, &path, valid, &options).await.map_err(failed)?;
+        Ok(Some(url.into()))
+    }
+
     /// Deletes an object; that there is none is fine.
     ///
     /// # Errors
@@ -143,10 +183,10 @@ impl Objects {
         tenant.key()
     }
 
-    async fn store(&self) -> Result<&Arc<dyn ObjectStore>> {
+    async fn store(&self) -> Result<&dyn ObjectStore> {
         match &self.0 {
-            Place::Local(store) => Ok(store),
-            Place::S3 { bucket, open, store } => store.get_or_try_init(|| async { open(bucket) }).await,
+            Place::Local(store) => Ok(store.as_ref()),
+            Place::S3 { bucket, open, store } => Ok(store.get_or_try_init(|| async { open(bucket) }).await?.as_ref()),
             Place::None => Err(Error::new(Code::NotConfigured).caused_by("nothing here keeps objects")),
         }
     }
@@ -154,7 +194,7 @@ impl Objects {
 
 /// The time-outs stay below the 29 s that a buffered route has. They are set one by one, since a whole set of client
 /// options would undo what the environment says of them.
-fn open_s3(builder: AmazonS3Builder, bucket: &str) -> Result<Arc<dyn ObjectStore>> {
+fn open_s3(builder: AmazonS3Builder, bucket: &str) -> Result<Arc<dyn Bucket>> {
     let retry = RetryConfig { max_retries: 3, retry_timeout: Duration::from_secs(10), ..RetryConfig::default() };
     let builder = builder
         .with_bucket_name(bucket)
@@ -212,6 +252,7 @@ mod tests {
         objects.put("ws/files/a.txt", "two", "text/plain").await.unwrap();
         assert_eq!(objects.get("ws/files/a.txt").await.unwrap().unwrap(), "two");
         assert_eq!(objects.get("other/files/a.txt").await.unwrap(), None);
+        assert_eq!(objects.address("ws/files/a.txt", "attachment", Duration::from_secs(60)).await.unwrap(), None);
         objects.delete("ws/files/a.txt").await.unwrap();
         objects.delete("ws/files/a.txt").await.unwrap();
         assert_eq!(objects.get("ws/files/a.txt").await.unwrap(), None);
@@ -255,14 +296,7 @@ mod tests {
     #[tokio::test]
     async fn a_bucket_is_spoken_to_as_s3_wants_it() {
         let server = MockServer::start().await;
-        let builder = AmazonS3Builder::new()
-            .with_endpoint(server.uri())
-            .with_allow_http(true)
-            .with_region("eu-west-1")
-            .with_access_key_id("id")
-            .with_secret_access_key("key");
-        let store = OnceCell::new_with(Some(open_s3(builder, "bucket").unwrap()));
-        let objects = Objects(Place::S3 { bucket: "bucket".into(), open: |_| unreachable!("it is open"), store });
+        let objects = Objects::service(&server.uri(), "bucket", ("id", "key")).unwrap();
 
         let at = |verb: &str| Mock::given(method(verb)).and(path_is("/bucket/ws/a.txt"));
         let stored = ResponseTemplate::new(200).insert_header("etag", "\"1\"");
@@ -276,6 +310,14 @@ mod tests {
         at("GET").respond_with(found).mount(&server).await;
         assert_eq!(objects.get("ws/a.txt").await.unwrap().unwrap(), "hello");
         assert_eq!(objects.get("ws/b.txt").await.unwrap(), None);
+
+        // What it signs names the object, how long, and as what it is downloaded.
+        let minute = Duration::from_secs(60);
+        let address = objects.address("ws/a.txt", "attachment; filename=\"a.txt\"", minute).await.unwrap().unwrap();
+        assert!(address.starts_with(&format!("{}/bucket/ws/a.txt?", server.uri())), "{address}");
+        for part in ["X-Amz-Expires=60&", "X-Amz-Signature=", "response-content-disposition=attachment%3B%20filename"] {
+            assert!(address.contains(part), "{address} has no {part}");
+        }
 
         at("DELETE").respond_with(ResponseTemplate::new(204)).expect(1).mount(&server).await;
         objects.delete("ws/a.txt").await.unwrap();

@@ -50,24 +50,31 @@ pub async fn unheld<'a>(
     Ok((phone, email))
 }
 
-/// Adds a new contact with its guards. Somebody else taking the same number at once makes the command run again.
+/// Adds a new contact with its guards. Somebody else taking the same number at once makes the command run again. A phone
+/// that a `former` contact has goes over from it.
 ///
 /// # Errors
 /// When it does not serialise.
-pub fn create(unit: &mut Unit, contact: &Contact) -> Result<()> {
+pub fn create(unit: &mut Unit, contact: &Contact, former: Option<&Versioned<Contact>>) -> Result<()> {
     unit.create_fresh(Row::new(keys::contact(contact.workspace_id, contact.id), "contact", contact)?);
-    guard(unit, contact, contact.phone.as_deref(), contact.email.as_deref())
+    guard(unit, contact, (contact.phone.as_deref(), contact.email.as_deref()), former)
 }
 
-/// Replaces a contact that was read at version `v`, guarding what is new on it.
+/// Replaces a contact that was read at version `v`, guarding what is new on it. A new phone that a `former` contact has goes
+/// over from it.
 ///
 /// # Errors
 /// When it does not serialise.
-pub fn replace(unit: &mut Unit, contact: &Contact, before: &Contact, v: u64) -> Result<()> {
+pub fn replace(
+    unit: &mut Unit,
+    contact: &Contact,
+    (before, v): (&Contact, u64),
+    former: Option<&Versioned<Contact>>,
+) -> Result<()> {
     unit.replace(Row::new(keys::contact(contact.workspace_id, contact.id), "contact", contact)?, v);
     let new = |now: &Option<String>, before: &Option<String>| now.clone().filter(|_| before.is_none());
     let (phone, email) = (new(&contact.phone, &before.phone), new(&contact.email, &before.email));
-    guard(unit, contact, phone.as_deref(), email.as_deref())
+    guard(unit, contact, (phone.as_deref(), email.as_deref()), former)
 }
 
 /// The contact whom a site that this agent answers on calls by this id.
@@ -120,14 +127,25 @@ pub async fn delete(table: &Table, unit: &mut Unit, contact: &Contact, v: u64, a
     Ok(())
 }
 
-fn guard(unit: &mut Unit, contact: &Contact, phone: Option<&str>, email: Option<&str>) -> Result<()> {
-    let keys = [
-        phone.map(|phone| keys::contact_phone(contact.workspace_id, phone)),
-        email.map(|email| keys::contact_email(contact.workspace_id, email)),
-    ];
-    for key in keys.into_iter().flatten() {
-        let row = Row::new(key, "contact_guard", &Guard { contact_id: contact.id })?;
-        unit.create(row, Error::new(Code::ConcurrentChange));
+fn guard(
+    unit: &mut Unit,
+    contact: &Contact,
+    (phone, email): (Option<&str>, Option<&str>),
+    former: Option<&Versioned<Contact>>,
+) -> Result<()> {
+    let (workspace, taken) = (contact.workspace_id, || Error::new(Code::ConcurrentChange));
+    let row = |key: Key| Row::new(key, "contact_guard", &Guard { contact_id: contact.id });
+    if let Some(phone) = phone {
+        let mut free = Cond::new_item();
+        if let Some(Versioned { body, v }) = former {
+            let bare = Contact { phone: None, updated_at: contact.updated_at, ..body.clone() };
+            unit.replace(Row::new(keys::contact(workspace, bare.id), "contact", &bare)?, *v);
+            free = Cond::eq("contact_id", bare.id);
+        }
+        unit.put_if(row(keys::contact_phone(workspace, phone))?, free, taken());
+    }
+    if let Some(email) = email {
+        unit.create(row(keys::contact_email(workspace, email))?, taken());
     }
     Ok(())
 }

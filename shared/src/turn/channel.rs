@@ -26,7 +26,7 @@ const MOST_PAUSES: u32 = 5;
 /// When the table, the queue or the objects cannot be reached; the message then comes again.
 pub async fn run(app: &App, task: &Task) -> Result<()> {
     match task {
-        Task::Inbound { line, message } => whatsapp::inbound::receive(app, line, message).await,
+        Task::Inbound { line, message, tries } => whatsapp::inbound::receive(app, line, message, *tries).await,
         Task::Status { line, status } => whatsapp::status::tell(app, line, status).await,
         Task::Send { workspace_id, conversation_id, message_id } => {
             work::note("tenant", *workspace_id);

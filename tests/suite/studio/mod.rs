@@ -15,6 +15,7 @@ mod deliveries;
 mod developers;
 mod egress;
 mod endpoints;
+mod files;
 mod history;
 mod identity;
 mod inbox;

@@ -291,6 +291,65 @@ async fn people_are_known_by_their_user_id_and_a_phone_may_come_to_be_anothers()
 }
 
 #[tokio::test]
+async fn a_number_that_another_person_has_now_goes_over_to_a_contact_of_theirs() {
+    let (test, _phones, _model, owner, agent) = set().await;
+    let write = async |id: &str, user: Option<&str>, name: &str| {
+        let mut message = text(id, ANA, test.app.now(), "Hi");
+        message["from_user_id"] = json!(user);
+        let mut body = of_meta(NUMBER, &[message], &[]);
+        let who = json!({"profile": {"name": name}, "wa_id": ANA, "user_id": user});
+        body["entry"][0]["changes"][0]["value"]["contacts"] = json!([who]);
+        assert_eq!(test.meta_calls(SIGNING_SECRET, &body).await.expect(200)["taken"], 1);
+        test.workers().run_queues().await;
+    };
+    // Known by the phone first, and by the user id only later.
+    write("wamid.1", None, "Ana").await;
+    write("wamid.2", Some("ES.1"), "Ana").await;
+    write("wamid.3", Some("ES.2"), "Bea").await;
+    write("wamid.4", Some("ES.2"), "Bea").await;
+    let dump = test.db_dump().await;
+    let mut known: Vec<_> =
+        dump.of("contact").map(|contact| [&contact["name"], &contact["user_id"], &contact["phone"]]).collect();
+    known.sort_by_key(|contact| contact[0].to_string());
+    assert_eq!(known[0], [&json!("Ana"), &json!("whatsapp:ES.1"), &Value::Null]);
+    assert_eq!(known[1], [&json!("Bea"), &json!("whatsapp:ES.2"), &json!(ANA)]);
+    assert_eq!((known.len(), dump.of("contact_guard").count()), (2, 3), "two users and a phone");
+    let of: BTreeSet<_> = dump.of("conversation").map(|head| head["contact_id"].to_string()).collect();
+    assert_eq!(of.len(), 2, "each has a conversation");
+    // Whoever has the number now is erased by it, and nobody else.
+    let erased = owner.session.post("/api/contacts/erase", json!({"phone": ANA})).await.expect(200);
+    assert_eq!(erased["conversations"], 1);
+    let left = conversation(&owner, &agent).await;
+    assert_eq!(left["whatsapp"]["user_id"], "ES.1");
+    let other = json!({"agent_id": agent.id, "user_id": "whatsapp:ES.1"});
+    assert_eq!(owner.session.post("/api/contacts/erase", other).await.expect(200)["conversations"], 1);
+    let dump = test.db_dump().await;
+    assert_eq!((dump.of("contact").count(), dump.of("contact_guard").count()), (0, 0));
+}
+
+#[tokio::test]
+async fn the_last_message_is_the_latest_one_in_whatever_order_they_are_worked_off() {
+    let (test, _phones, _model, owner, agent) = set().await;
+    test.clock.advance(Duration::from_secs(3600));
+    test.writes(NUMBER, "wamid.0", ANA, "Hi").await;
+    test.workers().run_queues().await;
+    test.clock.advance(Duration::from_secs(600));
+    let now = test.app.now();
+    for late in 0..5_u32 {
+        let at = shared::kernel::Time::from_millis(now.millis() - i64::from(late) * 60_000);
+        let body = of_meta(NUMBER, &[text(&format!("wamid.late-{late}"), ANA, at, "And")], &[]);
+        assert_eq!(test.meta_calls(SIGNING_SECRET, &body).await.expect(200)["taken"], 1);
+    }
+    let at_once = test.queue.take(QueueName::Turn).into_iter().map(async |message| {
+        let task = serde_json::from_str(&message.body).unwrap();
+        Box::pin(shared::turn::channel::run(&test.app, &task)).await.unwrap();
+    });
+    futures_util::future::join_all(at_once).await;
+    let open = conversation(&owner, &agent).await["whatsapp"]["window_open_until"].clone();
+    assert_eq!(open, json!((now + Duration::from_secs(24 * 3600)).to_string()));
+}
+
+#[tokio::test]
 async fn a_file_is_fetched_kept_and_named_on_its_message() {
     let (test, phones, model, owner, agent) = set().await;
     let jpeg = [&[0xff, 0xd8, 0xff, 0xe0][..], &[7; 100]].concat();
@@ -317,6 +376,90 @@ async fn a_file_is_fetched_kept_and_named_on_its_message() {
     assert_eq!(test.app.objects.list(workspace, 10).await.unwrap().len(), 1);
     assert!(kept["object"].as_str().unwrap().starts_with(&Objects::of(workspace)));
     assert_eq!(model.heard().len(), 1);
+}
+
+fn image(test: &TestApp, id: &str, image: &Value) -> Value {
+    let at = test.app.now().seconds().to_string();
+    json!({"from": ANA, "id": id, "timestamp": at, "type": "image", "image": image})
+}
+
+#[tokio::test]
+async fn a_file_that_a_provider_cannot_give_just_then_is_asked_for_again_and_the_message_waits() {
+    let (test, phones, _model, owner, agent) = set().await;
+    phones.keeps("media-1", "image/jpeg", &[0xff, 0xd8, 0xff, 0xe0, 7]);
+    let sent = image(&test, "wamid.1", &json!({"id": "media-1", "caption": "Look"}));
+    assert_eq!(test.meta_calls(SIGNING_SECRET, &of_meta(NUMBER, &[sent], &[])).await.expect(200)["taken"], 1);
+    phones.fails_file(429);
+    phones.fails_file(503);
+    let workers = test.workers();
+    workers.run().await;
+    assert!(owner.conversations(&agent).await.is_empty(), "nothing is stored without it");
+    workers.after(Duration::from_secs(5)).await;
+    workers.after(Duration::from_secs(30)).await;
+    let thread = conversation(&owner, &agent).await;
+    assert_eq!(contents(&thread), ["[image] Look"]);
+    let file = &thread["messages"][0]["meta"]["file"];
+    assert_eq!((&file["bytes"], &file["missing"]), (&json!(5), &Value::Null));
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_had_after_all_tries_is_told_as_lost_and_its_message_is_kept() {
+    // One that passes, and one that does not.
+    for (status, tries) in [(503, 5), (404, 1)] {
+        let (test, phones, _model, owner, agent) = set().await;
+        phones.keeps("media-1", "image/jpeg", &[0xff, 0xd8, 0xff, 0xe0, 7]);
+        for _ in 0..tries {
+            phones.fails_file(status);
+        }
+        let sent = image(&test, "wamid.1", &json!({"id": "media-1", "caption": "Look"}));
+        assert_eq!(test.meta_calls(SIGNING_SECRET, &of_meta(NUMBER, &[sent], &[])).await.expect(200)["taken"], 1);
+        let workers = test.workers();
+        workers.run().await;
+        for number in 1..tries {
+            assert!(owner.conversations(&agent).await.is_empty(), "after {number} tries");
+            workers.after(Duration::from_secs(300)).await;
+        }
+        let thread = conversation(&owner, &agent).await;
+        assert_eq!(contents(&thread)[0], "[image] Look");
+        let file = &thread["messages"][0]["meta"]["file"];
+        let want = format!("the provider does not say where it is (status {status})");
+        assert_eq!((&file["bytes"], &file["missing"]), (&Value::Null, &json!(want)));
+        assert_eq!(phones.downloads(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_file_whose_agent_goes_while_it_is_fetched_is_not_kept() {
+    let (test, phones, _model, owner, agent) = set().await;
+    phones.keeps("media-1", "image/jpeg", &[0xff, 0xd8, 0xff, 0xe0, 7]);
+    let sent = image(&test, "wamid.1", &json!({"id": "media-1"}));
+    assert_eq!(test.meta_calls(SIGNING_SECRET, &of_meta(NUMBER, &[sent], &[])).await.expect(200)["taken"], 1);
+    let (workers, held) = (test.workers(), phones.holds_files());
+    let deleting = async {
+        while phones.downloads() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let path = format!("/api/agents/{}?confirmation={}", agent.id, agent.name);
+        owner.session.delete(&path).await.expect(204);
+        held.add_permits(1);
+    };
+    tokio::join!(workers.run(), deleting);
+    let workspace = test.db_workspace(&owner).await.id;
+    assert_eq!(test.app.objects.list(workspace, 10).await.unwrap(), Vec::<String>::new());
+    assert_eq!(test.db_dump().await.of("message").count(), 0);
+}
+
+#[tokio::test]
+async fn what_is_written_under_a_file_is_kept_although_the_file_has_no_id() {
+    let (test, _phones, _model, owner, agent) = set().await;
+    let captions = [json!({"caption": "Is this broken?"}), json!({"id": "not an id", "caption": "And this?"})];
+    for (number, own) in captions.iter().enumerate() {
+        let body = of_meta(NUMBER, &[image(&test, &format!("wamid.{number}"), own)], &[]);
+        assert_eq!(test.meta_calls(SIGNING_SECRET, &body).await.expect(200)["taken"], 1);
+        test.workers().run_queues().await;
+    }
+    let thread = conversation(&owner, &agent).await;
+    assert_eq!(contents(&thread), ["[image] Is this broken?", "[image] And this?"]);
 }
 
 #[tokio::test]

@@ -227,6 +227,134 @@ async fn a_long_reply_is_cut_and_its_parts_go_out_in_order() {
     assert_eq!(stands(&owner, &agent).await.0, "sent", "its second part is");
 }
 
+/// A reply of two parts.
+fn long() -> String {
+    format!("{}\n\n{}", "first ".repeat(500).trim(), "second ".repeat(500).trim())
+}
+
+/// Waits until a provider has taken so many messages, whatever it answers.
+async fn until_taken(phones: &Phones, count: usize) -> Vec<tests::phones::Taken> {
+    while phones.taken().len() < count {
+        tokio::task::yield_now().await;
+    }
+    phones.taken()
+}
+
+fn tagged(id: &str, state: &str, tag: &str) -> Value {
+    let mut told = status(id, state);
+    told["biz_opaque_callback_data"] = json!(tag);
+    told
+}
+
+#[tokio::test]
+async fn a_part_of_which_a_status_told_before_its_answer_was_lost_has_not_failed() {
+    let model = ScriptedModel::new();
+    let (test, phones, owner, agent) = set(&model).await;
+    model.says(&long());
+    phones.answers(200, json!("the answer is lost"));
+    let held = phones.holds();
+    test.writes(NUMBER, "wamid.1", ANA, "Tell me all").await;
+    let workers = test.workers();
+    workers.run().await;
+    let telling = async {
+        let taken = until_taken(&phones, 1).await;
+        test.tells(NUMBER, tagged("wamid.real", "delivered", taken[0].tag())).await;
+        test.workers().run_queues().await;
+        held.add_permits(2);
+    };
+    tokio::join!(workers.after(BURST), telling);
+    assert_eq!(phones.taken().len(), 2, "the part behind it goes out too");
+    assert_eq!(stands(&owner, &agent).await, ("sent".to_owned(), Value::Null));
+}
+
+#[tokio::test]
+async fn the_rest_of_a_reply_goes_out_once_a_status_tells_that_its_first_part_has() {
+    for (later, want, taken) in [
+        (Duration::from_secs(60), ("sent".to_owned(), Value::Null), 2),
+        (Duration::from_secs(24 * 3600), ("failed".to_owned(), json!("window_closed")), 1),
+    ] {
+        let model = ScriptedModel::new();
+        let (test, phones, owner, agent) = set(&model).await;
+        model.says(&long());
+        phones.answers(200, json!("the answer is lost"));
+        asks(&test, "wamid.1", "Tell me all").await;
+        assert_eq!(stands(&owner, &agent).await, ("failed".to_owned(), json!("unknown")));
+        assert_eq!(phones.taken().len(), 1);
+        test.clock.advance(later);
+        let told = tagged("wamid.real", "delivered", phones.taken()[0].tag());
+        test.tells(NUMBER, told).await;
+        test.workers().run_queues().await;
+        assert_eq!(stands(&owner, &agent).await, want);
+        assert_eq!(phones.taken().len(), taken);
+    }
+}
+
+#[tokio::test]
+async fn a_reply_whose_first_part_failed_is_failed_and_nothing_follows() {
+    let model = ScriptedModel::new();
+    let (test, phones, owner, agent) = set(&model).await;
+    model.says(&long());
+    phones.answers(200, json!("the answer is lost"));
+    asks(&test, "wamid.1", "Tell me all").await;
+    let mut told = tagged("wamid.real", "failed", phones.taken()[0].tag());
+    told["errors"] = json!([{"code": 131_026, "title": "Undeliverable"}]);
+    test.tells(NUMBER, told).await;
+    test.workers().run().await;
+    assert_eq!((phones.taken().len(), stands(&owner, &agent).await), (1, ("failed".to_owned(), json!("131026"))));
+}
+
+#[tokio::test]
+async fn a_process_that_stops_between_two_parts_leaves_the_second_one_to_another() {
+    let model = ScriptedModel::new();
+    let (test, phones, owner, agent) = set(&model).await;
+    model.says(&long());
+    let _held = phones.holds();
+    test.writes(NUMBER, "wamid.1", ANA, "Tell me all").await;
+    let workers = test.workers();
+    workers.run().await;
+    let telling = async {
+        let taken = until_taken(&phones, 1).await;
+        test.tells(NUMBER, tagged("wamid.real", "delivered", taken[0].tag())).await;
+        test.workers().run_queues().await;
+    };
+    tokio::select! {
+        () = workers.after(BURST) => panic!("the provider does not answer"),
+        () = telling => {}
+    }
+    phones.holds().add_permits(1);
+    let workers = test.workers();
+    workers.run().await;
+    workers.after(Duration::from_secs(130)).await;
+    assert_eq!(phones.taken().len(), 2);
+    assert_eq!(stands(&owner, &agent).await, ("sent".to_owned(), Value::Null));
+}
+
+#[tokio::test]
+async fn what_one_worker_saw_waiting_and_another_has_sent_is_not_sent_again() {
+    let model = ScriptedModel::new();
+    let (test, phones, owner, agent) = set(&model).await;
+    model.says("Hello!");
+    asks(&test, "wamid.1", "Hi").await;
+    for words in ["One moment.", "Done."] {
+        operator_says(&owner, &agent, words).await.expect(201);
+    }
+    let (slow, held) = (test.workers(), phones.holds());
+    let overtaking = async {
+        until_taken(&phones, 2).await;
+        // The first worker hangs in its first call until its claim is over; another one goes on.
+        phones.holds().add_permits(10);
+        test.clock.advance(Duration::from_secs(121));
+        test.workers().run().await;
+        assert_eq!(phones.texts(), ["Hello!", "One moment.", "Done."]);
+        held.add_permits(10);
+    };
+    tokio::join!(slow.run(), overtaking);
+    assert_eq!(phones.texts(), ["Hello!", "One moment.", "Done."]);
+    let thread = thread(&owner, &agent).await;
+    let last = thread["messages"].as_array().unwrap().iter().rev().take(2);
+    assert!(last.map(|message| &message["meta"]["delivery"]["status"]).all(|status| status == "sent"), "{thread}");
+}
+
 #[tokio::test]
 async fn an_agent_without_allowance_keeps_the_message_and_says_nothing() {
     let model = ScriptedModel::new();

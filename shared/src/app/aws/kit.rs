@@ -67,7 +67,7 @@ impl Kit {
                 Use::Secret => kit.secrets = secrets_manager,
                 Use::Send(_) | Use::Consume(_) | Use::DeadLetters(_) => kit.queue = sqs,
                 Use::Mail => kit.mailer = smtp,
-                Use::Objects => kit.objects = |bucket| Objects::s3(bucket),
+                Use::Objects | Use::ReadObjects => kit.objects = |bucket| Objects::s3(bucket),
                 Use::Read | Use::Write | Use::Count | Use::Follow | Use::Stream => {}
             }
             at += 1;

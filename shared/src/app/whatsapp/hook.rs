@@ -97,7 +97,7 @@ async fn look_up(app: &App, signed: &Signed<'_>, number: &str, body: &[u8]) -> R
 fn task(line: &Line, what: &What) -> Task {
     let line = line.clone();
     match what.clone() {
-        What::Message(message) => Task::Inbound { line, message },
+        What::Message(message) => Task::Inbound { line, message, tries: 0 },
         What::Status(status) => Task::Status { line, status },
     }
 }

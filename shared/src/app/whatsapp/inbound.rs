@@ -1,46 +1,61 @@
 //! Messages that come in: each is stored once, in the conversation of whoever wrote it.
 
+use std::time::Duration;
+
 use super::super::App;
 use super::super::conversation::{silence_timer, touched_by_visitor};
-use super::{Task, api, queue};
+use super::{Task, api, drop_files, queue};
 use crate::domain::conversation::Channel;
 use crate::domain::lead::Details;
 use crate::domain::message::Author;
 use crate::domain::text::shorten;
 use crate::domain::whatsapp::{File, FileRef, Inbound, Line, Peer, Talk};
-use crate::domain::{Contact, Conversation, Message};
+use crate::domain::{Contact, Conversation, Message, Workspace};
 use crate::events::emit;
 use crate::kernel::secret::sha256_hex;
 use crate::kernel::{Code, Error, Id, Result, Time, work};
 use crate::ports::objects::Objects;
+use crate::ports::whatsapp::Missed;
 use crate::store;
 use crate::store::whatsapp::Trace;
 use crate::table::{Cond, Unit};
 
 /// How often a message is stored anew when somebody else wrote at the same time.
 const TRIES: u32 = 6;
+/// Waits after the tries at a file that a provider could not give just then; then the message is stored without it. Media
+/// can be had for days, but whoever sent it waits for an answer.
+const WAITS: [u64; 4] = [5, 30, 120, 300];
 
 /// Stores a message and asks for its answer after a short wait, in which more may come. One that is known only asks for
-/// its answer again, which does no harm: nothing is answered twice.
+/// its answer again, which does no harm: nothing is answered twice. One whose file cannot be had just now comes again.
 ///
 /// # Errors
-/// When the table or the queue cannot be reached.
-pub async fn receive(app: &App, line: &Line, inbound: &Inbound) -> Result<()> {
+/// When the table, the objects or the queue cannot be reached.
+pub async fn receive(app: &App, line: &Line, inbound: &Inbound, tries: u32) -> Result<()> {
     work::note("tenant", line.workspace_id);
     work::note("agent", line.agent_id);
     let mut file = None;
     for _ in 0..TRIES {
         let known = store::whatsapp::trace(&app.table, line.workspace_id, line.agent_id, &inbound.id).await?;
         if let Some(Trace::In { conversation_id, message_id }) = known.map(|known| known.body) {
+            forget_unless_kept(app, line, file.as_ref(), (conversation_id, message_id)).await?;
             return ask(app, line, conversation_id, message_id).await;
         }
         // Once, and before anything is stored: the address holds for minutes.
         if let (Some(wanted), None) = (&inbound.file, &file) {
-            file = Some(fetch(app, line, &inbound.id, wanted).await?);
+            let wait = WAITS.get(tries as usize).map(|seconds| Duration::from_secs(*seconds));
+            file = match (fetch(app, line, &inbound.id, wanted).await?, wait) {
+                (Err(Missed { passes: true, .. }), Some(wait)) => {
+                    let (line, message) = (line.clone(), inbound.clone());
+                    return queue(app, &Task::Inbound { line, message, tries: tries + 1 }, wait).await;
+                }
+                (Err(Missed { why, .. }), _) => Some(missing(wanted, &why)),
+                (Ok(file), _) => Some(file),
+            };
         }
         match store_once(app, line, inbound, file.as_ref()).await {
             Ok(Some(message)) => return ask(app, line, message.conversation_id, message.id).await,
-            Ok(None) => return Ok(()),
+            Ok(None) => return forget(app, line, file.as_ref()).await,
             Err(error) if error.code() == Code::ConcurrentChange => {}
             Err(error) => return Err(error),
         }
@@ -55,28 +70,49 @@ async fn ask(app: &App, line: &Line, conversation: Id<Conversation>, message: Id
 }
 
 /// Fetches a file and keeps it, under a key that the same message always has.
-async fn fetch(app: &App, line: &Line, id: &str, wanted: &FileRef) -> Result<File> {
+async fn fetch(app: &App, line: &Line, id: &str, wanted: &FileRef) -> Result<Result<File, Missed>> {
     let FileRef { id: file_id, kind, mime, name } = wanted.clone();
-    let mut file = File { kind, mime, name, bytes: None, object: None, missing: None };
     let fetched = match api(app, line).await? {
         Some(api) => api.file(&file_id, kind.max_bytes()).await,
-        None => Err("the agent has no key for its number".into()),
+        None => Err(Missed { why: "the agent has no key for its number".into(), passes: false }),
     };
-    match fetched {
-        Ok(fetched) => {
-            let key = format!("{}/whatsapp/{}", Objects::of(line.workspace_id), sha256_hex(id));
-            let mime =
-                fetched.mime.as_deref().or(file.mime.as_deref()).unwrap_or("application/octet-stream").to_owned();
-            file.bytes = Some(fetched.bytes.len() as u64);
-            app.objects.put(&key, fetched.bytes, &mime).await?;
-            (file.mime, file.object) = (Some(mime), Some(key));
+    let fetched = match fetched {
+        Ok(fetched) => fetched,
+        Err(missed) => {
+            tracing::warn!(agent = %line.agent_id.text(), why = missed.why, "a file of a message was not fetched");
+            return Ok(Err(missed));
         }
-        Err(why) => {
-            tracing::warn!(agent = %line.agent_id.text(), why, "a file of a message was not fetched");
-            file.missing = Some(shorten(&why, 200));
-        }
+    };
+    let key = format!("{}/whatsapp/{}", Objects::of(line.workspace_id), sha256_hex(id));
+    let mime = fetched.mime.or(mime).unwrap_or_else(|| "application/octet-stream".into());
+    let bytes = Some(fetched.bytes.len() as u64);
+    app.objects.put(&key, fetched.bytes, &mime).await?;
+    Ok(Ok(File { kind, mime: Some(mime), name, bytes, object: Some(key), missing: None }))
+}
+
+fn missing(wanted: &FileRef, why: &str) -> File {
+    let FileRef { kind, mime, name, .. } = wanted.clone();
+    File { kind, mime, name, bytes: None, object: None, missing: Some(shorten(why, 200)) }
+}
+
+/// Deletes a file that no message names.
+async fn forget(app: &App, line: &Line, file: Option<&File>) -> Result<()> {
+    let object = file.and_then(|file| file.object.clone());
+    drop_files(app, line.workspace_id, object.as_slice()).await
+}
+
+/// The same for a file that was fetched while somebody else stored its message, if that was erased since.
+async fn forget_unless_kept(
+    app: &App,
+    line: &Line,
+    file: Option<&File>,
+    (conversation, message): (Id<Conversation>, Id<Message>),
+) -> Result<()> {
+    if file.is_none() {
+        return Ok(());
     }
-    Ok(file)
+    let kept = store::conversation::message(&app.table, line.workspace_id, conversation, message).await?;
+    if kept.is_some() { Ok(()) } else { forget(app, line, file).await }
 }
 
 /// Where a message belongs: the conversation, if there is one, and the marks that do not lead to it yet.
@@ -124,7 +160,14 @@ async fn store_once(app: &App, line: &Line, inbound: &Inbound, file: Option<&Fil
     };
     let mut unit = Unit::new();
     let head = match head {
-        Some(head) => go_on(app, &mut unit, head, line, inbound, &message)?,
+        Some(head) => {
+            let knew = head.whatsapp.as_ref().is_some_and(|talk| talk.peer.user_id.is_some());
+            if !knew && inbound.peer.user_id.is_some() {
+                // So that whoever has the number later is not taken for them.
+                contact(app, line, &inbound.peer).await?;
+            }
+            go_on(app, &mut unit, head, line, inbound, &message)?
+        }
         None => match begin(app, &mut unit, id, line, inbound, &message).await {
             Ok(head) => head,
             Err(error) if error.code() == Code::NotFound => return Ok(None),
@@ -179,57 +222,73 @@ fn go_on(
     message: &Message,
 ) -> Result<Conversation> {
     let now = app.now();
-    let before = head.whatsapp.as_ref();
-    let peer = before.map_or_else(|| inbound.peer.clone(), |talk| talk.peer.updated(&inbound.peer));
-    let at = before.map_or(inbound.at, |talk| talk.last_inbound_at.max(inbound.at));
-    let update = touched_by_visitor(unit, &head, &message.content, now)?.set("whatsapp", talk(line, peer, at, now));
+    let update = touched_by_visitor(unit, &head, &message.content, now)?;
     // What the update does depends on these; if they changed, it is decided anew.
     let unchanged = Cond::eq("status", head.status).and(Cond::eq("ai_paused", head.ai_paused));
-    unit.update(update, unchanged, Error::new(Code::ConcurrentChange));
+    let said = talk(line, inbound.peer.clone(), inbound.at, now);
+    let talk = head.whatsapp.as_ref().map_or_else(|| said.clone(), |before| before.updated(&said));
+    let (update, cond) = if head.whatsapp.as_ref() == Some(&talk) {
+        (update, unchanged)
+    } else {
+        // Messages come in any order and at once: the time goes forward only.
+        let newest = Cond::absent("whatsapp").or(Cond::le("whatsapp.last_inbound_at", talk.last_inbound_at));
+        (update.set("whatsapp", &talk), unchanged.and(newest))
+    };
+    unit.update(update, cond, Error::new(Code::ConcurrentChange));
     Ok(head)
 }
 
-/// Whoever writes, as a contact: by their phone, which the network vouches for, else by their user id. What they call
-/// themselves fills a blank only.
+/// What stands before Meta's user ids among those that sites give.
+const USER: &str = "whatsapp:";
+
+/// Whoever writes, as a contact: by their user id, else by their phone, which the network vouches for. A phone whose contact
+/// has another user id is another person's by now, and goes over to them. What they call themselves fills a blank only.
 async fn contact(app: &App, line: &Line, peer: &Peer) -> Result<Id<Contact>> {
     let (table, workspace, agent, now) = (&app.table, line.workspace_id, line.agent_id, app.now());
-    let user = peer.user_id.as_ref().map(|id| format!("whatsapp:{id}"));
+    let user = peer.user_id.as_ref().map(|id| format!("{USER}{id}"));
     let by_user = match &user {
         Some(user) => store::contact::of_user(table, workspace, agent, user).await?,
         None => None,
     };
     let details = Details { phone: peer.phone.clone(), ..Details::default() };
-    let known = match by_user {
-        Some(known) => Some(known),
-        None => store::contact::find(table, workspace, &details).await?,
+    let (former, holder) = match store::contact::find(table, workspace, &details).await? {
+        Some(holder) if is_another(&holder.body, user.as_deref()) => (Some(holder), None),
+        holder => (None, holder),
     };
+    let new_user = user.filter(|_| by_user.is_none());
+    let known = by_user.or(holder);
+    let mut contact = match &known {
+        Some(known) => known.body.clone(),
+        None => blank(app.ids().id(), workspace, now),
+    };
+    let phone = match &former {
+        Some(_) => peer.phone.as_deref(),
+        None => store::contact::unheld(table, &contact, peer.phone.as_deref(), None).await?.0,
+    };
+    let mut is_changed = contact.fill_blanks(peer.name.as_deref(), None, phone, now);
     let mut unit = Unit::new();
-    let Some(known) = known else {
-        let (name, phone) = (peer.name.clone(), peer.phone.clone());
-        let id = app.ids().id();
-        let contact = Contact {
-            id,
-            workspace_id: workspace,
-            name,
-            email: None,
-            phone,
-            // By it the guard is found again when they are erased.
-            user_id: user.clone(),
-            created_at: now,
-            updated_at: now,
-        };
-        store::contact::create(&mut unit, &contact)?;
-        if let Some(user) = &user {
-            store::contact::guard_user(&mut unit, &contact, agent, user)?;
-        }
-        app.commit(unit).await?;
-        return Ok(id);
-    };
-    let mut contact = known.body.clone();
-    let (phone, _) = store::contact::unheld(table, &contact, peer.phone.as_deref(), None).await?;
-    if contact.fill_blanks(peer.name.as_deref(), None, phone, now) {
-        store::contact::replace(&mut unit, &contact, &known.body, known.v)?;
-        app.commit(unit).await?;
+    if let Some(user) = new_user.filter(|user| contact.user_id.as_ref().is_none_or(|known| known == user)) {
+        store::contact::guard_user(&mut unit, &contact, agent, &user)?;
+        // By it the guard is found again when they are erased.
+        is_changed |= contact.user_id.replace(user).is_none();
     }
+    match &known {
+        None => store::contact::create(&mut unit, &contact, former.as_ref())?,
+        Some(known) if is_changed => {
+            store::contact::replace(&mut unit, &contact, (&known.body, known.v), former.as_ref())?;
+        }
+        Some(_) => {}
+    }
+    app.commit(unit).await?;
     Ok(contact.id)
+}
+
+const fn blank(id: Id<Contact>, workspace_id: Id<Workspace>, now: Time) -> Contact {
+    Contact { id, workspace_id, name: None, email: None, phone: None, user_id: None, created_at: now, updated_at: now }
+}
+
+/// Whether a contact is known by another of Meta's user ids.
+fn is_another(contact: &Contact, user: Option<&str>) -> bool {
+    let known = contact.user_id.as_deref().filter(|known| known.starts_with(USER));
+    matches!((known, user), (Some(known), Some(user)) if known != user)
 }

@@ -35,6 +35,9 @@ pub enum Task {
         line: Line,
         /// What it is.
         message: Inbound,
+        /// How often its file was asked for in vain.
+        #[serde(default)]
+        tries: u32,
     },
     /// Note what became of a message of ours.
     Status {
@@ -89,7 +92,7 @@ impl Task {
     #[must_use]
     pub fn lane(&self) -> String {
         match self {
-            Self::Inbound { line, message } => {
+            Self::Inbound { line, message, .. } => {
                 format!("{} {}", line.phone_number_id, message.peer.marks().next().unwrap_or_default())
             }
             Self::Status { status, .. } => status.id.clone(),

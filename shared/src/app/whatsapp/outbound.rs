@@ -1,6 +1,6 @@
 //! Messages that go out: replies of the agent, and what people of the team write. Each is claimed before it is sent, by
-//! one process at a time, and what a provider has taken is noted with the id that it gave. So nothing is sent twice; what
-//! a provider's answer was lost of is not sent again, and said to be unknown, until a status tells.
+//! one process at a time, part by part, and what a provider has taken is noted with the id that it gave. So nothing is sent
+//! twice; what a provider's answer was lost of is not sent again, and said to be unknown, until a status tells.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::kernel::{Code, Error, Id, Result, Time};
 use crate::ports::whatsapp::{Api, Content, Sending};
 use crate::store;
 use crate::store::whatsapp::Trace;
-use crate::table::{Cond, Refusal, Unit, Update, decode};
+use crate::table::{Cond, Failed, Refusal, Unit, Update, decode};
 
 /// How many of a conversation's last messages are looked at for what waits.
 const LAST: usize = 40;
@@ -21,6 +21,8 @@ const LAST: usize = 40;
 const CLAIM: Duration = Duration::from_secs(120);
 /// How long a turn's beginning may take to be shown.
 const COURTESY: Duration = Duration::from_secs(3);
+/// When a message is looked at again that somebody else has moved on.
+const SHORTLY: Duration = Duration::from_secs(1);
 /// Waits after the tries that a provider could not take; then it is given up.
 const WAITS: [u64; 7] = [2, 10, 30, 60, 120, 300, 900];
 /// How often a part is noted anew when a status of it came at the same time.
@@ -67,6 +69,7 @@ pub async fn flush(
             Went::WaitsFor(_) if message.id != named => return Ok(()),
             Went::WaitsFor(at) => return again(app, &head, &message, at.since(app.now())).await,
             Went::Not(wait) => return again(app, &head, &message, wait).await,
+            Went::PutOff => return Ok(()),
         }
     }
     Ok(())
@@ -112,6 +115,18 @@ enum Went {
     WaitsFor(Time),
     /// Not yet; it is to come again after this.
     Not(Duration),
+    /// Not yet; it is queued to come again.
+    PutOff,
+}
+
+/// What came of claiming a part of a message.
+enum Took {
+    /// It is ours, and stands so.
+    Ours(Delivery),
+    /// Nothing of the message waits any more.
+    Over,
+    /// Somebody else sends it, or it is to be looked at again.
+    Not,
 }
 
 async fn send(app: &App, head: &Conversation, talk: &Talk, message: &Message, delivery: &Delivery) -> Result<Went> {
@@ -119,94 +134,152 @@ async fn send(app: &App, head: &Conversation, talk: &Talk, message: &Message, de
     if let Some(at) = delivery.next_at.filter(|at| *at > now) {
         return Ok(Went::WaitsFor(at));
     }
-    if let Some(claim) = &delivery.claim {
-        if claim.until > now.millis() {
+    let Some(first) = delivery.first_unsent() else { return Ok(Went::Through) };
+    let before = match &delivery.claim {
+        Some(claim) if claim.until > now.millis() => {
             let rest = u64::try_from(claim.until - now.millis()).unwrap_or_default();
             return Ok(Went::Not(Duration::from_millis(rest) + Duration::from_secs(1)));
         }
-        let text = "The process that sent it stopped, so the message may have gone out or not.";
-        return give_up(app, head, message, claim, &Reason::new("unknown", text)).await;
-    }
-    let claim = Claim { id: app.ids().uuid_of(head.workspace_id), until: (now + CLAIM).millis() };
-    if !take(app, head, message, &claim).await? {
-        return Ok(Went::Not(Duration::from_secs(1)));
-    }
+        // Whoever claimed it stopped once the part was taken, and before the next one was begun.
+        Some(claim) if delivery.is_sent(claim.part) => Some(claim),
+        Some(claim) => {
+            let text = "The process that sent it stopped, so the message may have gone out or not.";
+            let is_given_up = give_up(app, head, message, claim, &Reason::new("unknown", text)).await?;
+            return Ok(if is_given_up { Went::Through } else { Went::Not(SHORTLY) });
+        }
+        None => None,
+    };
+    let claim = Claim { id: app.ids().uuid_of(head.workspace_id), until: (now + CLAIM).millis(), part: first };
+    let delivery = match take(app, head, message, &claim, before).await? {
+        Took::Ours(delivery) => delivery,
+        Took::Over => return Ok(Went::Through),
+        Took::Not => return Ok(Went::Not(SHORTLY)),
+    };
     let line = line_of(head, talk);
     let is_ours = store::whatsapp::line_now(&app.table, &line.phone_number_id).await?.as_ref() == Some(&line);
     let api = if is_ours { api(app, &line).await? } else { None };
-    let refusal = match &api {
-        None => Some(("not_connected", Code::WhatsappNotConnected.message())),
-        Some(_) if !talk.is_open(now) => Some(("window_closed", Code::WhatsappWindowClosed.message())),
-        Some(_) => None,
+    let Some(api) = api else {
+        let reason = Reason::new("not_connected", Code::WhatsappNotConnected.message());
+        return refuse(app, head, message, &claim, &reason).await;
     };
-    match (api, refusal) {
-        (Some(api), None) => send_parts(app, head, talk, (message, delivery), &claim, (&line, &api)).await,
-        (_, refusal) => {
-            let (code, text) = refusal.unwrap_or(("not_connected", "The agent has no key for its number."));
-            give_up(app, head, message, &claim, &Reason::new(code, text)).await
-        }
+    if !talk.is_open(now) {
+        let reason = Reason::new("window_closed", Code::WhatsappWindowClosed.message());
+        return refuse(app, head, message, &claim, &reason).await;
     }
+    send_parts(app, head, talk, (message, delivery), claim, (&line, &api)).await
 }
 
-/// Sends the parts that nobody has taken yet, one after the other.
+/// Gives up what could not be tried.
+async fn refuse(app: &App, head: &Conversation, message: &Message, claim: &Claim, reason: &Reason) -> Result<Went> {
+    if give_up(app, head, message, claim, reason).await? {
+        return Ok(Went::Through);
+    }
+    let_go(app, head, message, claim).await?;
+    Ok(Went::Not(SHORTLY))
+}
+
+/// Sends the parts that nobody has taken yet, one after the other. The first of them is claimed already.
 async fn send_parts(
     app: &App,
     head: &Conversation,
     talk: &Talk,
-    (message, delivery): (&Message, &Delivery),
-    claim: &Claim,
+    (message, mut delivery): (&Message, Delivery),
+    mut claim: Claim,
     (line, api): (&Line, &Api<'_>),
 ) -> Result<Went> {
     let texts = split(&formatted(&message.content));
-    let last = texts.len().saturating_sub(1);
-    for (number, text) in (0_u32..).zip(&texts) {
-        if delivery.sent.contains_key(&Delivery::part(number)) {
-            continue;
-        }
-        let tag = tag(head.id, message.id, number);
-        match api.send(&talk.peer, Content::Text(text), &tag).await {
-            Sending::Taken(id) => {
-                let spot =
-                    Spot { workspace: head.workspace_id, conversation: head.id, message: message.id, part: number };
-                note(app, line, spot, &id, number as usize == last).await?;
+    while let Some(text) = texts.get(claim.part as usize) {
+        let part = claim.part;
+        let sending = api.send(&talk.peer, Content::Text(text), &tag(head.id, message.id, part)).await;
+        let reason = match (sending, WAITS.get(delivery.tries as usize)) {
+            (Sending::Taken(id), _) => {
+                let spot = Spot { workspace: head.workspace_id, conversation: head.id, message: message.id, part };
+                note(app, line, spot, &id).await?;
+                None
             }
-            Sending::Later { wait, reason } => {
-                return put_off(app, head, (message, delivery), claim, wait, &reason).await;
+            (Sending::Later { wait, reason }, Some(usual)) => {
+                let wait = wait.max(Duration::from_secs(*usual));
+                return put_off(app, head, (message, &delivery), &claim, wait, &reason).await;
             }
-            Sending::Refused { reason, is_about_line } => {
+            (Sending::Refused { reason, is_about_line }, _) => {
                 if is_about_line {
                     tracing::error!(agent = %head.agent_id.text(), code = reason.code, "WhatsApp refuses an agent's number");
                 }
-                return give_up(app, head, message, claim, &reason).await;
+                Some(reason)
             }
-            Sending::Unknown(reason) => return give_up(app, head, message, claim, &reason).await,
+            (Sending::Later { reason, .. } | Sending::Unknown(reason), _) => Some(reason),
+        };
+        // Unless a status has told meanwhile that it went out.
+        if let Some(reason) = reason
+            && give_up(app, head, message, &claim, &reason).await?
+        {
+            return Ok(Went::Through);
         }
+        let Some(next) = delivery.first_unsent_after(part) else { break };
+        claim = Claim { part: next, until: (app.now() + CLAIM).millis(), ..claim };
+        delivery = match take(app, head, message, &claim, None).await? {
+            Took::Ours(delivery) => delivery,
+            Took::Over => return Ok(Went::Through),
+            Took::Not => return Ok(Went::Not(SHORTLY)),
+        };
     }
+    let_go(app, head, message, &claim).await?;
     Ok(Went::Through)
 }
 
-/// Claims a message; says whether it is ours.
-async fn take(app: &App, head: &Conversation, message: &Message, claim: &Claim) -> Result<bool> {
-    let free = Cond::absent("delivery.claim").and(Cond::absent("delivery.failure")).and(Cond::present("delivery"));
+/// Claims a part of a message that is claimed by nobody, by us already, or as it was `before`. The part must not be known to
+/// have gone out, nor the message be put off or given up: what was read may be old, so it is sent as it is found now.
+async fn take(
+    app: &App,
+    head: &Conversation,
+    message: &Message,
+    claim: &Claim,
+    before: Option<&Claim>,
+) -> Result<Took> {
+    let held = |claim: &Claim| Cond::eq("delivery.claim.id", claim.id);
+    let free = Cond::absent("delivery.claim").or(held(claim));
+    let free =
+        before.map_or(free.clone(), |before| free.or(held(before).and(Cond::eq("delivery.claim.until", before.until))));
+    let due = Cond::absent("delivery.next_at").or(Cond::le("delivery.next_at", app.now()));
+    let waits = Cond::present("delivery").and(Cond::absent("delivery.failure")).and(Cond::absent(sent(claim.part)));
     let update = of(head, message).set("delivery.claim", claim);
-    match app.table.update(update, Some(free), Error::new(Code::Conflict)).await {
-        Ok(_) => Ok(true),
-        // After a lost answer it meets itself.
+    match app.table.update(update, Some(waits.and(free).and(due)), Error::new(Code::Conflict)).await {
+        Ok(item) => {
+            let delivery = decode::<Message>(item)?.delivery.filter(Delivery::is_waiting);
+            Ok(delivery.map_or(Took::Over, Took::Ours))
+        }
         Err(Refusal::Conditions(failed)) => {
-            let found = failed.into_iter().find_map(|failed| failed.found).map(decode::<Message>).transpose()?;
-            let held = found.and_then(|found| found.delivery).and_then(|delivery| delivery.claim);
-            Ok(held.as_ref() == Some(claim))
+            let found = delivery_of(failed)?.filter(Delivery::is_waiting);
+            Ok(match found {
+                None => Took::Over,
+                // After a lost answer it meets itself.
+                Some(delivery) if delivery.claim.as_ref() == Some(claim) && !delivery.is_sent(claim.part) => {
+                    Took::Ours(delivery)
+                }
+                Some(_) => Took::Not,
+            })
         }
         Err(Refusal::Error(error)) => Err(error),
     }
+}
+
+/// How a message stands whose condition did not hold.
+fn delivery_of(failed: Vec<Failed>) -> Result<Option<Delivery>> {
+    let found = failed.into_iter().find_map(|failed| failed.found).map(decode::<Message>).transpose()?;
+    Ok(found.and_then(|found| found.delivery))
 }
 
 fn of(head: &Conversation, message: &Message) -> Update {
     Update::new(store::keys::message(head.workspace_id, head.id, message.id))
 }
 
+/// Where it is noted that a part was taken.
+fn sent(part: u32) -> String {
+    format!("delivery.sent.{}", Delivery::part(part))
+}
+
 /// Notes that a part was taken, with what was told of it before the call was answered.
-async fn note(app: &App, line: &Line, spot: Spot, id: &str, is_last: bool) -> Result<()> {
+async fn note(app: &App, line: &Line, spot: Spot, id: &str) -> Result<()> {
     for _ in 0..TRIES {
         let known = store::whatsapp::trace(&app.table, spot.workspace, line.agent_id, id).await?;
         let v = known.as_ref().map(|known| known.v);
@@ -220,8 +293,7 @@ async fn note(app: &App, line: &Line, spot: Spot, id: &str, is_last: bool) -> Re
             Some(Trace::In { .. }) | None => found(app, &mut unit, line, spot, (id, State::Sent, None), v)?,
         }
         match app.commit(unit).await {
-            Ok(()) if !is_last => return Ok(()),
-            Ok(()) => return let_go(app, spot).await,
+            Ok(()) => return Ok(()),
             Err(Refusal::Conditions(_)) => {}
             Err(Refusal::Error(error)) => return Err(error),
         }
@@ -230,16 +302,17 @@ async fn note(app: &App, line: &Line, spot: Spot, id: &str, is_last: bool) -> Re
 }
 
 /// Ends the claim on a message that was sent. Should it stay, nobody minds: nothing of the message waits any more.
-async fn let_go(app: &App, spot: Spot) -> Result<()> {
-    let update = Update::new(store::keys::message(spot.workspace, spot.conversation, spot.message));
-    let update = update.remove("delivery.claim").remove("delivery.next_at");
-    match app.table.update(update, Some(Cond::present("delivery")), Error::new(Code::Conflict)).await {
+async fn let_go(app: &App, head: &Conversation, message: &Message, claim: &Claim) -> Result<()> {
+    let update = of(head, message).remove("delivery.claim").remove("delivery.next_at");
+    let ours = Cond::eq("delivery.claim.id", claim.id);
+    match app.table.update(update, Some(ours), Error::new(Code::Conflict)).await {
         Ok(_) | Err(Refusal::Conditions(_)) => Ok(()),
         Err(Refusal::Error(error)) => Err(error),
     }
 }
 
-/// Lets a message go for a while, or for good after its last try.
+/// Lets a message go for a while. It is queued before that is noted: whoever stops in between leaves nothing that nobody
+/// comes back to.
 async fn put_off(
     app: &App,
     head: &Conversation,
@@ -248,28 +321,29 @@ async fn put_off(
     wait: Duration,
     reason: &Reason,
 ) -> Result<Went> {
-    let Some(usual) = WAITS.get(delivery.tries as usize) else {
-        return give_up(app, head, message, claim, reason).await;
-    };
-    let wait = wait.max(Duration::from_secs(*usual));
     tracing::warn!(agent = %head.agent_id.text(), code = reason.code, ?wait, "a message goes out later");
+    again(app, head, message, wait).await?;
     let update = of(head, message)
         .remove("delivery.claim")
         .set("delivery.tries", delivery.tries + 1)
         .set("delivery.next_at", app.now() + wait);
     let ours = Cond::eq("delivery.claim.id", claim.id);
     match app.table.update(update, Some(ours), Error::new(Code::Conflict)).await {
-        Ok(_) | Err(Refusal::Conditions(_)) => Ok(Went::Not(wait)),
+        Ok(_) | Err(Refusal::Conditions(_)) => Ok(Went::PutOff),
         Err(Refusal::Error(error)) => Err(error),
     }
 }
 
-/// Notes why a message, or the rest of it, does not go out.
-async fn give_up(app: &App, head: &Conversation, message: &Message, claim: &Claim, reason: &Reason) -> Result<Went> {
-    let update = of(head, message).remove("delivery.claim").set("delivery.failure", reason);
-    let ours = Cond::eq("delivery.claim.id", claim.id);
+/// Notes why a message does not go out from the claimed part on. Says whether it does not: when a status told meanwhile that
+/// the part was taken, nothing is noted.
+async fn give_up(app: &App, head: &Conversation, message: &Message, claim: &Claim, reason: &Reason) -> Result<bool> {
+    let update = of(head, message).remove("delivery.claim").remove("delivery.next_at").set("delivery.failure", reason);
+    let ours = Cond::eq("delivery.claim.id", claim.id).and(Cond::absent(sent(claim.part)));
     match app.table.update(update, Some(ours), Error::new(Code::Conflict)).await {
-        Ok(_) | Err(Refusal::Conditions(_)) => Ok(Went::Through),
+        Ok(_) => Ok(true),
+        Err(Refusal::Conditions(failed)) => {
+            Ok(delivery_of(failed)?.is_none_or(|delivery| !delivery.is_sent(claim.part)))
+        }
         Err(Refusal::Error(error)) => Err(error),
     }
 }

@@ -1,14 +1,17 @@
 //! What became of messages that went out. Providers tell it more than once, in any order, and sometimes before they have
 //! answered the call that sent the message; so each state counts by its rank, and what nobody knows yet is parked.
 
+use std::time::Duration;
+
 use super::super::App;
 use super::outbound::read_tag;
+use super::{Task, queue};
 use crate::domain::whatsapp::{Delivery, Line, Part, Reason, State, Status};
 use crate::domain::{Conversation, Message, Workspace};
 use crate::kernel::{Code, Error, Id, Result};
 use crate::store;
 use crate::store::whatsapp::Trace;
-use crate::table::{Cond, Refusal, Unit, Update};
+use crate::table::{Cond, Refusal, Unit, Update, decode};
 
 /// How often it is looked up again when somebody else wrote at the same time.
 const TRIES: u32 = 6;
@@ -22,10 +25,10 @@ pub(super) struct Spot {
     pub(super) part: u32,
 }
 
-/// Notes what became of a message.
+/// Notes what became of a message. What is left to send of one that had been given up is queued.
 ///
 /// # Errors
-/// When the table cannot be reached.
+/// When the table or the queue cannot be reached.
 pub async fn tell(app: &App, line: &Line, status: &Status) -> Result<()> {
     let (workspace, agent) = (line.workspace_id, line.agent_id);
     for _ in 0..TRIES {
@@ -43,8 +46,8 @@ pub async fn tell(app: &App, line: &Line, status: &Status) -> Result<()> {
             }
             Some(Trace::Parked { .. }) | None => (status.state, status.reason.clone()),
         };
-        let mut unit = Unit::new();
-        match spot(app, line, status).await? {
+        let (mut unit, spot) = (Unit::new(), spot(app, line, status).await?);
+        match spot {
             // Its tag tells which message it is, whatever became of the call that sent it.
             Some(spot) => found(app, &mut unit, line, spot, (&status.id, state, reason), v)?,
             None => {
@@ -52,13 +55,28 @@ pub async fn tell(app: &App, line: &Line, status: &Status) -> Result<()> {
                 store::whatsapp::put_trace(&mut unit, key, &Trace::Parked { state, reason }, v, app.now())?;
             }
         }
-        match app.commit(unit).await {
-            Ok(()) => return Ok(()),
-            Err(Refusal::Conditions(_)) => {}
-            Err(Refusal::Error(error)) => return Err(error),
+        match (app.commit(unit).await, spot) {
+            (Ok(()), None) => return Ok(()),
+            (Ok(()), Some(spot)) => {
+                let Spot { workspace, conversation, message, .. } = spot;
+                let now = store::conversation::message(&app.table, workspace, conversation, message).await?;
+                return go_on(app, spot, now).await;
+            }
+            (Err(Refusal::Conditions(_)), _) => {}
+            (Err(Refusal::Error(error)), _) => return Err(error),
         }
     }
     Err(Error::new(Code::Unavailable).retry_after(1))
+}
+
+/// Sees to it that the parts behind the one of which was told go out, if nobody else does.
+async fn go_on(app: &App, spot: Spot, message: Option<Message>) -> Result<()> {
+    let delivery = message.and_then(|message| message.delivery);
+    if !delivery.is_some_and(|delivery| delivery.is_left_alone(app.now())) {
+        return Ok(());
+    }
+    let Spot { workspace: workspace_id, conversation: conversation_id, message: message_id, .. } = spot;
+    queue(app, &Task::Send { workspace_id, conversation_id, message_id }, Duration::ZERO).await
 }
 
 /// The part of a message that a status names by its tag, if it is one of this agent's.
@@ -104,9 +122,11 @@ async fn apply(app: &App, spot: Spot, status: &Status) -> Result<()> {
         update = update.set(format!("{at}.reason"), reason);
     }
     let news = Cond::lt(format!("{at}.rank"), status.state.counts_below());
-    match app.table.update(update, Some(news), Error::new(Code::Conflict)).await {
-        // Old news, or its own work after a lost answer.
-        Ok(_) | Err(Refusal::Conditions(_)) => Ok(()),
-        Err(Refusal::Error(error)) => Err(error),
-    }
+    let item = match app.table.update(update, Some(news), Error::new(Code::Conflict)).await {
+        Ok(item) => Some(item),
+        // Old news, or its own work after a lost answer: whoever stopped after the first time has queued nothing.
+        Err(Refusal::Conditions(failed)) => failed.into_iter().find_map(|failed| failed.found),
+        Err(Refusal::Error(error)) => return Err(error),
+    };
+    go_on(app, spot, item.map(decode).transpose()?).await
 }

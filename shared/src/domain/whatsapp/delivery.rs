@@ -85,6 +85,9 @@ pub struct Claim {
     pub id: Uuid,
     /// Until when, in milliseconds since 1970. What is not noted by then is not known to have been sent.
     pub until: i64,
+    /// Which part is sent.
+    #[serde(default)]
+    pub part: u32,
 }
 
 /// One of the messages that a long one was cut into, once a provider has taken it.
@@ -134,23 +137,53 @@ impl Delivery {
         format!("p{number}")
     }
 
-    /// Whether anything of it is still to be sent.
+    /// Whether a part was taken.
+    #[must_use]
+    pub fn is_sent(&self, part: u32) -> bool {
+        self.sent.contains_key(&Self::part(part))
+    }
+
+    /// The first part that is not known to have been taken.
+    #[must_use]
+    pub fn first_unsent(&self) -> Option<u32> {
+        (0..self.parts).find(|part| !self.is_sent(*part))
+    }
+
+    /// The first one behind `part`.
+    #[must_use]
+    pub fn first_unsent_after(&self, part: u32) -> Option<u32> {
+        (part.saturating_add(1)..self.parts).find(|part| !self.is_sent(*part))
+    }
+
+    fn has_failed_part(&self) -> bool {
+        self.sent.values().any(|part| part.rank == State::Failed.rank())
+    }
+
+    /// Whether anything of it is still to be sent. What follows on a part that failed is not.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        self.failure.is_none() && (self.sent.len() as u64) < u64::from(self.parts)
+        self.failure.is_none() && !self.has_failed_part() && self.first_unsent().is_some()
+    }
+
+    /// Whether something of it is still to be sent that nobody will come back to: it was given up for lack of an answer,
+    /// and then a status told that the part had been taken.
+    #[must_use]
+    pub fn is_left_alone(&self, now: Time) -> bool {
+        let is_due = self.next_at.is_none_or(|at| at <= now);
+        let is_free = self.claim.as_ref().is_none_or(|claim| claim.until <= now.millis());
+        self.is_waiting() && is_free && !self.sent.is_empty() && is_due
     }
 
     /// How far all of it has come.
     #[must_use]
     pub fn state(&self) -> State {
-        let ranks = self.sent.values().map(|part| part.rank);
-        if self.failure.is_some() || ranks.clone().any(|rank| rank == State::Failed.rank()) {
+        if self.failure.is_some() || self.has_failed_part() {
             return State::Failed;
         }
         if self.is_waiting() {
             return State::Pending;
         }
-        ranks.min().map_or(State::Pending, State::of_rank)
+        self.sent.values().map(|part| part.rank).min().map_or(State::Pending, State::of_rank)
     }
 
     /// Why it failed, if it did.

@@ -1,6 +1,7 @@
 //! `WhatsApp`: the lines that agents answer on, who writes there, and what becomes of what we send.
 
 mod delivery;
+mod file;
 mod text;
 
 use std::time::Duration;
@@ -129,6 +130,13 @@ pub struct Talk {
 }
 
 impl Talk {
+    /// What is known with what another message says, which may be older than the last one.
+    #[must_use]
+    pub fn updated(&self, said: &Self) -> Self {
+        let (older, newer) = if said.last_inbound_at < self.last_inbound_at { (said, self) } else { (self, said) };
+        Self { peer: older.peer.updated(&newer.peer), ..newer.clone() }
+    }
+
     /// Until when anything may be written to them.
     #[must_use]
     pub fn open_until(&self) -> Time {

@@ -29,6 +29,11 @@ const SLOWER: Duration = Duration::from_secs(30);
 /// How long after one person was sent too much.
 const MINUTES: Duration = Duration::from_secs(60);
 
+/// What Meta answers a number or an app that asks too much.
+const SLOW_DOWN: [i64; 4] = [130_429, 80_007, 4, 131_048];
+/// What it answers while something of its own does not work.
+const DOWN: [i64; 5] = [131_000, 131_016, 131_057, 133_004, 2];
+
 /// Whether somebody who knows the secret signed this body: `<hex>` at Kapso, `sha256=<hex>` at Meta.
 #[must_use]
 pub fn is_signed(secret: &Secret, signature: &str, body: &[u8]) -> bool {
@@ -91,6 +96,28 @@ pub enum Sending {
     Unknown(Reason),
 }
 
+/// Why a file could not be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missed {
+    /// For people.
+    pub why: String,
+    /// Whether it may be had a little later.
+    pub passes: bool,
+}
+
+impl Missed {
+    /// For good.
+    fn for_good(why: impl Into<String>) -> Self {
+        Self { why: why.into(), passes: false }
+    }
+}
+
+impl From<SendError> for Missed {
+    fn from(error: SendError) -> Self {
+        Self { why: error.to_string(), passes: !matches!(error, SendError::Refused(_)) }
+    }
+}
+
 /// A file that was fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
@@ -149,35 +176,38 @@ impl Api<'_> {
     /// Fetches a file of at most so many bytes.
     ///
     /// # Errors
-    /// Why it could not be had, for people.
-    pub async fn file(&self, id: &str, max: usize) -> Result<Fetched, String> {
+    /// Why it could not be had.
+    pub async fn file(&self, id: &str, max: usize) -> Result<Fetched, Missed> {
         // It comes from the body of a callback, and stands in a path here.
         if !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
-            return Err("its id is none".into());
+            return Err(Missed::for_good("its id is none"));
         }
         let path = match self.provider {
             Provider::Kapso => format!("{id}?phone_number_id={}", self.phone_number_id),
             Provider::Meta => id.to_owned(),
         };
-        let answer = self.egress.send(self.call(Method::GET, &path, None)).await.map_err(|error| error.to_string())?;
+        let answer = self.egress.send(self.call(Method::GET, &path, None)).await?;
         let about: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let Some(url) = about["url"].as_str().filter(|_| answer.status == 200) else {
-            return Err(format!("the provider does not say where it is (status {})", answer.status));
+            let why = format!("the provider does not say where it is (status {})", answer.status);
+            return Err(Missed { why, passes: may_pass(answer.status, &about) });
         };
         if about["file_size"].as_u64().is_some_and(|size| size > max as u64) {
             return Err(too_large(max));
         }
-        let url = self.egress.check_url(url).map_err(|error| error.message().to_owned())?;
+        let url = self.egress.check_url(url).map_err(|error| Missed::for_good(error.message()))?;
         let headers = if self.trusts(&url) { self.credential() } else { Vec::new() };
         let (method, timeout) = (Method::GET, TIMEOUT * 2);
         let call = Outbound { method, url: url.into(), headers, body: Vec::new(), timeout, max_response: max };
-        let file = self.egress.send(call).await.map_err(|error| error.to_string())?;
-        match file {
+        match self.egress.send(call).await? {
             Inbound { truncated: true, .. } => Err(too_large(max)),
             Inbound { status: 200, cut: None, body, .. } => {
                 Ok(Fetched { bytes: body, mime: about["mime_type"].as_str().map(str::to_owned) })
             }
-            Inbound { status, .. } => Err(format!("it could not be read to its end (status {status})")),
+            Inbound { status, cut, .. } => Err(Missed {
+                why: format!("it could not be read to its end (status {status})"),
+                passes: cut.is_some() || may_pass(status, &Value::Null),
+            }),
         }
     }
 
@@ -212,8 +242,14 @@ impl Api<'_> {
     }
 }
 
-fn too_large(max: usize) -> String {
-    format!("it has more than {} MB", max / (1024 * 1024))
+fn too_large(max: usize) -> Missed {
+    Missed::for_good(format!("it has more than {} MB", max / (1024 * 1024)))
+}
+
+/// Whether what was answered so may be answered otherwise a little later.
+fn may_pass(status: u16, body: &Value) -> bool {
+    let code = body["error"]["code"].as_i64();
+    matches!(status, 408 | 429 | 500..) || code.is_some_and(|code| SLOW_DOWN.contains(&code) || DOWN.contains(&code))
 }
 
 /// A body for somebody: by their phone while it is known, as Meta recommends.
@@ -268,8 +304,8 @@ fn refused(answer: &Inbound, body: &Value) -> Sending {
     let later = |wait: Duration| Sending::Later { wait, reason: reason.clone() };
     match (code, answer.status) {
         (Some(131_056), _) => later(MINUTES),
-        (Some(130_429 | 80_007 | 4 | 131_048), _) => later(SLOWER),
-        (Some(131_000 | 131_016 | 131_057 | 133_004 | 2), _) => later(SOON),
+        (Some(code), _) if SLOW_DOWN.contains(&code) => later(SLOWER),
+        (Some(code), _) if DOWN.contains(&code) => later(SOON),
         (Some(0 | 3 | 10 | 190 | 200..=299), _) | (_, 401 | 403) => Sending::Refused { reason, is_about_line: true },
         (None, 409) => later(IN_FLIGHT),
         (_, 429) => later(retry_after(answer).unwrap_or(SLOWER)),

@@ -137,18 +137,19 @@ fn inbound(message: &Value, peer: Peer) -> Option<Inbound> {
     if peer.user_id.is_none() && peer.phone.is_none() {
         return None;
     }
-    let file = file(message);
-    let text = shorten(&said(message, file.as_ref())?, MAX_TEXT);
-    Some(Inbound { id: id(&message["id"])?, peer, at: moment(&message["timestamp"]), text, file })
+    let text = shorten(&said(message)?, MAX_TEXT);
+    Some(Inbound { id: id(&message["id"])?, peer, at: moment(&message["timestamp"]), text, file: file(message) })
 }
 
 /// What a message says, in words.
-fn said(message: &Value, file: Option<&FileRef>) -> Option<String> {
+fn said(message: &Value) -> Option<String> {
     let kind = message["type"].as_str().unwrap_or_default();
     let own = &message[kind];
+    if let Some(kind) = file_kind(message) {
+        return Some(of_file(message, own, kind));
+    }
     let said = match kind {
         "text" => own["body"].as_str()?.trim().to_owned(),
-        "image" | "video" | "audio" | "document" | "sticker" => of_file(message, own, file?),
         "location" => {
             let place = [&own["name"], &own["address"]].into_iter().filter_map(|part| text(part, 200));
             let point = format!("{}, {}", own["latitude"], own["longitude"]);
@@ -175,8 +176,9 @@ fn said(message: &Value, file: Option<&FileRef>) -> Option<String> {
     Some(said).filter(|said| !said.is_empty())
 }
 
-fn of_file(message: &Value, own: &Value, file: &FileRef) -> String {
-    let mark = match (file.kind, &file.name) {
+/// Its mark and what was written under it; both stand, whether or not the file can be had.
+fn of_file(message: &Value, own: &Value, kind: FileKind) -> String {
+    let mark = match (kind, file_name(own)) {
         (FileKind::Audio, _) => "[voice message]".to_owned(),
         (kind, Some(name)) => format!("[{}: {name}]", kind.text()),
         (kind, None) => format!("[{}]", kind.text()),
@@ -186,13 +188,20 @@ fn of_file(message: &Value, own: &Value, file: &FileRef) -> String {
     words.map_or(mark.clone(), |words| format!("{mark} {words}"))
 }
 
-fn file(message: &Value) -> Option<FileRef> {
+fn file_kind(message: &Value) -> Option<FileKind> {
     let word = message["type"].as_str()?;
     let kinds = [FileKind::Image, FileKind::Video, FileKind::Audio, FileKind::Document, FileKind::Sticker];
-    let kind = kinds.into_iter().find(|kind| kind.text() == word)?;
-    let own = &message[word];
-    let name = text(&own["filename"], 200);
-    Some(FileRef { id: id(&own["id"])?, kind, mime: text(&own["mime_type"], 100), name })
+    kinds.into_iter().find(|kind| kind.text() == word)
+}
+
+fn file_name(own: &Value) -> Option<String> {
+    text(&own["filename"], 200)
+}
+
+fn file(message: &Value) -> Option<FileRef> {
+    let kind = file_kind(message)?;
+    let own = &message[kind.text()];
+    Some(FileRef { id: id(&own["id"])?, kind, mime: text(&own["mime_type"], 100), name: file_name(own) })
 }
 
 /// Seconds since 1970, as a text or a number.
