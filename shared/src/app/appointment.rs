@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::lead::Giver;
 use super::{App, Draft, appointment_mail, client, lead};
 use crate::access::Caller;
 use crate::domain::lead::Details;
@@ -116,6 +117,8 @@ pub struct Guest {
     pub conversation_id: Option<Id<Conversation>>,
     /// How.
     pub source: Source,
+    /// Who gives the details.
+    pub giver: Giver,
     /// Who books.
     pub actor: String,
     /// Name and addresses, if any are known.
@@ -191,7 +194,7 @@ async fn new_appointment(
     let details = guest.details.clone().unwrap_or_default();
     // A name alone leads to nobody.
     let contact_id = match details.email.is_some() || details.phone.is_some() {
-        true => Some(lead::save_contact(app, unit, workspace_id, &details).await?),
+        true => Some(lead::save_contact(app, unit, workspace_id, &details, guest.giver).await?),
         false => None,
     };
     Ok(Appointment {
@@ -268,6 +271,7 @@ pub async fn book(app: &App, caller: &Caller, wish: &Book) -> Result<Draft<Appoi
         agent_id: wish.agent_id,
         conversation_id: None,
         source: Source::Team,
+        giver: Giver::Team,
         actor: caller.actor(),
         details,
         notes,

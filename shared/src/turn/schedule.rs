@@ -10,6 +10,7 @@ use super::tools::{Place, Told};
 use crate::access::RateClass;
 use crate::app::App;
 use crate::app::appointment::{self, Entered, Guest};
+use crate::app::lead::Giver;
 use crate::domain::lead::Details;
 use crate::domain::scheduling::{Source, Stretch, Unbookable, When, first_moment, iso, spoken};
 use crate::domain::text::shorten;
@@ -142,6 +143,7 @@ fn guest(head: &Conversation, given: &Given) -> Result<Guest> {
         agent_id: Some(head.agent_id),
         conversation_id: Some(head.id),
         source: Source::Agent,
+        giver: Giver::Visitor { conversation: Some(head.id), contact: head.contact_id },
         actor: head.agent_id.text(),
         details: if is_known { Some(check()?) } else { None },
         notes: said(&given.notes).map(|notes| shorten(notes.trim(), 500)),

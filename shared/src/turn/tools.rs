@@ -158,6 +158,7 @@ async fn capture_lead(app: &App, place: Place<'_>, given: Capture) -> Result<(Un
         workspace_id: place.conversation.workspace_id,
         agent_id: place.conversation.agent_id,
         conversation_id: Some(place.conversation.id),
+        contact_id: place.conversation.contact_id,
         source: LeadSource::Tool,
     };
     let draft = lead::capture(app, place, &details).await?;

@@ -11,6 +11,7 @@ mod chat;
 mod checkout;
 mod clients;
 mod clock;
+mod contacts;
 mod deliveries;
 mod developers;
 mod egress;

@@ -215,6 +215,7 @@ async fn contact(app: &App, line: &Line, peer: &Peer) -> Result<Id<Contact>> {
             phone,
             // By it the guard is found again when they are erased.
             user_id: user.clone(),
+            made_in: None,
             created_at: now,
             updated_at: now,
         };
