@@ -4,7 +4,7 @@
 //! nobody can have us send their words to others.
 
 use super::{App, appointment};
-use crate::domain::scheduling::{Invite, Method, Source, spoken};
+use crate::domain::scheduling::{Invite, Method, Source, Status, spoken};
 use crate::domain::{Agent, Appointment, Event};
 use crate::events::catalog::kind;
 use crate::kernel::{Code, Error, Id, Result, Time};
@@ -34,15 +34,17 @@ pub(super) fn is_wanted(event: &Event) -> bool {
     kinds.contains(&event.kind.as_str())
 }
 
-/// Sends both mails, each unless it went out before.
+/// Sends both mails, each unless it went out before. What is cancelled by now is no booking or move to tell of.
 pub(super) async fn mail(app: &App, event: &Event) -> Result<()> {
-    let Some(told) = read(app, event).await? else { return Ok(()) };
+    let Some(told) = read(app, event).await?.filter(|told| !told.is_overtaken()) else { return Ok(()) };
     let host = match appointment::provider(app, &told.appointment).await {
         Ok(provider) => provider.email,
         Err(error) if error.code() == Code::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
-    if let Some(guest) = told.appointment.email.clone() {
+    if let Some(guest) = told.appointment.email.clone().filter(|_| !told.is_past(app.now()))
+        && is_to_be_told(app, &told).await?
+    {
         let (subject, text) = told.to_guest();
         told.send(app, GUEST, &guest, (subject, text), &[&guest]).await?;
     }
@@ -50,6 +52,21 @@ pub(super) async fn mail(app: &App, event: &Event) -> Result<()> {
     let guest = told.appointment.email.as_deref();
     let attendees: Vec<&str> = guest.into_iter().chain([host.as_str()]).collect();
     told.send(app, HOST, &host, (subject, text), &attendees).await
+}
+
+/// Whether a guest hears of it: of a cancellation if they were invited, and of anything else unless it is cancelled.
+async fn is_to_be_told(app: &App, told: &Told<'_>) -> Result<bool> {
+    if told.method == Method::Cancel {
+        return store::mail::was_invited(&app.table, &told.appointment).await;
+    }
+    // Noted first and looked at again then: whoever cancels meanwhile either is seen here, or sees the note.
+    store::mail::invites(&app.table, &told.appointment).await?;
+    let found = store::appointment::get(&app.table, told.event.workspace_id, told.appointment.id).await;
+    match found {
+        Ok(found) => Ok(found.body.status != Status::Cancelled),
+        Err(error) if error.code() == Code::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 async fn read<'a>(app: &App, event: &'a Event) -> Result<Option<Told<'a>>> {
@@ -87,6 +104,16 @@ pub(super) fn host_of(app: &App) -> String {
 }
 
 impl Told<'_> {
+    /// Whether it was cancelled after what the event tells of.
+    fn is_overtaken(&self) -> bool {
+        self.method != Method::Cancel && self.appointment.status == Status::Cancelled
+    }
+
+    /// Whether it invites to what is over.
+    fn is_past(&self, now: Time) -> bool {
+        self.method != Method::Cancel && self.times.1 <= now
+    }
+
     fn verb(&self) -> (&'static str, &'static str) {
         match self.event.kind.as_str() {
             kind::APPOINTMENT_BOOKED => ("Booked", "is booked"),
