@@ -14,11 +14,11 @@ use crate::app::lead::Giver;
 use crate::domain::lead::Details;
 use crate::domain::scheduling::{Source, Stretch, Unbookable, When, first_moment, iso, spoken};
 use crate::domain::text::shorten;
-use crate::domain::{Availability, Conversation};
+use crate::domain::{Appointment, Availability, Conversation};
 use crate::kernel::secret::sha256_hex;
 use crate::kernel::{Result, Time};
 use crate::store;
-use crate::table::Unit;
+use crate::table::{Unit, Versioned};
 
 /// How many appointments one conversation may book, so that nobody fills a calendar by chatting.
 const MAX_BOOKED: u32 = 5;
@@ -53,16 +53,17 @@ enum Action {
 /// The writes of a call, and what the model is told.
 pub(super) async fn schedule(app: &App, place: Place<'_>, given: Given) -> Result<(Unit, Told)> {
     let head = place.conversation;
-    let Some(availability) = appointment::of_workspace(app, head.workspace_id).await? else {
+    let Some(hours) = appointment::of_workspace(app, head.workspace_id).await? else {
         return Ok((Unit::new(), wish(&given)));
     };
+    let availability = &hours.body;
     let read = When::read(&given.when, &availability.zone()?);
     if given.action == Action::FindSlots {
-        let told = offer(app, &availability, read, "").await?;
+        let told = offer(app, availability, read, "").await?;
         return Ok((Unit::new(), Told { ok: true, ..told }));
     }
     let why = match read {
-        Some(When::At(start)) => match book(app, head, &availability, start, &given).await? {
+        Some(When::At(start)) => match book(app, head, &hours, start, &given).await? {
             Ok(booked) => return Ok(booked),
             Err(why) => why,
         },
@@ -70,7 +71,7 @@ pub(super) async fn schedule(app: &App, place: Place<'_>, given: Given) -> Resul
         Some(When::On(_)) => "That is a day without a time.".into(),
         None => "That is no day and time that can be booked as it is.".into(),
     };
-    Ok((Unit::new(), offer(app, &availability, read, &why).await?))
+    Ok((Unit::new(), offer(app, availability, read, &why).await?))
 }
 
 /// Records the wish; the stored call is the record, and its event tells the owner.
@@ -87,11 +88,19 @@ fn wish(given: &Given) -> Told {
 async fn book(
     app: &App,
     head: &Conversation,
-    availability: &Availability,
+    hours: &Versioned<Availability>,
     start: Time,
     given: &Given,
 ) -> Result<Result<(Unit, Told), String>> {
-    if store::appointment::count(&app.table, head.workspace_id, head.id).await? >= MAX_BOOKED {
+    let availability = &hours.body;
+    let booked = store::appointment::count(&app.table, head.workspace_id, head.id).await?;
+    // Said again, or called again by a turn that was taken up: it is theirs, and not taken.
+    if booked > 0
+        && let Some(known) = appointment::booked_in(app, availability, head.id, start).await?
+    {
+        return Ok(Ok((Unit::new(), told(&known, true)?)));
+    }
+    if booked >= MAX_BOOKED {
         return Ok(Err(format!("{MAX_BOOKED} appointments were booked in this conversation, and no more can be.")));
     }
     let guest = guest(head, given)?;
@@ -100,21 +109,31 @@ async fn book(
             Err("So many appointments were booked today that a person of the team has to book this one.".into()),
         );
     }
-    let draft = match appointment::enter(app, availability, start, true, &guest).await? {
+    let draft = match appointment::enter(app, hours, start, true, &guest).await? {
         Entered::Booked(draft) => draft,
         Entered::Not(why) => return Ok(Err(said(why, availability))),
     };
     let (mut unit, booked) = (draft.unit, draft.value);
     store::appointment::add_to_count(&mut unit, head.workspace_id, head.id);
-    let zone = availability.zone()?;
+    let told = told(&booked, false)?;
+    Ok(Ok((unit, told)))
+}
+
+/// What is told of an appointment that is booked now, or was before.
+fn told(booked: &Appointment, before: bool) -> Result<Told> {
+    let zone = booked.zone()?;
     let when = format!("{} ({})", spoken(booked.start, &zone), booked.timezone);
-    let confirmation = booked.email.as_ref().map(|email| format!(" A confirmation goes to {email}."));
+    let message = match &booked.email {
+        _ if before => format!("That is booked already: {when}."),
+        Some(email) => format!("Booked: {when}. A confirmation goes to {email}."),
+        None => format!("Booked: {when}."),
+    };
     let result = json!({
-        "booked": true, "confirmed": true, "start": iso(booked.start, &zone), "end": iso(booked.end, &zone),
-        "time_zone": booked.timezone, "title": booked.title, "location": booked.location, "when": when,
-        "message": format!("Booked: {when}.{}", confirmation.unwrap_or_default()),
+        "booked": true, "confirmed": true, "already_booked": before, "start": iso(booked.start, &zone),
+        "end": iso(booked.end, &zone), "time_zone": booked.timezone, "title": booked.title,
+        "location": booked.location, "when": when, "message": message,
     });
-    Ok(Ok((unit, Told { ok: true, result })))
+    Ok(Told { ok: true, result })
 }
 
 /// Whether one more may be booked today: conversations cost a visitor nothing, so neither a calendar nor somebody's mailbox

@@ -6,6 +6,7 @@ mod appointment_changes;
 mod appointments;
 mod auth;
 mod billing;
+mod bookings;
 mod builder;
 mod chat;
 mod checkout;
