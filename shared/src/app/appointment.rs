@@ -347,7 +347,8 @@ async fn count_mail(app: &App, appointment: &Appointment) -> Result<()> {
 fn read_start(text: &str, availability: &Availability) -> Result<Time> {
     let zone = &availability.timezone;
     match When::read(text, &availability.zone()?) {
-        Some(When::At(start)) => Ok(start),
+        // Who means the second of two can write the offset.
+        Some(When::At(start) | When::Twice(start, _)) => Ok(start),
         Some(When::LeftOut(_)) => {
             let message = format!("The clocks of {zone} skip that time on that day.");
             Err(Error::field("start", "left_out", message))

@@ -182,3 +182,90 @@ async fn a_workspace_mails_one_guest_twenty_times_a_day_and_not_the_whole_world(
     let body = json!({"start": slot(23), "email": "ana@example.com"});
     tomorrow.post("/api/appointments", body).await.expect(201);
 }
+
+#[tokio::test]
+async fn a_time_that_the_clock_shows_twice_is_booked_only_when_it_is_said_which() {
+    let scene = Scene::new().await;
+    let night: Vec<Value> = (0..7)
+        .map(|weekday| json!({"kind": "open", "weekday": weekday, "start_time": "00:00", "end_time": "06:00"}))
+        .collect();
+    scene.owner.opens("Europe/Madrid", json!({"rules": night, "days_ahead": 365})).await;
+    let mut visitor = scene.test.visitor(&scene.agent);
+    scene.calls(json!({"when": "2040-10-28T02:30"}));
+    visitor.says("In the night of the 28th, at half past two").await;
+    let (told, is_error) = scene.told();
+    assert!(is_error && told["booked"] == false && scene.listed().await == 0, "{told}");
+    assert_eq!(told["free"], json!(["2040-10-28T02:30:00+02:00", "2040-10-28T02:30:00+01:00"]));
+    let message = told["message"].as_str().unwrap();
+    for part in ["twice", "02:30 (UTC+2)", "02:30 (UTC+1)"] {
+        assert!(message.contains(part), "{part} in {message}");
+    }
+    scene.calls(json!({"when": "2040-10-28T02:30:00+01:00", "email": "ana@example.com"}));
+    visitor.says("The second one").await;
+    let (told, is_error) = scene.told();
+    assert!(!is_error && told["when"] == "Sunday, 28 October 2040, 02:30 (UTC+1) (Europe/Madrid)", "{told}");
+    let mailed = scene.mailed("ana@example.com").await;
+    assert!(mailed[0].contains("28 October 2040, 02:30 (UTC+1) to 03:00 (Europe/Madrid)"), "{mailed:?}");
+    // Their own is theirs, and the other is the only one that is left.
+    scene.calls(json!({"when": "2040-10-28T02:30"}));
+    visitor.says("Is it booked?").await;
+    assert_eq!(scene.told().0["already_booked"], true);
+    scene.calls(json!({"when": "2040-10-28T02:30"}));
+    scene.test.visitor(&scene.agent).says("At half past two").await;
+    assert_eq!(scene.told().0["free"], json!(["2040-10-28T02:30:00+02:00"]));
+}
+
+#[tokio::test]
+async fn guests_and_visitors_are_told_in_the_language_of_the_agent() {
+    let scene = Scene::new().await;
+    let cases = [
+        ("¡Hola! ¿En qué puedo ayudarte?", "Reservada: martes, 6 de marzo de 2040, 10:00", "Tu cita con", "ocupada"),
+        (
+            "Olá! Como posso ajudar você?",
+            "Marcado: quarta-feira, 7 de março de 2040, 10:00",
+            "Seu horário com",
+            "ocupado",
+        ),
+        ("Hello! How can I help you?", "Booked: Thursday, 8 March 2040, 10:00", "Your appointment with", "taken"),
+    ];
+    for (number, (greeting, booked, mailed, taken)) in cases.into_iter().enumerate() {
+        let change = json!({"greeting_message": greeting});
+        scene.owner.session.patch(&format!("/api/agents/{}", scene.agent.id), change).await.expect(200);
+        let (email, when) = (format!("ana{number}@example.com"), format!("2040-03-{:02}T10:00", 6 + number));
+        scene.calls(json!({"when": when, "email": email}));
+        scene.test.visitor(&scene.agent).says("10:00").await;
+        let (told, is_error) = scene.told();
+        assert!(!is_error && told["message"].as_str().unwrap().starts_with(booked), "{told}");
+        scene.test.workers().run().await;
+        let mails = scene.test.mail.sent();
+        let guest = mails.iter().find(|mail| mail.to == email).unwrap();
+        let subject = booked.replacen(": ", ": Appointment, ", 1);
+        assert!(guest.subject.starts_with(&subject) && guest.text.starts_with(mailed), "{guest:?}");
+        let owner = mails.iter().rev().find(|mail| mail.to == scene.owner.email).unwrap();
+        assert!(owner.text.starts_with("An appointment is booked."), "{owner:?}");
+        scene.calls(json!({"when": when}));
+        scene.test.visitor(&scene.agent).says("10:00").await;
+        assert!(scene.told().0["message"].as_str().unwrap().contains(taken), "{}", scene.told().0);
+    }
+}
+
+/// What the offline model, which has no calendar but the time that it is told, makes of how people say a time.
+#[tokio::test]
+async fn an_installation_without_a_language_model_books_what_people_say() {
+    let test = TestApp::new().await;
+    let owner = test.paying_owner().await;
+    let agent = owner.agent_with(json!({"name": "Luna", "tools": ["schedule_appointment"], "publish": true})).await;
+    owner.opens("UTC", Value::Null).await;
+    let said = [
+        ("I want to book an appointment tomorrow at 3pm", "2040-03-06T15:00"),
+        ("Quiero una cita el jueves a las 10:30", "2040-03-08T10:30"),
+        ("Quero marcar uma consulta para sexta-feira às 15h", "2040-03-09T15:00"),
+    ];
+    for (message, start) in said {
+        let reply = test.visitor(&agent).says(message).await;
+        let list = owner.session.get("/api/appointments").await.expect(200);
+        let starts: Vec<&str> =
+            list["items"].as_array().unwrap().iter().map(|item| &item["start"].as_str().unwrap()[..16]).collect();
+        assert!(starts.contains(&start), "{message}: {starts:?}, {reply}");
+    }
+}
