@@ -53,6 +53,7 @@ impl TestApp {
             plan: Vec::new(),
             run: None,
             stop: None,
+            deleting: false,
             created_at: now,
             updated_at: now,
         };

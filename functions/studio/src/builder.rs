@@ -33,7 +33,7 @@ shared::ops! {
     /// Confirm or decline what the builder asked for.
     ///
     /// What was shown is carried out, once. 409 when it was decided before, has expired (24 hours), or is not what was
-    /// shown any more. What the command itself refuses (402, 422) leaves it waiting.
+    /// shown any more: then it waits in the thread anew, as another action. What the command itself refuses (402, 422) leaves it waiting.
     POST "/api/builder/threads/{thread_id}/actions/{action_id}" => decide_builder_action,
         [User] Editor "" General Any Known Audited Keyed also [402 409];
 }

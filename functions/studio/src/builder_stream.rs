@@ -140,7 +140,7 @@ enum BuilderFrame {
         message_id: Text<BuilderMessage>,
         /// The agent that was built or changed last.
         agent_id: Option<Int<Agent>>,
-        /// Actions of this run that wait for a confirmation.
+        /// Actions of the thread that wait for a confirmation, this run's and earlier ones'.
         pending_actions: Vec<Text<Action>>,
         /// Whether somebody stopped it.
         stopped: bool,

@@ -36,6 +36,10 @@ pub enum RateClass {
     Booking,
     /// The same, by agent.
     AgentBooking,
+    /// Mail about appointments that the team makes or moves, by the guest's address: mail to strangers.
+    GuestMail,
+    /// The same, by workspace.
+    GuestMailDay,
     /// Visitors' pages that wait at the server for what a person writes, by conversation.
     Wait,
     /// The same, by agent.
@@ -88,6 +92,8 @@ impl RateClass {
             Self::AiAssistDay => (200, 86_400, true),
             Self::Booking => (10, 86_400, true),
             Self::AgentBooking => (200, 86_400, true),
+            Self::GuestMail => (20, 86_400, true),
+            Self::GuestMailDay => (500, 86_400, true),
             // A wait takes a third of a minute: four at the same time, and twenty for all conversations of an agent.
             Self::Wait => (12, 60, true),
             Self::AgentWait => (60, 60, true),
@@ -114,6 +120,8 @@ impl RateClass {
             Self::AiAssistDay => "ai_assist_day",
             Self::Booking => "booking",
             Self::AgentBooking => "agent_booking",
+            Self::GuestMail => "guest_mail",
+            Self::GuestMailDay => "guest_mail_day",
             Self::Wait => "wait",
             Self::AgentWait => "agent_wait",
             Self::Provider => "provider",

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::lead::Giver;
 use super::{App, Draft, appointment_mail, client, lead};
-use crate::access::Caller;
+use crate::access::{Caller, RateClass};
 use crate::domain::lead::Details;
 use crate::domain::scheduling::{
     AvailabilityWish, Change, Invite, Method, Source, Status, Stretch, Unbookable, When, first_moment, iso,
@@ -12,10 +13,11 @@ use crate::domain::text::Checks;
 use crate::domain::{Agent, Appointment, Availability, Conversation, GrantScope, Role, User, Workspace};
 use crate::events::catalog::kind;
 use crate::events::emit;
+use crate::kernel::secret::sha256_hex;
 use crate::kernel::{Code, Cursor, Day, Error, Id, Limit, Page, Result, Time};
 use crate::store;
 use crate::store::appointment::{Calendar, Filter};
-use crate::table::Unit;
+use crate::table::{Unit, Versioned};
 
 /// How many days one look at free slots may take in.
 const MAX_DAYS: u32 = 31;
@@ -51,10 +53,9 @@ pub async fn set_availability(app: &App, caller: &Caller, wish: &AvailabilityWis
 ///
 /// # Errors
 /// When the table cannot be read.
-pub async fn of_workspace(app: &App, workspace: Id<Workspace>) -> Result<Option<Availability>> {
+pub async fn of_workspace(app: &App, workspace: Id<Workspace>) -> Result<Option<Versioned<Availability>>> {
     let owner = store::workspace::get(&app.table, workspace).await?.body.owner_user_id;
-    let found = store::appointment::availability(&app.table, workspace, owner).await?;
-    Ok(found.map(|found| found.body))
+    store::appointment::availability(&app.table, workspace, owner).await
 }
 
 /// The free slots of some days of the owner's calendar, both included, for an agent that books into it.
@@ -116,6 +117,8 @@ pub struct Guest {
     pub conversation_id: Option<Id<Conversation>>,
     /// How.
     pub source: Source,
+    /// Who gives the details.
+    pub giver: Giver,
     /// Who books.
     pub actor: String,
     /// Name and addresses, if any are known.
@@ -133,18 +136,43 @@ pub enum Entered {
     Not(Unbookable),
 }
 
+/// What a conversation has booked at a moment already, if it stands.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn booked_in(
+    app: &App,
+    availability: &Availability,
+    conversation: Id<Conversation>,
+    start: Time,
+) -> Result<Option<Appointment>> {
+    let (workspace, provider) = (availability.workspace_id, availability.provider_id);
+    let moment = Stretch::new(start, start.millis() + 1);
+    let calendar = Calendar::read(&app.table, workspace, provider, &[moment]).await?;
+    let Some(holder) = calendar.holder(start) else { return Ok(None) };
+    match store::appointment::get(&app.table, workspace, holder).await {
+        Ok(found) => Ok(Some(found.body).filter(|known| {
+            known.conversation_id == Some(conversation) && known.start == start && !known.status.is_final()
+        })),
+        Err(error) if error.code() == Code::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Enters a slot into the calendar, if it is free. A slot that is not `offered` need not fit the open hours, the notice
-/// and how far ahead is bookable; it is never entered where something else is.
+/// and how far ahead is bookable; it is never entered where something else is. One that is offered is entered only if the
+/// hours are still those that it was offered by.
 ///
 /// # Errors
 /// When the table cannot be read.
 pub async fn enter(
     app: &App,
-    availability: &Availability,
+    hours: &Versioned<Availability>,
     start: Time,
     offered: bool,
     guest: &Guest,
 ) -> Result<Entered> {
+    let availability = &hours.body;
     let (workspace, provider) = (availability.workspace_id, availability.provider_id);
     let slot = availability.slot(start);
     let held = availability.held(slot);
@@ -153,6 +181,9 @@ pub async fn enter(
         return Ok(Entered::Not(why));
     }
     let mut unit = Unit::new();
+    if offered {
+        store::appointment::ensure_unchanged(&mut unit, hours);
+    }
     let appointment = new_appointment(app, &mut unit, availability, (slot, held), guest).await?;
     calendar.take(appointment.id, held)?;
     calendar.write(&mut unit)?;
@@ -191,7 +222,7 @@ async fn new_appointment(
     let details = guest.details.clone().unwrap_or_default();
     // A name alone leads to nobody.
     let contact_id = match details.email.is_some() || details.phone.is_some() {
-        true => Some(lead::save_contact(app, unit, workspace_id, &details).await?),
+        true => Some(lead::save_contact(app, unit, workspace_id, &details, guest.giver).await?),
         false => None,
     };
     Ok(Appointment {
@@ -247,13 +278,13 @@ pub struct Book {
 /// # Errors
 /// `validation_error`, `not_found` for a foreign agent, `availability.missing`, `appointment.slot_taken`.
 pub async fn book(app: &App, caller: &Caller, wish: &Book) -> Result<Draft<Appointment>> {
-    let mut availability = hours_for(app, caller, wish.outside_hours).await?;
-    let start = read_start(&wish.start, &availability)?;
+    let mut hours = hours_for(app, caller, wish.outside_hours).await?;
+    let start = read_start(&wish.start, &hours.body)?;
     let mut checks = Checks::new();
     if let Some(minutes) = wish.duration_minutes {
         let fits = (5..=24 * 60).contains(&minutes);
         checks.ensure(fits, "duration_minutes", "out_of_range", "duration_minutes must be 5 to 1440");
-        availability.duration_minutes = minutes;
+        hours.body.duration_minutes = minutes;
     }
     let notes = checks.optional("notes", wish.notes.as_deref(), 2_000);
     checks.finish()?;
@@ -268,29 +299,56 @@ pub async fn book(app: &App, caller: &Caller, wish: &Book) -> Result<Draft<Appoi
         agent_id: wish.agent_id,
         conversation_id: None,
         source: Source::Team,
+        giver: Giver::Team,
         actor: caller.actor(),
         details,
         notes,
     };
-    match enter(app, &availability, start, !wish.outside_hours, &guest).await? {
-        Entered::Booked(draft) => Ok(*draft),
-        Entered::Not(why) => Err(refusal(why, &availability)),
+    match enter(app, &hours, start, !wish.outside_hours, &guest).await? {
+        Entered::Booked(draft) => {
+            count_mail(app, &draft.value).await?;
+            Ok(*draft)
+        }
+        Entered::Not(why) => Err(refusal(why, &hours.body)),
     }
 }
 
 /// The owner's hours; where they need not be kept, there may be none.
-async fn hours_for(app: &App, caller: &Caller, outside_hours: bool) -> Result<Availability> {
-    match availability(app, caller).await? {
+async fn hours_for(app: &App, caller: &Caller, outside_hours: bool) -> Result<Versioned<Availability>> {
+    let (workspace, provider) = (caller.workspace_id, caller.owner_user_id);
+    match store::appointment::availability(&app.table, workspace, provider).await? {
         Some(availability) => Ok(availability),
-        None if outside_hours => Ok(Availability::unset(caller.workspace_id, caller.owner_user_id, app.now())),
+        None if outside_hours => Ok(Versioned { body: Availability::unset(workspace, provider, app.now()), v: 0 }),
         None => Err(Error::new(Code::AvailabilityMissing)),
     }
+}
+
+/// Counts the mail to a guest that somebody of the team is about to have us send: a workspace must not be able to fill
+/// anybody's mailbox, nor to write to the whole world by booking.
+async fn count_mail(app: &App, appointment: &Appointment) -> Result<()> {
+    let Some(email) = appointment.email.as_deref().filter(|_| appointment.end > app.now()) else { return Ok(()) };
+    let workspace = appointment.workspace_id.text();
+    let to_one = (RateClass::GuestMail, sha256_hex(format!("{workspace} {email}")));
+    for (class, subject) in [to_one, (RateClass::GuestMailDay, workspace)] {
+        app.count_call(class, &subject).await.map_err(|error| match (error.code(), class) {
+            (Code::RateLimited, RateClass::GuestMail) => error.saying(
+                "So many appointments were mailed to that address today that no more are. Leave the e-mail out, or go on \
+                 tomorrow.",
+            ),
+            (Code::RateLimited, _) => error.saying(
+                "So many guests were mailed of appointments today that no more are. Leave the e-mail out, or go on tomorrow.",
+            ),
+            _ => error,
+        })?;
+    }
+    Ok(())
 }
 
 fn read_start(text: &str, availability: &Availability) -> Result<Time> {
     let zone = &availability.timezone;
     match When::read(text, &availability.zone()?) {
-        Some(When::At(start)) => Ok(start),
+        // Who means the second of two can write the offset.
+        Some(When::At(start) | When::Twice(start, _)) => Ok(start),
         Some(When::LeftOut(_)) => {
             let message = format!("The clocks of {zone} skip that time on that day.");
             Err(Error::field("start", "left_out", message))
@@ -337,20 +395,24 @@ pub async fn reschedule(
     let found = store::appointment::get(&app.table, caller.workspace_id, id).await?;
     let (mut appointment, v) = (found.body, found.v);
     let mut hours = hours_for(app, caller, outside_hours).await?;
-    let start = read_start(start, &hours)?;
-    hours.duration_minutes =
-        u32::try_from(appointment.end.since(appointment.start).as_secs() / 60).unwrap_or(hours.duration_minutes);
-    let slot = hours.slot(start);
-    let held = hours.held(slot);
+    let start = read_start(start, &hours.body)?;
+    let length = u32::try_from(appointment.end.since(appointment.start).as_secs() / 60);
+    hours.body.duration_minutes = length.unwrap_or(hours.body.duration_minutes);
+    let slot = hours.body.slot(start);
+    let held = hours.body.held(slot);
     let (workspace, provider) = (appointment.workspace_id, appointment.provider_id);
     let mut calendar = Calendar::read(&app.table, workspace, provider, &[appointment.held, held]).await?;
     appointment.move_to(slot, held, &caller.actor(), app.now())?;
-    if let Some(why) = why_not(app, &hours, (slot, held), &calendar.busy(Some(id)), !outside_hours)? {
-        return Err(refusal(why, &hours));
+    if let Some(why) = why_not(app, &hours.body, (slot, held), &calendar.busy(Some(id)), !outside_hours)? {
+        return Err(refusal(why, &hours.body));
     }
+    count_mail(app, &appointment).await?;
     calendar.release(id);
     calendar.take(id, held)?;
     let mut unit = Unit::new();
+    if !outside_hours {
+        store::appointment::ensure_unchanged(&mut unit, &hours);
+    }
     calendar.write(&mut unit)?;
     store::appointment::replace(&mut unit, &appointment, v)?;
     emit(&mut unit, &app.events().appointment(kind::APPOINTMENT_RESCHEDULED, &appointment))?;

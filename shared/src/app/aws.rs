@@ -344,7 +344,9 @@ mod tests {
         let sdk = SdkConfig::builder().behavior_version(aws_config::BehaviorVersion::latest()).build();
         for place in PLACES {
             let environment = |name: &str| (PLACES.contains(&name) && name != place).then(|| "there".to_owned());
-            let Err(error) = build(&Kit::of(FUNCTIONS[0].binary), &sdk, environment) else { panic!("{place} is not needed") };
+            let Err(error) = build(&Kit::of(FUNCTIONS[0].binary), &sdk, environment) else {
+                panic!("{place} is not needed")
+            };
             assert!(error.message().contains(place), "{error}");
         }
     }

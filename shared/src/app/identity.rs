@@ -83,6 +83,7 @@ async fn save(
             email: None,
             phone: None,
             user_id: Some(identity.user_id.clone()),
+            made_in: None,
             created_at: now,
             updated_at: now,
         };

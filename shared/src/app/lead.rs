@@ -18,18 +18,55 @@ pub struct Place {
     pub agent_id: Id<Agent>,
     /// In which conversation, if in one.
     pub conversation_id: Option<Id<Conversation>>,
+    /// Whom that conversation is with, if its channel or the visitor's site vouches for them.
+    pub contact_id: Option<Id<Contact>>,
     /// How.
     pub source: LeadSource,
 }
 
-/// Captures a lead: finds or makes the contact, fills its blanks only, and makes one lead for each contact in a
+/// Who gives details, and so what they may add to a contact who is known already.
+#[derive(Debug, Clone, Copy)]
+pub enum Giver {
+    /// Somebody of the team, or their program: what is blank is filled.
+    Team,
+    /// A visitor. They may name anybody's address or number, and that leads to whoever has it. But no address and no
+    /// number is added to somebody else's contact by that: only to their own.
+    Visitor {
+        /// Where they say it, if in a conversation: a contact that was made there is theirs.
+        conversation: Option<Id<Conversation>>,
+        /// Whom that conversation is known to be with, if that is known.
+        contact: Option<Id<Contact>>,
+    },
+}
+
+impl Giver {
+    /// Whether the contact is theirs to add addresses and numbers to.
+    fn may_identify(self, contact: &Contact) -> bool {
+        match self {
+            Self::Team => true,
+            Self::Visitor { conversation, contact: own } => {
+                own == Some(contact.id) || (conversation.is_some() && contact.made_in == conversation)
+            }
+        }
+    }
+
+    const fn made_in(self) -> Option<Id<Conversation>> {
+        match self {
+            Self::Team => None,
+            Self::Visitor { conversation, .. } => conversation,
+        }
+    }
+}
+
+/// Captures a lead: finds or makes the contact, as [`save_contact`] says, and makes one lead for each contact in a
 /// conversation. Captured again there, the lead is completed and nothing is told anew.
 ///
 /// # Errors
 /// When the table cannot be read.
 pub async fn capture(app: &App, place: Place, details: &Details) -> Result<Draft<Lead>> {
     let mut unit = Unit::new();
-    let contact = save_contact(app, &mut unit, place.workspace_id, details).await?;
+    let giver = Giver::Visitor { conversation: place.conversation_id, contact: place.contact_id };
+    let contact = save_contact(app, &mut unit, place.workspace_id, details, giver).await?;
     let known = match place.conversation_id {
         Some(conversation) => {
             store::lead::of_conversation(&app.table, place.workspace_id, place.agent_id, conversation, contact).await?
@@ -84,7 +121,8 @@ pub async fn capture_public(
         Some(handle) => Some(super::conversation::of_handle(app, &snapshot, handle).await?),
         None => None,
     };
-    let place = Place { workspace_id: snapshot.workspace_id, agent_id: snapshot.agent_id, conversation_id, source };
+    let (workspace_id, agent_id) = (snapshot.workspace_id, snapshot.agent_id);
+    let place = Place { workspace_id, agent_id, conversation_id, contact_id: None, source };
     let mut draft = capture(app, place, details).await?;
     if let Some(conversation) = conversation_id {
         // One that is erased, or about to be, gets no lead any more.
@@ -94,18 +132,21 @@ pub async fn capture_public(
     Ok(draft)
 }
 
-/// Finds or makes the contact that these details belong to, and fills its blanks only.
+/// Finds or makes the contact that these details belong to. Of one that is known only blanks are filled: the name, and
+/// what identifies them where whoever gives it may say so.
 pub(super) async fn save_contact(
     app: &App,
     unit: &mut Unit,
     workspace: Id<Workspace>,
     details: &Details,
+    giver: Giver,
 ) -> Result<Id<Contact>> {
     let now = app.now();
     let (name, email, phone) = (details.name.as_deref(), details.email.as_deref(), details.phone.as_deref());
     if let Some(found) = store::contact::find(&app.table, workspace, details).await? {
         let (before, v) = (found.body.clone(), found.v);
         let mut contact = found.body;
+        let (phone, email) = if giver.may_identify(&contact) { (phone, email) } else { (None, None) };
         let (phone, email) = store::contact::unheld(&app.table, &contact, phone, email).await?;
         contact.fill_blanks(name, email, phone, now);
         // Written also when nothing is new: an erasure of the contact must not miss the lead that comes of this.
@@ -119,6 +160,7 @@ pub(super) async fn save_contact(
         email: details.email.clone(),
         phone: details.phone.clone(),
         user_id: None,
+        made_in: giver.made_in(),
         created_at: now,
         updated_at: now,
     };

@@ -12,6 +12,7 @@ use crate::app::{App, Draft};
 use crate::domain::builder::{Action, ActionStatus, BuilderRole};
 use crate::domain::{Agent, BuilderMessage, BuilderThread};
 use crate::kernel::{Code, Error, Id, Kind, Result};
+use crate::ports::queue::{Outgoing, QueueName};
 use crate::store;
 use crate::table::Unit;
 
@@ -33,8 +34,8 @@ pub(super) fn ask(app: &App, actor: &Actor, tool: Tool, agent: &Agent, given: &V
         summary: perform::summary(tool, agent, given),
         arguments,
         agent_id: agent.id,
-        // A publication is of all that the agent is, so that no later change may slip in.
-        revision: (tool == Tool::PublishAgent).then_some(agent.revision),
+        // Whoever confirms has seen the agent as it was, so that no later change may slip in.
+        revision: Some(agent.revision),
         status: ActionStatus::Pending,
         created_at: now,
         expires_at: now + WAITS,
@@ -46,8 +47,8 @@ pub(super) fn ask(app: &App, actor: &Actor, tool: Tool, agent: &Agent, given: &V
 /// Carries out what a person confirms, or notes that they decline.
 ///
 /// # Errors
-/// `not_found`, `action.settled` when it was decided before, is too old or is not what was shown any more, and what the
-/// command says; then it still waits.
+/// `not_found`, `action.settled` when it was decided before, is too old or is not what was shown any more; what the agent
+/// became too different for is shown anew, as another action. And what the command says; then it still waits.
 pub async fn decide(
     app: &App,
     caller: &Caller,
@@ -64,19 +65,29 @@ pub async fn decide(
     }
     let actor = Actor { caller: caller.clone(), address, thread };
     let (mut unit, then) = match approve {
-        true => carry_out(app, &actor, &action).await?,
+        true => match carry_out(app, &actor, &action).await? {
+            Carried::Out(unit, then) => (unit, then),
+            Carried::Stale(agent) => return Err(show_anew(app, &actor, &action, &agent).await?),
+        },
         false => (Unit::new(), Vec::new()),
     };
     action.status = if approve { ActionStatus::Done } else { ActionStatus::Declined };
     (action.decided_at, action.decided_by) = (Some(now), Some(caller.actor()));
     store::builder::settle(&mut unit, caller.workspace_id, &action, action.status, &caller.actor(), now);
-    store::builder::add_message(&mut unit, caller.workspace_id, thread, &note(app, &action))?;
+    let what = if approve { "Confirmed and done" } else { "Declined" };
+    add_note(app, &mut unit, caller, &action, what)?;
     Ok(Draft { unit, value: action, then })
 }
 
-type Writes = (Unit, Vec<(crate::ports::queue::QueueName, crate::ports::queue::Outgoing)>);
+/// What came of a confirmation.
+enum Carried {
+    /// What was shown: its writes, and what is sent after them.
+    Out(Unit, Vec<(QueueName, Outgoing)>),
+    /// Nothing: the agent is not what was shown any more.
+    Stale(Box<Agent>),
+}
 
-async fn carry_out(app: &App, actor: &Actor, action: &Action) -> Result<Writes> {
+async fn carry_out(app: &App, actor: &Actor, action: &Action) -> Result<Carried> {
     let tool = Tool::find(&action.tool).ok_or_else(|| Error::new(Code::ActionSettled))?;
     let draft = if tool == Tool::DeleteAgent {
         let name = action.arguments["name"].as_str().unwrap_or_default();
@@ -84,27 +95,48 @@ async fn carry_out(app: &App, actor: &Actor, action: &Action) -> Result<Writes> 
     } else {
         perform::perform(app, actor, tool, &action.arguments).await
     };
+    // Read after the draft, whose writes hold only for what the agent was before: a change in between fails them.
+    let agent = match store::agent::get(&app.table, actor.caller.workspace_id, action.agent_id).await {
+        Err(error) if error.kind() == Kind::NotFound => return Err(Error::new(Code::ActionSettled)),
+        agent => agent?.body,
+    };
+    if action.revision.is_some_and(|shown| shown != agent.revision) {
+        return Ok(Carried::Stale(Box::new(agent)));
+    }
     let draft = match draft {
-        // The agent is gone, or is called otherwise by now.
+        // What it is about is gone.
         Err(error) if error.kind() == Kind::NotFound || error.code() == Code::ConfirmationMismatch => {
             return Err(Error::new(Code::ActionSettled));
         }
         other => other?,
     };
-    if let Some(shown) = action.revision {
-        // Read after the draft, whose writes hold only for what the agent was before: a change in between fails them.
-        let agent = store::agent::get(&app.table, actor.caller.workspace_id, action.agent_id).await?;
-        if agent.body.revision != shown {
-            let message = "The agent has changed since this was shown. Ask the builder to publish it again.";
-            return Err(Error::with_message(Code::ActionSettled, message));
-        }
-    }
-    Ok((draft.unit, draft.then))
+    Ok(Carried::Out(draft.unit, draft.then))
 }
 
-/// What the thread says of a decision.
-fn note(app: &App, action: &Action) -> BuilderMessage {
-    let what = if action.status == ActionStatus::Done { "Confirmed and done" } else { "Declined" };
+/// Stores the same call as another action, shown as the agent is now: whoever wants it has to look again. Gives what the
+/// decision is answered with.
+async fn show_anew(app: &App, actor: &Actor, action: &Action, agent: &Agent) -> Result<Error> {
+    let workspace = actor.caller.workspace_id;
+    let tool = Tool::find(&action.tool).ok_or_else(|| Error::new(Code::ActionSettled))?;
+    let anew = ask(app, actor, tool, agent, &action.arguments);
+    let mut unit = Unit::new();
+    store::builder::overtake(&mut unit, workspace, action);
+    store::builder::create_action(&mut unit, workspace, &anew)?;
+    add_note(app, &mut unit, &actor.caller, &anew, "Not done, since the agent has changed, and shown anew")?;
+    app.commit(unit).await?;
+    let message =
+        "The agent has changed since this was shown. It is shown anew in the thread: look at it and decide again.";
+    Ok(Error::with_message(Code::ActionSettled, message))
+}
+
+/// What the thread says of an action, if the thread is still there.
+fn add_note(app: &App, unit: &mut Unit, caller: &Caller, action: &Action, what: &str) -> Result<()> {
+    let (workspace, thread) = (caller.workspace_id, action.thread_id);
+    unit.check(store::keys::builder_thread(workspace, thread), store::builder::stands(), Error::not_found());
+    store::builder::add_message(unit, workspace, thread, &note(app, action, what))
+}
+
+fn note(app: &App, action: &Action, what: &str) -> BuilderMessage {
     BuilderMessage {
         id: app.ids().id(),
         role: BuilderRole::Action,

@@ -13,6 +13,7 @@ mod action;
 mod perform;
 mod prompt;
 mod run;
+mod secrets;
 mod tell;
 mod thread;
 mod tools;
@@ -194,6 +195,7 @@ impl Accepted {
             plan: Vec::new(),
             run: None,
             stop: None,
+            deleting: false,
             created_at: now,
             updated_at: now,
         });

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::secrets;
 use super::tools::Tool;
 use crate::access::Caller;
 use crate::app::agent::{self, AttachTool, Changes, Create, Detail};
@@ -202,11 +203,11 @@ async fn change(app: &App, caller: &Caller, agent: Id<Agent>, changes: Changes) 
 
 async fn attach(app: &App, caller: &Caller, agent: Id<Agent>, fields: ToolFields) -> Result<Draft<Made>> {
     // Secrets are no business of a model: they are set where nobody else reads along.
-    if fields.config.as_ref().is_some_and(|config| config.contains_key("headers")) {
+    if fields.config.as_ref().is_some_and(|config| config.values().any(secrets::were_in)) {
         return Err(Error::field(
-            "config.headers",
+            "config",
             "refused",
-            "Secret headers are set in the agent's settings, not here.",
+            "Keys and secret headers are set in the agent's settings, not here.",
         ));
     }
     let command = AttachTool { name: fields.name, config: fields.config, is_active: None };

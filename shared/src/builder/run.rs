@@ -8,13 +8,14 @@ use uuid::Uuid;
 
 use super::perform::{self, Actor};
 use super::tell::{self, Frames, Place, Teller};
+use super::thread::SHOWN;
 use super::tools::{self, Needs, Tool};
-use super::{Accepted, LEASE, action, prompt};
+use super::{Accepted, LEASE, action, prompt, secrets};
 use crate::access::Caller;
 use crate::app::{App, Draft};
 use crate::domain::agent::AgentStatus;
 use crate::domain::builder::plan::{self, Step};
-use crate::domain::builder::{Action, BuilderRole, Frame, Run as Lease, StepStatus};
+use crate::domain::builder::{Action, ActionStatus, BuilderRole, Frame, Run as Lease, StepStatus};
 use crate::domain::message::ToolUse;
 use crate::domain::text::shorten;
 use crate::domain::{BuilderMessage, BuilderThread};
@@ -82,6 +83,7 @@ async fn run(app: &App, actor: Actor, accepted: Accepted, images: Vec<Image>, te
     let ended = tokio::select! {
         ended = tokio::time::timeout(budget, run.think(images)) => match ended {
             Ok(Ok(())) => Ended::Done,
+            Ok(Err(error)) if is_lost(&error) => Ended::Lost,
             Ok(Err(error)) => Ended::Failed(error),
             Err(_) => Ended::Failed(Error::with_message(Code::Timeout, "The run took too long. What it did is kept: write again to go on.")),
         },
@@ -102,7 +104,6 @@ struct Run<'a> {
     usage: Usage,
     calls: u32,
     used: Vec<ToolUse>,
-    pending: Vec<Id<Action>>,
 }
 
 /// What came of a call.
@@ -137,8 +138,8 @@ impl<'a> Run<'a> {
     fn new(app: &'a App, actor: Actor, accepted: Accepted, teller: Teller) -> Self {
         let place = accepted.place();
         let Accepted { thread, message, .. } = accepted;
-        let (usage, used, pending) = (Usage::default(), Vec::new(), Vec::new());
-        Self { app, actor, place, thread, message, teller, usage, calls: 0, used, pending }
+        let (usage, used) = (Usage::default(), Vec::new());
+        Self { app, actor, place, thread, message, teller, usage, calls: 0, used }
     }
 
     async fn request(&self, images: Vec<Image>) -> Result<llm::Request> {
@@ -228,7 +229,7 @@ impl<'a> Run<'a> {
         self.calls += 1;
         let (number, name) = (self.calls, shorten(&call.name, 64));
         let too_large = call.arguments.to_string().len() > MAX_ARGUMENTS;
-        let arguments = if too_large { Value::Null } else { without_secrets(call.arguments.clone()) };
+        let arguments = if too_large { Value::Null } else { secrets::without(call.arguments.clone()) };
         let tool = Tool::find(&call.name);
         // The plan has frames of its own.
         let is_shown = tool.is_none_or(|tool| tool.needs(&arguments) != Needs::Nothing);
@@ -281,7 +282,7 @@ impl<'a> Run<'a> {
     async fn tell(&mut self, number: u32, name: &str, is_shown: bool, outcome: Outcome) -> Result<(bool, Value)> {
         let Outcome { mut unit, then, ok, output, agent, change } = outcome;
         let mut update = store::builder::update(self.place.workspace, self.place.thread);
-        let (mut frames, mut thread, mut asked) = (Vec::new(), self.thread.clone(), None);
+        let (mut frames, mut thread) = (Vec::new(), self.thread.clone());
         thread.agent_id = agent.or(thread.agent_id);
         match change {
             Some(Change::Plan(steps)) => {
@@ -298,7 +299,6 @@ impl<'a> Run<'a> {
             }
             Some(Change::Asked(action)) => {
                 store::builder::create_action(&mut unit, self.place.workspace, &action)?;
-                asked = Some(action.id);
                 frames.push(Frame::ExternalAction(action));
             }
             None => {}
@@ -313,7 +313,6 @@ impl<'a> Run<'a> {
         }
         self.teller.commit(unit, frames).await?;
         self.app.send_after(then).await;
-        self.pending.extend(asked);
         self.thread = thread;
         Ok((ok, output))
     }
@@ -386,6 +385,14 @@ impl<'a> Run<'a> {
         Ok(asked(action::ask(self.app, &self.actor, tool, &agent, &given)))
     }
 
+    /// What waits for a confirmation in the thread. As it is stored: what a run that broke off asked for waits too.
+    async fn waiting(&self) -> Result<Vec<Id<Action>>> {
+        let (Place { workspace, thread, .. }, now) = (self.place, self.app.now());
+        let actions = store::builder::actions(&self.app.table, workspace, thread, SHOWN).await?;
+        let waiting = actions.iter().filter(|action| action.standing(now) == ActionStatus::Pending);
+        Ok(waiting.map(|action| action.id).collect())
+    }
+
     /// Stores the last message and the last frame, and lets go of the thread.
     async fn end(mut self, ended: Ended) -> Result<()> {
         let (failure, stopped) = match ended {
@@ -397,7 +404,13 @@ impl<'a> Run<'a> {
             Ended::Stopped => (None, true),
             Ended::Done => (None, false),
         };
-        self.teller.flush().await?;
+        match self.teller.flush().await {
+            Err(error) if is_lost(&error) => {
+                self.teller.whisper(tell::broken_off());
+                return Ok(());
+            }
+            told => told?,
+        }
         if let Some(error) = &failure {
             tracing::warn!(%error, thread = self.place.thread.text(), "a run of the builder failed");
         }
@@ -415,7 +428,7 @@ impl<'a> Run<'a> {
             None => Frame::Done {
                 message_id: message.id,
                 agent_id: self.thread.agent_id,
-                pending: std::mem::take(&mut self.pending),
+                pending: self.waiting().await?,
                 stopped,
                 tokens: (self.usage.tokens_in, self.usage.tokens_out),
             },
@@ -435,6 +448,11 @@ impl<'a> Run<'a> {
             }
         }
     }
+}
+
+/// Whether the thread is not this run's any more: another one has it, or it was deleted.
+fn is_lost(error: &Error) -> bool {
+    error.code() == Code::BuilderBusy
 }
 
 fn asked(action: Action) -> Outcome {
@@ -507,13 +525,4 @@ impl Watch<'_> {
             Err(Refusal::Error(error)) => Err(error),
         }
     }
-}
-/// A call without secret headers, which nobody is to give to a model: the tool refuses it all the same, and neither a frame
-/// nor the thread keeps them.
-fn without_secrets(mut arguments: Value) -> Value {
-    if let Some(config) = arguments.get_mut("config").and_then(Value::as_object_mut) {
-        let is_secret = |name: &String| name.eq_ignore_ascii_case("headers");
-        config.iter_mut().filter(|(name, _)| is_secret(name)).for_each(|(_, value)| *value = "[redacted]".into());
-    }
-    arguments
 }

@@ -148,7 +148,8 @@ impl Teller {
         &self.said
     }
 
-    /// Carries out a unit and tells of it in the same transaction: text that waits comes first.
+    /// Carries out a unit and tells of it in the same transaction: text that waits comes first. Nothing is written but on
+    /// the condition that the run holds the thread, or a run that was thought dead would write into one that is gone.
     pub(super) async fn commit(&mut self, mut unit: Unit, frames: Vec<Frame>) -> Result<(), Refusal> {
         let text = self.text.waiting().map(|text| Frame::TextDelta { text });
         let frames: Vec<Frame> = text.into_iter().chain(frames).collect();
@@ -156,6 +157,10 @@ impl Teller {
         for (number, frame) in (self.number + 1..).zip(&frames) {
             let at = Position { run: self.place.run, number };
             store::builder::add_frame(&mut unit, of, at, frame, self.app.now()).map_err(Refusal::Error)?;
+        }
+        let head = store::keys::builder_thread(of.0, of.1);
+        if !unit.is_empty() && !unit.has(&head) {
+            unit.check(head, store::builder::is_held_by(self.place.run), Error::new(Code::BuilderBusy));
         }
         self.app.commit(unit).await?;
         frames.into_iter().for_each(|frame| self.told(frame));

@@ -9,7 +9,7 @@ use crate::store;
 use crate::table::{Refusal, Unit};
 
 /// How many messages and actions of a thread are shown.
-const SHOWN: usize = 100;
+pub(super) const SHOWN: usize = 100;
 
 /// A thread with what is in it.
 #[derive(Debug)]
@@ -64,17 +64,18 @@ pub async fn stop(app: &App, caller: &Caller, id: Id<BuilderThread>) -> Result<b
     }
 }
 
-/// Deletes a thread with all that is in it. What was built stays.
+/// Deletes a thread with all that is in it. What was built stays. From its first step on nobody sees it or writes to it,
+/// so that nothing is left behind the last one; interrupted, it is gone on with by the same call.
 ///
 /// # Errors
 /// `not_found`, `builder.busy` while a run holds it.
 pub async fn clear(app: &App, caller: &Caller, id: Id<BuilderThread>) -> Result<Draft<()>> {
-    let thread = store::builder::get(&app.table, caller.workspace_id, id, app.now()).await?;
-    if thread.running(app.now()).is_some() {
+    let (table, workspace) = (&app.table, caller.workspace_id);
+    if !store::builder::bury(table, workspace, id, app.now()).await? {
         return Err(super::busy());
     }
-    store::builder::clear(&app.table, caller.workspace_id, id).await?;
+    store::builder::clear(table, workspace, id).await?;
     let mut unit = Unit::new();
-    store::builder::delete(&mut unit, caller.workspace_id, id, app.now());
+    store::builder::delete(&mut unit, workspace, id);
     Ok(Draft::new(unit, ()))
 }

@@ -37,6 +37,9 @@ pub struct BuilderThread {
     /// The run that was asked to stop.
     #[serde(default)]
     pub stop: Option<Uuid>,
+    /// Whether it is being deleted: it is not there any more, for anybody.
+    #[serde(default)]
+    pub deleting: bool,
     /// When it began.
     pub created_at: Time,
     /// Its last message.
@@ -110,7 +113,7 @@ pub struct Action {
     pub summary: String,
     /// Which agent it is about.
     pub agent_id: Id<Agent>,
-    /// The agent's revision that was shown, where what happens depends on it.
+    /// The agent's revision that was shown: what is confirmed is about that one.
     #[serde(default)]
     pub revision: Option<u32>,
     /// How it stands.
@@ -137,7 +140,7 @@ pub enum ActionStatus {
     Done,
     /// It was declined.
     Declined,
-    /// Nobody decided in time.
+    /// Nobody decided in time, or it was shown anew.
     Expired,
 }
 
@@ -209,7 +212,7 @@ pub enum Frame {
         message_id: Id<BuilderMessage>,
         /// The agent that was built or changed last.
         agent_id: Option<Id<Agent>>,
-        /// Actions of this run that wait.
+        /// Actions of the thread that wait.
         pending: Vec<Id<Action>>,
         /// Whether it was stopped.
         stopped: bool,

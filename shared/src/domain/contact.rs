@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Workspace;
+use super::{Conversation, Workspace};
 use crate::kernel::{Id, Time};
 
 /// A person outside, known to the whole workspace. Phone numbers are unique in it; of one e-mail the first wins.
@@ -24,6 +24,9 @@ pub struct Contact {
     /// What the site that signed them calls them.
     #[serde(default)]
     pub user_id: Option<String>,
+    /// The conversation that they were first heard of in, if an unknown visitor's.
+    #[serde(default)]
+    pub made_in: Option<Id<Conversation>>,
     /// When we first heard of them.
     pub created_at: Time,
     /// The last change.

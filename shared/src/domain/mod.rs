@@ -15,6 +15,7 @@ pub mod grant;
 pub mod handle;
 pub mod identity;
 pub mod invitation;
+pub mod language;
 pub mod lead;
 pub mod message;
 pub mod plan;

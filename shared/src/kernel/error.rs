@@ -126,6 +126,13 @@ impl Error {
         Self::new(Code::InternalError).caused_by(what)
     }
 
+    /// Tells the caller more exactly what it is.
+    #[must_use]
+    pub fn saying(mut self, message: impl Into<Cow<'static, str>>) -> Self {
+        self.0.message = message.into();
+        self
+    }
+
     /// Adds what we log and never show.
     #[must_use]
     pub fn caused_by(mut self, what: impl fmt::Display) -> Self {

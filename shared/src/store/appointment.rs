@@ -11,8 +11,8 @@ use serde::Deserialize;
 use super::keys;
 use crate::domain::scheduling::{Booking, BusyDay, Status, Stretch};
 use crate::domain::{Agent, Appointment, Availability, Conversation, User, Workspace};
-use crate::kernel::{Cursor, Day, Error, Id, Limit, Page, Result, Time};
-use crate::table::{Index, Key, Query, Row, Table, Unit, Update, Versioned, decode, decode_versioned};
+use crate::kernel::{Code, Cursor, Day, Error, Id, Limit, Page, Result, Time};
+use crate::table::{Cond, Index, Key, Query, Row, Table, Unit, Update, Versioned, decode, decode_versioned};
 
 /// How long what was held of a day is kept after it.
 const KEPT: Duration = Duration::from_secs(35 * 24 * 3600);
@@ -46,6 +46,13 @@ pub fn set_availability(unit: &mut Unit, availability: &Availability, v: Option<
         None => unit.create_fresh(row),
     };
     Ok(())
+}
+
+/// Demands that somebody's hours are still what was read. If they changed meanwhile, the command is run
+/// again with the new ones.
+pub fn ensure_unchanged(unit: &mut Unit, availability: &Versioned<Availability>) {
+    let key = keys::availability(availability.body.workspace_id, availability.body.provider_id);
+    unit.check(key, Cond::version(availability.v), Error::new(Code::ConcurrentChange));
 }
 
 /// What is held of somebody's days that a stretch touches.
@@ -109,6 +116,13 @@ impl Calendar {
     pub fn busy(&self, except: Option<Id<Appointment>>) -> Vec<Stretch> {
         let bookings = self.days.values().flat_map(|sheet| &sheet.bookings);
         bookings.filter(|booking| Some(booking.appointment_id) != except).map(Booking::held).collect()
+    }
+
+    /// What holds a moment; nothing else can, since no two overlap.
+    #[must_use]
+    pub fn holder(&self, at: Time) -> Option<Id<Appointment>> {
+        let mut bookings = self.days.values().flat_map(|sheet| &sheet.bookings);
+        bookings.find(|booking| booking.from <= at && at < booking.until).map(|booking| booking.appointment_id)
     }
 
     /// Gives back what an appointment holds.

@@ -9,14 +9,14 @@ use super::keys;
 use crate::domain::builder::{Action, ActionStatus, Frame, Position, Run};
 use crate::domain::{BuilderMessage, BuilderThread, User, Workspace};
 use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Result, Time};
-use crate::table::{Cond, Index, Key, Query, Row, Table, Unit, Update, decode};
+use crate::table::{Cond, Index, Key, Query, Refusal, Row, Table, Unit, Update, decode};
 
 /// How long a thread is kept after its last message.
 pub const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 /// How long a run can be taken up again, and a client's message id is recognised.
 const FRAMES_KEPT: Duration = Duration::from_secs(48 * 3600);
-/// How many items are deleted at once.
-const DELETED_AT_ONCE: usize = 90;
+/// How many items are deleted at once: the longest of them fit into a transaction.
+const DELETED_AT_ONCE: usize = 25;
 
 /// Adds a new thread.
 ///
@@ -41,7 +41,7 @@ pub async fn get(
     now: Time,
 ) -> Result<BuilderThread> {
     let found: Option<BuilderThread> = table.get(&keys::builder_thread(workspace, thread)).await?;
-    found.filter(|thread| thread.updated_at + KEPT > now).ok_or_else(Error::not_found)
+    found.filter(|thread| thread.updated_at + KEPT > now && !thread.deleting).ok_or_else(Error::not_found)
 }
 
 /// A page of threads, the last used first.
@@ -74,7 +74,13 @@ pub fn taken(update: Update, thread: Id<BuilderThread>, run: Run, now: Time) -> 
 /// The condition that no run holds the thread.
 #[must_use]
 pub fn is_free(now: Time) -> Cond {
-    Cond::existing().and(Cond::absent("run").or(Cond::le("run.until", now.millis())))
+    stands().and(Cond::absent("run").or(Cond::le("run.until", now.millis())))
+}
+
+/// The condition that the thread is there, and is not being deleted.
+#[must_use]
+pub fn stands() -> Cond {
+    Cond::existing().and(Cond::absent("deleting").or(Cond::eq("deleting", false)))
 }
 
 /// The condition that this run still holds it.
@@ -244,6 +250,36 @@ pub fn settle(unit: &mut Unit, workspace: Id<Workspace>, action: &Action, status
     unit.update(update, Cond::eq("status", ActionStatus::Pending), Error::new(Code::ActionSettled));
 }
 
+/// Notes that an action can be confirmed no more, since it was shown anew.
+pub fn overtake(unit: &mut Unit, workspace: Id<Workspace>, action: &Action) {
+    let update = Update::new(keys::builder_action(workspace, action.thread_id, action.id));
+    let update = update.set("status", ActionStatus::Expired);
+    unit.update(update, Cond::eq("status", ActionStatus::Pending), Error::new(Code::ActionSettled));
+}
+
+/// Begins to delete a thread that no run holds: from now on it is not there for anybody, and no run can write to it. Says
+/// no while one holds it.
+///
+/// # Errors
+/// `not_found`, or when the table cannot be read or written.
+pub async fn bury(table: &Table, workspace: Id<Workspace>, thread: Id<BuilderThread>, now: Time) -> Result<bool> {
+    let key = keys::builder_thread(workspace, thread);
+    let found: Option<BuilderThread> = table.get(&key).await?;
+    if found.filter(|thread| thread.updated_at + KEPT > now).ok_or_else(Error::not_found)?.deleting {
+        return Ok(true);
+    }
+    let update = Update::new(key.clone()).set("deleting", true).remove("run").remove("gsi1pk").remove("gsi1sk");
+    match table.update(update, Some(is_free(now)), Error::new(Code::BuilderBusy)).await {
+        Ok(_) => Ok(true),
+        // Somebody else deletes it, this very call whose answer was lost, or a run was faster.
+        Err(Refusal::Conditions(_)) => {
+            let found: Option<BuilderThread> = table.get(&key).await?;
+            found.map(|thread| thread.deleting).ok_or_else(Error::not_found)
+        }
+        Err(Refusal::Error(error)) => Err(error),
+    }
+}
+
 /// Deletes everything of a thread but its head.
 ///
 /// # Errors
@@ -264,7 +300,7 @@ pub async fn clear(table: &Table, workspace: Id<Workspace>, thread: Id<BuilderTh
     }
 }
 
-/// Deletes the head of a thread that no run holds.
-pub fn delete(unit: &mut Unit, workspace: Id<Workspace>, thread: Id<BuilderThread>, now: Time) {
-    unit.delete_if(keys::builder_thread(workspace, thread), is_free(now), Error::new(Code::BuilderBusy));
+/// Deletes the head of a thread that is being deleted.
+pub fn delete(unit: &mut Unit, workspace: Id<Workspace>, thread: Id<BuilderThread>) {
+    unit.delete_if(keys::builder_thread(workspace, thread), Cond::eq("deleting", true), Error::not_found());
 }

@@ -40,6 +40,7 @@
 //! | last replay to an endpoint | `W` | `REPLAY#<endpoint>` | | | each step of it |
 //! | delivery | `W#WH#<endpoint>` | `DL#<event>` | | waiting: `DUE#WH#<0-15>` / due, id; failed: `W#WH#<endpoint>#F` / `DL#<event>` | lists; one by id; due scan; failed ones; 35 d |
 //! | mail that went out | `W#ML` | `<event>`, `<event>#<whom>` | | | each event mailed once to each; 35 d |
+//! | invitation to an appointment | `W#ML` | `INV#<id>` | | | a cancellation goes to who was invited; until 35 d after |
 //! | availability | `W` | `SCH#<u>` | | | slots, booking |
 //! | what is held of a day | `W#CAL#<u>` | `DAY#<yyyy-mm-dd>` | | | slots; booking changes it by condition; until 35 d after |
 //! | appointment | `W#AP` | `AP#<id>` | `W#APD` / start, id | | lists, changes |

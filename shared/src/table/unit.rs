@@ -67,6 +67,12 @@ impl Unit {
         self.writes.is_empty()
     }
 
+    /// Whether there is a write or a demand of this item; there can be one.
+    #[must_use]
+    pub fn has(&self, key: &Key) -> bool {
+        self.writes.iter().any(|write| write.action.key() == key)
+    }
+
     /// Creates a row. If the key is taken, the unit fails with `otherwise`.
     pub fn create(&mut self, row: Row, otherwise: Error) -> &mut Self {
         self.push(Action::Put(row), Some(Cond::new_item()), otherwise)

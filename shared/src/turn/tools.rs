@@ -13,6 +13,7 @@ use super::schedule;
 use crate::app::whatsapp::handoff::{self, Notice, Told as TeamTold};
 use crate::app::{App, lead};
 use crate::domain::agent::SnapshotTool;
+use crate::domain::language::Lang;
 use crate::domain::lead::{Details, LeadSource};
 use crate::domain::schema::Schema;
 use crate::domain::tool::{Builtin, needs_body};
@@ -68,7 +69,7 @@ pub(super) async fn call(app: &App, scene: &Scene, place: Place<'_>, call: &Tool
         return Ok(Told { ok: known.ok, result: known.result });
     }
     for _ in 0..TRIES {
-        let (mut unit, told) = match effect(app, tool, place, call).await {
+        let (mut unit, told) = match effect(app, scene, tool, place, call).await {
             Ok(done) => done,
             Err(error) if error.kind() == Kind::Invalid => (Unit::new(), refused(error.message())),
             Err(error) => return Err(error),
@@ -103,12 +104,21 @@ pub(super) async fn call(app: &App, scene: &Scene, place: Place<'_>, call: &Tool
 }
 
 /// The writes of a call, and what the model is told.
-async fn effect(app: &App, tool: &SnapshotTool, place: Place<'_>, call: &ToolCall) -> Result<(Unit, Told)> {
+async fn effect(
+    app: &App,
+    scene: &Scene,
+    tool: &SnapshotTool,
+    place: Place<'_>,
+    call: &ToolCall,
+) -> Result<(Unit, Told)> {
     let given = fitting(tool.tool.parameters(&tool.config), &call.arguments)?;
     match tool.tool {
         Builtin::CaptureLead => capture_lead(app, place, arguments(&given)?).await,
         Builtin::SendWhatsappHandoff => hand_off(app, tool, place, &arguments::<HandOff>(&given)?).await,
-        Builtin::ScheduleAppointment => schedule::schedule(app, place, arguments(&given)?).await,
+        Builtin::ScheduleAppointment => {
+            let lang = Lang::of_agent(scene.snapshot.greeting_message.as_deref(), &scene.snapshot.prompt);
+            schedule::schedule(app, place, lang, arguments(&given)?).await
+        }
         Builtin::HttpRequest => http_request(app, tool, place, arguments(&given)?).await,
     }
 }
@@ -157,6 +167,7 @@ async fn capture_lead(app: &App, place: Place<'_>, given: Capture) -> Result<(Un
         workspace_id: place.conversation.workspace_id,
         agent_id: place.conversation.agent_id,
         conversation_id: Some(place.conversation.id),
+        contact_id: place.conversation.contact_id,
         source: LeadSource::Tool,
     };
     let draft = lead::capture(app, place, &details).await?;

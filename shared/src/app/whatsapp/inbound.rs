@@ -284,7 +284,17 @@ async fn contact(app: &App, line: &Line, peer: &Peer) -> Result<Id<Contact>> {
 }
 
 const fn blank(id: Id<Contact>, workspace_id: Id<Workspace>, now: Time) -> Contact {
-    Contact { id, workspace_id, name: None, email: None, phone: None, user_id: None, created_at: now, updated_at: now }
+    Contact {
+        id,
+        workspace_id,
+        name: None,
+        email: None,
+        phone: None,
+        user_id: None,
+        made_in: None,
+        created_at: now,
+        updated_at: now,
+    }
 }
 
 /// Whether a contact is known by another of Meta's user ids.

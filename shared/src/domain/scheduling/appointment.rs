@@ -1,5 +1,6 @@
 //! An appointment and what may become of it.
 
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use super::Stretch;
@@ -139,6 +140,14 @@ impl Appointment {
     #[must_use]
     pub const fn slot(&self) -> Stretch {
         Stretch { from: self.start, until: self.end }
+    }
+
+    /// The zone that its time was agreed in.
+    ///
+    /// # Errors
+    /// `internal_error` when the time-zone data that we carry does not know it any more.
+    pub fn zone(&self) -> Result<TimeZone> {
+        TimeZone::get(&self.timezone).map_err(|error| Error::internal(format!("a stored time zone: {error}")))
     }
 
     /// Cancels it.

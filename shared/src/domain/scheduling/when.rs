@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 use jiff::civil::{DateTime, Time as Clock};
-use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 
+use crate::domain::language::Lang;
 use crate::kernel::{Day, Time};
 
 /// What may stand between a date and a time, in the languages that the offline model speaks.
@@ -18,12 +19,14 @@ pub enum When {
     On(Day),
     /// A time that the clock leaves out on that day.
     LeftOut(Day),
+    /// A time that the clock shows twice: these moments.
+    Twice(Time, Time),
 }
 
 impl When {
     /// Reads `2040-03-05T10:00:00Z`, `2040-03-05T10:00+01:00`, `2040-03-05T10:00`, `2040-03-05 at 10:00` or
-    /// `2040-03-05`. Without an offset it is the zone's time, or that of a zone named behind it in brackets; of an hour that
-    /// the clock shows twice it is the first, since who means the second can write the offset.
+    /// `2040-03-05`. Without an offset it is the zone's time, or that of a zone named behind it in brackets. An offset may
+    /// also stand as [`spoken`] writes it: `2040-10-28 02:30 (UTC+2)`.
     #[must_use]
     pub fn read(text: &str, zone: &TimeZone) -> Option<Self> {
         let text = text.trim();
@@ -34,6 +37,10 @@ impl When {
         if let Ok(moment) = text.parse::<Timestamp>() {
             return Some(Self::At(Time::from_millis(moment.as_millisecond())));
         }
+        let (text, offset) = match text.strip_suffix(')').and_then(|text| text.split_once("(UTC")) {
+            Some((text, offset)) => (text.trim(), Some(read_offset(offset)?)),
+            None => (text, None),
+        };
         let day = Day::parse(text.get(..10)?)?;
         let rest = text.get(10..)?.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, 'T' | 't' | ','));
         let rest = AT.iter().find_map(|word| rest.strip_prefix(word)).unwrap_or(rest).trim();
@@ -42,19 +49,38 @@ impl When {
         }
         let is_plain = rest.len() >= 5 && rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b':');
         let clock: Clock = rest.parse().ok().filter(|_| is_plain)?;
-        Some(Self::civil(day, clock, named.as_ref().unwrap_or(zone)))
+        let fixed = offset.map(TimeZone::fixed);
+        Some(Self::civil(day, clock, fixed.as_ref().or(named.as_ref()).unwrap_or(zone)))
     }
 
     fn civil(day: Day, clock: Clock, zone: &TimeZone) -> Self {
         let civil = DateTime::from_parts(day.date(), clock);
-        let offset = match zone.to_ambiguous_zoned(civil).offset() {
-            AmbiguousOffset::Unambiguous { offset } => offset,
-            AmbiguousOffset::Fold { before, .. } => before,
-            AmbiguousOffset::Gap { .. } => return Self::LeftOut(day),
+        let at = |offset: Offset| {
+            let moment = offset.to_timestamp(civil).ok()?;
+            Some(Time::from_millis(moment.as_millisecond()))
         };
-        let moment = offset.to_timestamp(civil);
-        moment.map_or(Self::LeftOut(day), |moment| Self::At(Time::from_millis(moment.as_millisecond())))
+        let read = match zone.to_ambiguous_zoned(civil).offset() {
+            AmbiguousOffset::Unambiguous { offset } => at(offset).map(Self::At),
+            AmbiguousOffset::Fold { before, after } => {
+                at(before).zip(at(after)).map(|(one, two)| Self::Twice(one, two))
+            }
+            AmbiguousOffset::Gap { .. } => None,
+        };
+        read.unwrap_or(Self::LeftOut(day))
     }
+}
+
+/// `+2`, `-3:30` or nothing, as behind `UTC`.
+fn read_offset(text: &str) -> Option<Offset> {
+    let text = text.trim();
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => (-1, digits),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (hours, minutes) = digits.split_once(':').unwrap_or((digits, "0"));
+    let number = |text: &str| if text.is_empty() { Some(0) } else { text.parse::<i32>().ok() };
+    Offset::from_seconds(sign * (number(hours)?.checked_mul(3_600)?.checked_add(number(minutes)?.checked_mul(60)?)?))
+        .ok()
 }
 
 fn zoned(at: Time, zone: &TimeZone) -> jiff::Zoned {
@@ -74,10 +100,50 @@ pub fn iso(at: Time, zone: &TimeZone) -> String {
     zoned(at, zone).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
 }
 
-/// A moment for people: `Monday, 5 March 2040, 10:00`.
+const WEEKDAYS: [[&str; 7]; 3] = [
+    ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"],
+    ["domingo", "lunes", "martes", "miércoles", "jueves", "viernes", "sábado"],
+    ["domingo", "segunda-feira", "terça-feira", "quarta-feira", "quinta-feira", "sexta-feira", "sábado"],
+];
+#[rustfmt::skip]
+const MONTHS: [[&str; 12]; 3] = [
+    ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+     "December"],
+    ["enero", "febrero", "marzo", "abril", "mayo", "junio", "julio", "agosto", "septiembre", "octubre", "noviembre",
+     "diciembre"],
+    ["janeiro", "fevereiro", "março", "abril", "maio", "junho", "julho", "agosto", "setembro", "outubro", "novembro",
+     "dezembro"],
+];
+
+/// A moment for people: `Monday, 5 March 2040, 10:00`. Of a time that the clock shows twice it says which one it is:
+/// `02:30 (UTC+2)`.
 #[must_use]
-pub fn spoken(at: Time, zone: &TimeZone) -> String {
-    zoned(at, zone).strftime("%A, %-d %B %Y, %H:%M").to_string()
+pub fn spoken(at: Time, zone: &TimeZone, lang: Lang) -> String {
+    let zoned = zoned(at, zone);
+    let weekday = usize::try_from(zoned.weekday().to_sunday_zero_offset()).unwrap_or_default();
+    let month = usize::try_from(zoned.month() - 1).unwrap_or_default();
+    let (weekday, month) = (lang.of(WEEKDAYS)[weekday], lang.of(MONTHS)[month]);
+    let (day, year, clock) = (zoned.day(), zoned.year(), zoned.strftime("%H:%M"));
+    let date = lang.of([
+        format!("{day} {month} {year}"),
+        format!("{day} de {month} de {year}"),
+        format!("{day} de {month} de {year}"),
+    ]);
+    let is_twice = matches!(zone.to_ambiguous_zoned(zoned.datetime()).offset(), AmbiguousOffset::Fold { .. });
+    let which = if is_twice { offset_text(zoned.offset()) } else { String::new() };
+    format!("{weekday}, {date}, {clock}{which}")
+}
+
+/// ` (UTC+2)`, ` (UTC-3:30)`.
+fn offset_text(offset: Offset) -> String {
+    let minutes = offset.seconds() / 60;
+    let sign = if minutes < 0 { '-' } else { '+' };
+    let (hours, rest) = (minutes.abs() / 60, minutes.abs() % 60);
+    match (hours, rest) {
+        (0, 0) => " (UTC)".to_owned(),
+        (hours, 0) => format!(" (UTC{sign}{hours})"),
+        (hours, rest) => format!(" (UTC{sign}{hours}:{rest:02})"),
+    }
 }
 
 #[cfg(test)]
@@ -114,10 +180,26 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_that_is_left_out_is_no_moment_and_one_that_comes_twice_is_the_first() {
+    fn an_hour_that_is_left_out_is_no_moment_and_one_that_comes_twice_is_two() {
         assert_eq!(read("2040-03-25T02:30"), Some(When::LeftOut(Day::parse("2040-03-25").unwrap())));
-        assert_eq!(read("2040-10-28T02:30"), at("2040-10-28T00:30:00Z"));
-        assert_eq!(read("2040-10-28T02:30+01:00"), at("2040-10-28T01:30:00Z"));
+        let (Some(When::At(first)), Some(When::At(second))) = (at("2040-10-28T00:30:00Z"), at("2040-10-28T01:30:00Z"))
+        else {
+            panic!()
+        };
+        assert_eq!(read("2040-10-28T02:30"), Some(When::Twice(first, second)));
+        assert_eq!(read("2040-10-28T02:30+01:00"), Some(When::At(second)));
+        let zone = TimeZone::get("Europe/Madrid").unwrap();
+        for (moment, offset) in [(first, "UTC+2"), (second, "UTC+1")] {
+            let told = spoken(moment, &zone, Lang::En);
+            assert_eq!(told, format!("Sunday, 28 October 2040, 02:30 ({offset})"));
+            assert_eq!(read(&format!("2040-10-28 02:30 ({offset})")), Some(When::At(moment)), "it reads back");
+        }
+        let Some(When::At(after)) = at("2040-10-28T02:00:00Z") else { panic!() };
+        assert_eq!(spoken(after, &zone, Lang::En), "Sunday, 28 October 2040, 03:00", "once");
+        assert_eq!(read("2040-10-28 02:30 (UTC-3:30)"), at("2040-10-28T06:00:00Z"));
+        for text in ["2040-10-28 02:30 (UTC+99)", "2040-10-28 02:30 (UTCx)", "2040-10-28 (UTC+99999999999)"] {
+            assert_eq!(read(text), None, "{text}");
+        }
     }
 
     #[test]
@@ -125,6 +207,8 @@ mod tests {
         let zone = TimeZone::get("America/Sao_Paulo").unwrap();
         let Some(When::At(at)) = read("2040-07-02T08:00:00Z") else { panic!() };
         assert_eq!(iso(at, &zone), "2040-07-02T05:00:00-03:00");
-        assert_eq!(spoken(at, &zone), "Monday, 2 July 2040, 05:00");
+        assert_eq!(spoken(at, &zone, Lang::En), "Monday, 2 July 2040, 05:00");
+        assert_eq!(spoken(at, &zone, Lang::Es), "lunes, 2 de julio de 2040, 05:00");
+        assert_eq!(spoken(at, &zone, Lang::Pt), "segunda-feira, 2 de julho de 2040, 05:00");
     }
 }

@@ -6,9 +6,9 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `language` | words, stems, which language |
+//! | `language` | words, stems |
 //! | `contact` | e-mail, phone, name in free text |
-//! | `when` | day and time in free text |
+//! | `when` | day and time in free text, and which ones they are |
 //! | `intents` | what one message wants |
 //! | `mood` | facts told from instructions |
 //! | `passages` | what of the system prompt can be quoted |
@@ -187,11 +187,13 @@ fn calls(request: &Request, turn: &Turn<'_>) -> Vec<ToolCall> {
     let (email, phone) = (contact(|reading| &reading.contact.email), contact(|reading| &reading.contact.phone));
     let handoff = new.iter().find(|asked| asked.reading.handoff);
     let schedule = new.iter().find_map(|asked| {
-        let when = asked.reading.appointment.as_ref()?;
-        // "An appointment, please" and "tomorrow at 10" may come as two messages.
-        let when =
-            when.when.clone().or_else(|| new.iter().find_map(|other| when::when(&other.reading.contact.rest)))?;
-        Some((asked, when))
+        let (said, when) = match &asked.reading.appointment.as_ref()?.when {
+            Some(when) => (asked.text, when.clone()),
+            // "An appointment, please" and "tomorrow at 10" may come as two messages.
+            None => new.iter().find_map(|other| Some((other.text, when::when(&other.reading.contact.rest)?)))?,
+        };
+        let today = when::today(&request.system);
+        Some((asked, today.and_then(|today| when::moment(said, &when, today)).unwrap_or(when)))
     });
     let mut calls = Vec::new();
     let mut call = |name: &str, arguments: Vec<(&str, Option<String>)>| {

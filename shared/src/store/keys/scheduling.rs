@@ -52,3 +52,9 @@ pub fn appointment_position(start: Time, appointment: Id<Appointment>) -> String
 pub fn appointment_count(workspace: Id<Workspace>, conversation: Id<Conversation>) -> Key {
     Key::new(turn_pk(workspace, conversation), "CNT#appointments")
 }
+
+/// That somebody was invited to an appointment.
+#[must_use]
+pub fn invited(workspace: Id<Workspace>, appointment: Id<Appointment>) -> Key {
+    Key::new(format!("{}#ML", w(workspace)), format!("INV#{}", appointment.key()))
+}

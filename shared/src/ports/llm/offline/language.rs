@@ -1,4 +1,4 @@
-//! Words of Spanish, Portuguese and English: folding, stop words, light stems, and which language a text is in.
+//! Words of Spanish, Portuguese and English: folding, stop words, light stems.
 //!
 //! All of it is deliberately small. A stem only has to be the same for the forms of a word that visitors and
 //! knowledge use ("horario", "horarios"); [`CONCEPTS`] joins what stems cannot, also across the languages ("price",
@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use super::phrases::Lang;
+pub(super) use crate::domain::language::words;
 pub(super) use crate::domain::text::fold;
 
 /// Greetings; stop words, too.
@@ -32,22 +33,6 @@ const STOP: &str = "\
     quantas com sem do da dos das no na nos nas ao aos pelo pela num numa em mas mais muito tambem sim nao quero \
     queria gostaria posso pode podem poderia preciso tem tenho temos ter fazem faz faco saber dizer diga obrigado \
     obrigada isso isto esse essa ja algum alguma tudo queda quedan fica ficam";
-
-/// Words that speak for a language and for no other one, folded.
-const ENGLISH: &str = "\
-    the an is are does you your i im my we what whats when where how who which can could would like want need have has \
-    to of in on for with and hello hi hey thanks thank please it this that there be am tomorrow today price prices \
-    hours much good morning talk speak open they any about from at tell or not dont yes phone name help opening";
-const SPANISH: &str = "\
-    el la los las un una unos y es son esta estan tienen tiene tengo tienes tenes quiero quisiera necesito cual cuales \
-    cuanto cuanta cuantos cuando donde hola buenos buenas dias tardes gracias mi con sin hay puedo puede pueden puedes \
-    llamo soy hablar precio precios horarios ustedes usted del al muy tambien manana hoy correo telefono hacen aceptan \
-    abren cierran cita ayuda alguien quien quienes lo le su sus les persona direccion ubicacion envios tu decime dime";
-const PORTUGUESE: &str = "\
-    os um uma e sao tem tenho quero queria gostaria preciso qual quais quanto quantos quando onde ola oi bom boa noite \
-    obrigado obrigada meu minha com sem posso pode podem chamo sou falar preco precos voces voce da dos das na ao \
-    muito sim tambem quem onde amanha hoje fazem aceitam abrem fecham pessoa nao seu sua pelo pela isso esse atendente \
-    alguem ajuda";
 
 /// Each row means one thing; the first word names it.
 const CONCEPTS: &[&str] = &[
@@ -88,6 +73,11 @@ const CONCEPTS: &[&str] = &[
     "monday lunes mondays",
 ];
 
+/// The language of a text, if something speaks for one.
+pub(super) fn detect(text: &str) -> Option<Lang> {
+    Lang::detect(text)
+}
+
 fn set(words: &'static str) -> HashSet<&'static str> {
     words.split_whitespace().collect()
 }
@@ -102,12 +92,6 @@ static CONCEPT_OF: LazyLock<HashMap<String, &'static str>> = LazyLock::new(|| {
     };
     CONCEPTS.iter().flat_map(row).collect()
 });
-
-/// The folded words of a text; an apostrophe joins ("don't" is "dont").
-pub(super) fn words(text: &str) -> Vec<String> {
-    let folded: String = fold(text).chars().filter(|c| !matches!(c, '\'' | '’')).collect();
-    folded.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_owned).collect()
-}
 
 /// The words with a space around each, to look for phrases in.
 pub(super) fn spaced(text: &str) -> String {
@@ -184,29 +168,6 @@ fn singular(word: &str) -> String {
     }
 }
 
-/// The language of a text by its commonest words and letters; `None` when nothing speaks for one.
-pub(super) fn detect(text: &str) -> Option<Lang> {
-    // Addresses say nothing, and ".com" would be Portuguese.
-    let is_address = |token: &&str| token.contains('@') || token.trim_end_matches(['.', '?', '!']).contains('.');
-    let text: String = text.split_whitespace().filter(|token| !is_address(token)).collect::<Vec<_>>().join(" ");
-    let words = words(&text);
-    let count = |list: &'static str| {
-        let list = set(list);
-        words.iter().filter(|word| list.contains(word.as_str())).count()
-    };
-    let letters = |letters: &[char]| if text.to_lowercase().contains(letters) { 2 } else { 0 };
-    let spanish = count(SPANISH) + letters(&['¿', '¡', 'ñ']);
-    let portuguese = count(PORTUGUESE) + letters(&['ã', 'õ', 'ç', 'ê', 'ô', 'à']);
-    let english = count(ENGLISH);
-    // English words stray into the others, not the other way round: a tie is theirs.
-    match spanish.max(portuguese).max(english) {
-        0 => None,
-        most if most == spanish => Some(Lang::Es),
-        most if most == portuguese => Some(Lang::Pt),
-        _ => Some(Lang::En),
-    }
-}
-
 /// The sentences of a text, each with its end mark. A point ends one only before white space, and not after an
 /// abbreviation or a single letter.
 pub(super) fn sentences(text: &str) -> Vec<&str> {
@@ -255,24 +216,6 @@ mod tests {
         for forms in same {
             let stems = stems(forms);
             assert!(stems.iter().all(|stem| *stem == stems[0]), "{forms}: {stems:?}");
-        }
-    }
-
-    #[test]
-    fn the_language_shows_in_common_words() {
-        let table = [
-            ("Do you ship to France?", Some(Lang::En)),
-            ("¿Hacen envíos?", Some(Lang::Es)),
-            ("cuanto cuesta el plan pro", Some(Lang::Es)),
-            ("Vocês fazem entregas?", Some(Lang::Pt)),
-            ("qual o preco?", Some(Lang::Pt)),
-            ("bom dia", Some(Lang::Pt)),
-            ("buenos días", Some(Lang::Es)),
-            ("ana@loja.com", None),
-            ("12345", None),
-        ];
-        for (text, lang) in table {
-            assert_eq!(detect(text), lang, "{text}");
         }
     }
 

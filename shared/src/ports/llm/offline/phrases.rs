@@ -1,12 +1,6 @@
 //! What the offline model says on its own account, in its three languages. `{}` is filled by [`Phrase::with`].
 
-/// A language that the offline model speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lang {
-    En,
-    Es,
-    Pt,
-}
+pub(super) use crate::domain::language::Lang;
 
 /// One sentence in all languages.
 #[derive(Debug)]
@@ -17,12 +11,8 @@ pub(super) struct Phrase {
 }
 
 impl Phrase {
-    pub(super) const fn of(&self, lang: Lang) -> &'static str {
-        match lang {
-            Lang::En => self.en,
-            Lang::Es => self.es,
-            Lang::Pt => self.pt,
-        }
+    pub(super) fn of(&self, lang: Lang) -> &'static str {
+        lang.of([self.en, self.es, self.pt])
     }
 
     /// The sentence with its gap filled.
