@@ -49,13 +49,12 @@ impl Kit {
     #[must_use]
     pub const fn of(binary: &str) -> Self {
         let mut at = 0;
-        while at < FUNCTIONS.len() {
-            if is_same(FUNCTIONS[at].binary, binary) {
-                return Self::new(&FUNCTIONS[at]);
-            }
+        while !is_same(FUNCTIONS[at].binary, binary) {
             at += 1;
+            // A build stops here, and no program.
+            assert!(at < FUNCTIONS.len(), "the binary has no row in shared/src/app/function.rs");
         }
-        panic!("the binary has no row in shared/src/app/function.rs")
+        Self::new(&FUNCTIONS[at])
     }
 
     const fn new(function: &'static Function) -> Self {

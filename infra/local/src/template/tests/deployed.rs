@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Map;
-use shared::app::function::{FUNCTIONS, Function as Row, Place};
+use shared::app::function::{FUNCTIONS, Function as Row, Place, Use};
 use shared::app::{aws, config};
 use shared::ports::mail;
 use shared::store::keys;
@@ -184,6 +184,20 @@ fn a_role_allows_what_its_function_uses_and_nothing_else() {
         // A role may have ten: SAM adds those for logs and traces.
         let policies = list(&function["Properties"]["Policies"]).len();
         assert!(policies + 2 <= 10, "{binary} has {policies} policies");
+    }
+}
+
+#[test]
+fn what_a_function_is_fed_by_stands_in_its_row() {
+    for Function { binary, sources, .. } in Template::of_this_build().unwrap().functions {
+        let fed = sources.iter().filter_map(|source| match source {
+            Source::Queue { queue, .. } => Some(Use::Consume(*queue)),
+            Source::Stream { .. } => Some(Use::Follow),
+            Source::Http { .. } | Source::Schedule { .. } => None,
+        });
+        let listed = Row::find(&binary).unwrap().uses.iter().copied();
+        let listed = listed.filter(|using| matches!(using, Use::Consume(_) | Use::Follow));
+        assert_eq!(fed.collect::<BTreeSet<_>>(), listed.collect(), "{binary}");
     }
 }
 
