@@ -258,13 +258,20 @@ pub fn signature(secret: &str, body: &str) -> String {
     hmac_sha256(secret.as_bytes(), &[body.as_bytes()]).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-impl TestApp {
+impl Owner {
     /// Connects an agent to a number at Meta.
-    pub async fn connects_meta(&self, owner: &Owner, agent: &Agent, number: &str) -> Value {
+    pub async fn connects_meta(&self, agent: &Agent, number: &str) -> Value {
         let line = json!({"provider": "meta", "phone_number_id": number, "access_token": format!("token-of-{number}"),
             "app_secret": SIGNING_SECRET, "verify_token": "open sesame"});
         let path = format!("/api/agents/{}", agent.id);
-        owner.session.patch(&path, json!({"config": {"whatsapp": line}})).await.expect(200)
+        self.session.patch(&path, json!({"config": {"whatsapp": line}})).await.expect(200)
+    }
+}
+
+impl TestApp {
+    /// Connects an agent to a number at Meta.
+    pub async fn connects_meta(&self, owner: &Owner, agent: &Agent, number: &str) -> Value {
+        owner.connects_meta(agent, number).await
     }
 
     /// Connects an agent to a number at Kapso.

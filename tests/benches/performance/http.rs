@@ -53,12 +53,21 @@ impl Connection {
         self.send("POST", path, &body.to_string()).await
     }
 
+    /// With more lines of the head, each with its end.
+    pub(crate) async fn post_with(&mut self, lines: &str, path: &str, body: &str) -> io::Result<Answer> {
+        self.send_with("POST", lines, path, body).await
+    }
+
     pub(crate) async fn get(&mut self, path: &str) -> io::Result<Answer> {
         self.send("GET", path, "").await
     }
 
     async fn send(&mut self, method: &str, path: &str, body: &str) -> io::Result<Answer> {
-        self.write(method, path, body).await?;
+        self.send_with(method, "", path, body).await
+    }
+
+    async fn send_with(&mut self, method: &str, lines: &str, path: &str, body: &str) -> io::Result<Answer> {
+        self.write(method, lines, path, body).await?;
         let (status, length) = self.head().await?;
         let mut bytes = vec![0; length];
         self.stream.read_exact(&mut bytes).await?;
@@ -67,7 +76,7 @@ impl Connection {
 
     /// Sends a request whose answer is a stream, and waits until it holds `text`.
     pub(crate) async fn post_until(&mut self, path: &str, body: &Value, text: &str) -> io::Result<()> {
-        self.write("POST", path, &body.to_string()).await?;
+        self.write("POST", "", path, &body.to_string()).await?;
         let (status, _) = self.head().await?;
         if status != 200 {
             return Err(io::Error::other(format!("{path}: {status}")));
@@ -87,9 +96,9 @@ impl Connection {
         Ok(())
     }
 
-    async fn write(&mut self, method: &str, path: &str, body: &str) -> io::Result<()> {
+    async fn write(&mut self, method: &str, lines: &str, path: &str, body: &str) -> io::Result<()> {
         let (bearer, length) = (&self.bearer, body.len());
-        let head = format!("{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{bearer}content-type: application/json\r\n");
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{bearer}{lines}content-type: application/json\r\n");
         let request = format!("{head}content-length: {length}\r\n\r\n{body}");
         self.stream.write_all(request.as_bytes()).await
     }

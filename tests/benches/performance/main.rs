@@ -4,6 +4,7 @@
 //! platform runs in a process of its own, which this program starts by calling itself; load comes over loopback HTTP,
 //! each visitor from an address of its own. Nothing leaves the machine.
 
+mod callbacks;
 mod chat;
 mod deliveries;
 mod flood;
@@ -26,6 +27,7 @@ const PARTS: &[Part] = &[
     ("streaming", || Box::pin(chat::first_token())),
     ("operations", || Box::pin(operations::costs())),
     ("deliveries", || Box::pin(deliveries::rates())),
+    ("callbacks", || Box::pin(callbacks::acknowledged())),
     ("usage", || Box::pin(usage::reporting())),
     ("projector", || Box::pin(projector::counting())),
     ("flood", || Box::pin(flood::beside_others())),

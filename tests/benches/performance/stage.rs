@@ -10,9 +10,12 @@ use serde_json::{Value, json};
 use shared::domain::plan::PlanKey;
 use shared::kernel::Id;
 use shared::store;
-use tests::{Owner, Persona};
+use tests::{Owner, Persona, Phones};
 
 use crate::http::{Connection, fresh_address};
+
+/// The number of WhatsApp behind which the first agent is.
+pub(crate) const NUMBER: &str = "100200300";
 
 const TENANTS: usize = 8;
 const AGENTS: usize = 8;
@@ -110,7 +113,10 @@ fn text(value: &Value) -> String {
 pub(crate) async fn serve(place: &str) {
     shared::app::log::to_terminal();
     let directory = tempfile::tempdir().expect("a directory");
-    let lookup = |name: &str| (name == "CHATIA_EGRESS_ALLOW").then(|| "127.0.0.0/8".to_owned());
+    // What is sent to phones ends there, too.
+    let mut variables = Phones::start().await.variables();
+    variables.push(("CHATIA_EGRESS_ALLOW", "127.0.0.0/8".to_owned()));
+    let lookup = move |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
     let options = Options {
         port: 0,
         data_dir: directory.path().to_owned(),
@@ -143,7 +149,11 @@ async fn tenant(platform: &Platform, number: usize) -> Value {
     store::billing::overwrite(&app.table, &account).await.expect("writable");
     let mut slugs = Vec::new();
     for agent in 0..AGENTS {
-        slugs.push(owner.agent(&format!("Agent {number} {agent}")).await.slug);
+        let made = owner.agent(&format!("Agent {number} {agent}")).await;
+        if (number, agent) == (0, 0) {
+            owner.connects_meta(&made, NUMBER).await;
+        }
+        slugs.push(made.slug);
     }
     json!({"token": owner.token, "slugs": slugs})
 }
