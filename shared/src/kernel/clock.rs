@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -46,6 +47,12 @@ impl Time {
     #[must_use]
     pub fn format(self, pattern: &str) -> String {
         self.timestamp().strftime(pattern).to_string()
+    }
+
+    /// As [`Self::format`], where the clocks of a zone hang.
+    #[must_use]
+    pub fn format_in(self, pattern: &str, zone: &TimeZone) -> String {
+        self.timestamp().to_zoned(zone.clone()).strftime(pattern).to_string()
     }
 
     /// How long after `earlier` this is; zero when it is not after.

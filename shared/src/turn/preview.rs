@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::guard::{self, Guard};
-use super::{Reported, prompt, think, tools};
+use super::{Reported, prompt, schedule, think, tools};
 use crate::access::Caller;
 use crate::app::{App, agent};
 use crate::domain::Agent;
@@ -74,9 +74,10 @@ async fn ask(app: &App, snapshot: &Snapshot, history: &[Reported], message: &str
         true => llm::Message::assistant(reported.content.clone()),
         false => llm::Message::user(prompt::defused(&reported.content)),
     });
+    let zone = schedule::zone(app, snapshot).await;
     let mut request = Request {
         target,
-        system: prompt::system(snapshot, app.now()),
+        system: prompt::system(snapshot, app.now(), zone.as_ref()),
         messages: said.chain([llm::Message::user(prompt::defused(message))]).collect(),
         tools: think::offered(snapshot),
         max_tokens: app.config.reply_tokens,

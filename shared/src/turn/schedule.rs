@@ -5,6 +5,7 @@
 
 mod words;
 
+use jiff::tz::TimeZone;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -13,10 +14,12 @@ use crate::access::RateClass;
 use crate::app::App;
 use crate::app::appointment::{self, Entered, Guest};
 use crate::app::lead::Giver;
+use crate::domain::agent::Snapshot;
 use crate::domain::language::Lang;
 use crate::domain::lead::Details;
 use crate::domain::scheduling::{Source, Stretch, When, first_moment, iso, spoken};
 use crate::domain::text::shorten;
+use crate::domain::tool::Builtin;
 use crate::domain::{Appointment, Availability, Conversation};
 use crate::kernel::secret::sha256_hex;
 use crate::kernel::{Result, Time};
@@ -49,6 +52,17 @@ enum Action {
     #[default]
     Book,
     FindSlots,
+}
+
+/// Where the agent's appointments take place, if it makes any. A turn goes on without.
+pub(super) async fn zone(app: &App, snapshot: &Snapshot) -> Option<TimeZone> {
+    snapshot.tools.iter().find(|tool| tool.tool == Builtin::ScheduleAppointment)?;
+    let hours = appointment::of_workspace(app, snapshot.workspace_id).await;
+    let zone = hours.and_then(|hours| hours.map(|hours| hours.body.zone()).transpose());
+    zone.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the zone of appointments is not known to a turn");
+        None
+    })
 }
 
 /// The writes of a call, and what the model is told.

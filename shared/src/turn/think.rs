@@ -10,7 +10,7 @@ use super::accept::OwnTurn;
 use super::audience::{Audience, Discarded, ToolStatus};
 use super::guard::{self, Guard};
 use super::load::Scene;
-use super::{prompt, sight, tools};
+use super::{prompt, schedule, sight, tools};
 use crate::app::App;
 use crate::domain::agent::{SecretField, Snapshot, SnapshotTool};
 use crate::domain::message::{Message, ToolUse};
@@ -93,9 +93,10 @@ impl<'a> Thinking<'a> {
         let said: Vec<&Message> = turn.transcript.settled.iter().chain(&turn.transcript.pending).collect();
         let reported = messages.len() - said.len();
         sight::show(app, &target, &said, &mut messages[reported..]).await;
+        let zone = schedule::zone(app, &scene.snapshot).await;
         let request = Request {
             target,
-            system: prompt::system(&scene.snapshot, app.now()),
+            system: prompt::system(&scene.snapshot, app.now(), zone.as_ref()),
             messages,
             tools: offered(&scene.snapshot),
             max_tokens: app.config.reply_tokens,

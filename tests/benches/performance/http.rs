@@ -98,7 +98,8 @@ impl Connection {
 
     async fn write(&mut self, method: &str, lines: &str, path: &str, body: &str) -> io::Result<()> {
         let (bearer, length) = (&self.bearer, body.len());
-        let head = format!("{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{bearer}{lines}content-type: application/json\r\n");
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{bearer}{lines}content-type: application/json\r\n");
         let request = format!("{head}content-length: {length}\r\n\r\n{body}");
         self.stream.write_all(request.as_bytes()).await
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use shared::app::appointment::{self, Entered, Guest};
 use shared::app::lead::Giver;
 use shared::domain::scheduling::Source;
-use shared::kernel::{Code, Error};
+use shared::kernel::{Code, Day, Error};
 use shared::ports::llm::Message;
 use tests::{Agent, Answer, Owner, ScriptedModel, TestApp};
 
@@ -268,4 +268,29 @@ async fn an_installation_without_a_language_model_books_what_people_say() {
             list["items"].as_array().unwrap().iter().map(|item| &item["start"].as_str().unwrap()[..16]).collect();
         assert!(starts.contains(&start), "{message}: {starts:?}, {reply}");
     }
+}
+
+#[tokio::test]
+async fn tomorrow_is_a_day_where_the_appointments_are() {
+    let test = TestApp::new().await;
+    let owner = test.paying_owner().await;
+    let agent = owner.agent_with(json!({"name": "Luna", "tools": ["schedule_appointment"], "publish": true})).await;
+    owner.opens("America/Los_Angeles", Value::Null).await;
+    // In Los Angeles it is the evening of the fifth still.
+    let now = test.app.now();
+    test.clock.advance((Day::of(now).end() + Duration::from_secs(2 * 3_600)).since(now));
+    let reply = test.visitor(&agent).says("I want to book an appointment tomorrow at 3pm").await;
+    let list = owner.again().await.get("/api/appointments").await.expect(200);
+    let start = list["items"][0]["start"].as_str().unwrap_or_default();
+    assert!(start.starts_with("2040-03-06T23:00"), "three in the afternoon there: {start}: {reply}");
+}
+
+#[tokio::test]
+async fn a_model_is_told_what_time_it_is_where_the_appointments_are() {
+    let scene = Scene::new().await;
+    scene.owner.opens("Europe/Madrid", Value::Null).await;
+    scene.model.says("When?");
+    scene.test.visitor(&scene.agent).says("An appointment, please").await;
+    let system = scene.model.heard().pop().unwrap().system;
+    assert!(system.contains("in Europe/Madrid, where appointments are"), "{system}");
 }

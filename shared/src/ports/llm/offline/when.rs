@@ -4,7 +4,7 @@
 use super::language::{fold, has_any, spaced};
 use crate::kernel::Day;
 
-/// The day that the prompt says it is; that of UTC.
+/// The day that the prompt says it is: where appointments are, if it tells that, else that of UTC.
 pub(super) fn today(system: &str) -> Option<Day> {
     let told = system.rsplit("- It is ").next().filter(|told| told.len() < system.len())?;
     let (_, date) = told.lines().next()?.split_once(", ")?;
