@@ -8,12 +8,16 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::{ACCEPT, ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::header::{
+    ACCEPT, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use shared::http::serve::ClientAddress;
 use shared::ports::egress::Url;
+use shared::ports::objects::{ADDRESSES, Objects};
 use tower::ServiceExt as _;
 
 use crate::first::First;
@@ -48,6 +52,8 @@ pub struct Gateway {
     pub first: First,
     /// How long a caller waits for a function.
     pub timeout: Duration,
+    /// What stands in for S3, with its addresses.
+    pub objects: Objects,
 }
 
 impl Gateway {
@@ -64,6 +70,9 @@ impl Gateway {
             && let Some(page) = self.first.page(request.uri().path())
         {
             return page;
+        }
+        if *request.method() == Method::GET && request.uri().path() == ADDRESSES {
+            return self.object(request.uri().query().unwrap_or_default()).await;
         }
         let Some(path) = decoded(request.uri().path()) else {
             return told(StatusCode::BAD_REQUEST, "malformed_path", "The path does not decode to UTF-8.");
@@ -85,6 +94,27 @@ impl Gateway {
         parts.uri = uri;
         parts.extensions.insert(ClientAddress(peer.ip()));
         invoke(function, self.timeout, Request::from_parts(parts, Body::from(body))).await
+    }
+
+    /// Answers at an address of an object, as S3 does: no function stands between, and so no limit of one.
+    async fn object(&self, query: &str) -> Response {
+        match self.objects.at(query).await {
+            Ok(Some((bytes, disposition))) => {
+                let headers = [
+                    (CONTENT_TYPE, "application/octet-stream".to_owned()),
+                    (CONTENT_DISPOSITION, disposition),
+                    (X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+                    (CACHE_CONTROL, "private, no-store".to_owned()),
+                    (ACCESS_CONTROL_ALLOW_ORIGIN, "*".to_owned()),
+                ];
+                (headers, bytes).into_response()
+            }
+            Ok(None) => told(StatusCode::FORBIDDEN, "address_expired", "This address of a file holds no more."),
+            Err(error) => {
+                tracing::error!(%error, "an object was not read");
+                message(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable")
+            }
+        }
     }
 
     /// A path that the template lacks does not exist in production either, and that should be found out here.
@@ -197,6 +227,7 @@ fn told(status: StatusCode, code: &str, detail: &str) -> Response {
 #[cfg(test)]
 mod tests {
     use axum::http::header::HOST;
+    use shared::kernel::{Rng, SystemClock};
 
     use super::*;
 
@@ -205,9 +236,13 @@ mod tests {
     }
 
     fn gateway_with(router: Router, timeout: Duration) -> Router {
+        gateway_of(router, timeout, Objects::none())
+    }
+
+    fn gateway_of(router: Router, timeout: Duration, objects: Objects) -> Router {
         let function = Function { binary: "echo".into(), router, streams: false };
         let routes = Routes::new([(None, "/echo/{proxy+}".to_owned(), function)]);
-        let gateway = Gateway { guard: Guard::new(""), routes, first: First::bare(), timeout };
+        let gateway = Gateway { guard: Guard::new(""), routes, first: First::bare(), timeout, objects };
         let peer = ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 5000)));
         gateway.into_router().layer(axum::Extension(peer))
     }
@@ -257,6 +292,26 @@ mod tests {
         let request = Request::get("/echo/x").header(HOST, "evil.example").body(Body::empty()).unwrap();
         let response = gateway(echo()).oneshot(request).await.unwrap();
         assert_eq!(response.status(), 421);
+    }
+
+    #[tokio::test]
+    async fn an_address_of_an_object_is_answered_whatever_a_function_could_carry() {
+        let objects = Objects::memory().with_addresses(&Rng::seeded(1), Arc::new(SystemClock));
+        objects.put("ws/film", vec![b'x'; 2 * MAX_PAYLOAD], "video/mp4").await.unwrap();
+        let address = objects.address("ws/film", "attachment", TIMEOUT).await.unwrap().unwrap();
+        let get = async |address: &str| {
+            let request = Request::get(address).header(HOST, "localhost:8000").body(Body::empty()).unwrap();
+            gateway_of(echo(), TIMEOUT, objects.clone()).oneshot(request).await.unwrap()
+        };
+        let answer = get(&address).await;
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()[CONTENT_DISPOSITION]),
+            (200, &"attachment".parse().unwrap())
+        );
+        assert_eq!(to_bytes(answer.into_body(), usize::MAX).await.unwrap().len(), 2 * MAX_PAYLOAD);
+        for other in [address.replace("film", "tape"), ADDRESSES.to_owned()] {
+            assert_eq!(get(&other).await.status(), 403);
+        }
     }
 
     #[tokio::test]

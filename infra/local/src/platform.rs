@@ -102,7 +102,13 @@ impl Platform {
         let mut machine = Machine { app: app.clone(), queue: Arc::clone(&queue), stopping, tasks: JoinSet::new() };
         let routes = machine.run(template, places).await?;
         let guard = Guard::new(&app.config.public_base_url);
-        let gateway = Gateway { guard, routes, first: First::render(&facts, demo.as_ref())?, timeout: TIMEOUT };
+        let gateway = Gateway {
+            guard,
+            routes,
+            first: First::render(&facts, demo.as_ref())?,
+            timeout: TIMEOUT,
+            objects: app.objects.clone(),
+        };
         machine.serve(listener, gateway);
         Ok(Self { address, app, demo, facts, queue, stop, tasks: machine.tasks, data })
     }
@@ -203,7 +209,7 @@ impl Ground {
             queue: Arc::clone(&queue) as _,
             journal: Arc::new(TerminalJournal),
             mailer: Arc::new(FileMailer::new(data.mail(), &from, Arc::clone(&clock))?),
-            objects: Objects::directory(&data.objects())?,
+            objects: Objects::directory(&data.objects())?.with_addresses(&rng, Arc::clone(&clock)),
             llm: Arc::new(LazyModels::new(&config, Arc::clone(&secrets), Arc::clone(&egress))),
             polar: config.polar_base_url.clone().map(Polar::new),
             clock,

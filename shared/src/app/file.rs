@@ -64,7 +64,7 @@ pub async fn open(
     {
         return Ok(Opened { mime, disposition, content: Content::At(address) });
     }
-    // Where objects have no addresses, there is no function either, and no limit to an answer.
+    // Only tests have objects without addresses, and no limit to an answer.
     let bytes = app.objects.get(key).await?.ok_or_else(Error::not_found)?;
     Ok(Opened { mime, disposition, content: Content::Bytes(bytes) })
 }

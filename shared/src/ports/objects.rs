@@ -1,6 +1,8 @@
 //! Objects: files too large for the table, such as uploads and exports. Production keeps them in S3, the local platform
 //! in a directory; both behind `object_store`.
 
+mod address;
+
 use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +18,13 @@ use object_store::signer::{Method, SignedUrlOptions, Signer};
 use object_store::{Attribute, Attributes, ClientConfigKey, ObjectStore, ObjectStoreExt as _, PutOptions, RetryConfig};
 use tokio::sync::OnceCell;
 
+pub use address::PATH as ADDRESSES;
+
+use address::Addresses;
+
 use super::secrets::private_directory;
 use crate::domain::Workspace;
-use crate::kernel::{Code, Error, Id, Result};
+use crate::kernel::{Clock, Code, Error, Id, Result, Rng};
 
 /// The longest key, in bytes.
 pub const MAX_KEY: usize = 512;
@@ -44,7 +50,7 @@ enum Place {
     /// Built on first use, since its client loads TLS roots.
     S3 { bucket: String, open: Open, store: OnceCell<Arc<dyn Bucket>> },
     /// A directory or memory, which keep no content types.
-    Local(Arc<dyn ObjectStore>),
+    Local(Arc<dyn ObjectStore>, Option<Addresses>),
     /// Nowhere.
     None,
 }
@@ -104,13 +110,34 @@ impl Objects {
         let store = LocalFileSystem::new_with_prefix(path).map_err(|error| {
             Error::with_message(Code::NotConfigured, format!("{} cannot hold objects: {error}", path.display()))
         })?;
-        Ok(Self(Place::Local(Arc::new(store.with_automatic_cleanup(true)))))
+        Ok(Self(Place::Local(Arc::new(store.with_automatic_cleanup(true)), None)))
+    }
+
+    /// The same, if it is a directory or memory, with addresses below [`ADDRESSES`], which [`Self::at`] knows again: they
+    /// are for whoever answers requests, as S3 does for a bucket.
+    #[must_use]
+    pub fn with_addresses(self, rng: &Rng, clock: Arc<dyn Clock>) -> Self {
+        match self.0 {
+            Place::Local(store, _) => Self(Place::Local(store, Some(Addresses::new(rng, clock)))),
+            place => Self(place),
+        }
+    }
+
+    /// What is at an address that [`Self::with_addresses`] made, with its `Content-Disposition`, by the address's query.
+    /// `None` when it is none, when its time is over, and when there is no such object any more.
+    ///
+    /// # Errors
+    /// `unavailable` when the store does not answer.
+    pub async fn at(&self, query: &str) -> Result<Option<(Bytes, String)>> {
+        let Place::Local(_, Some(addresses)) = &self.0 else { return Ok(None) };
+        let Some((key, disposition)) = addresses.read(query) else { return Ok(None) };
+        Ok(self.get(&key).await?.map(|bytes| (bytes, disposition)))
     }
 
     /// Memory, for tests.
     #[must_use]
     pub fn memory() -> Self {
-        Self(Place::Local(Arc::new(InMemory::new())))
+        Self(Place::Local(Arc::new(InMemory::new()), None))
     }
 
     /// Stores an object, whole or not at all, in place of any that has the key. `content_type` is what a download by
@@ -146,7 +173,14 @@ impl Objects {
     /// # Errors
     /// `validation_error` on `key`; `unavailable` when there are no credentials to sign with.
     pub async fn address(&self, key: &str, disposition: &str, valid: Duration) -> Result<Option<String>> {
-        let Place::S3 { bucket, open, store } = &self.0 else { return Ok(None) };
+        let (bucket, open, store) = match &self.0 {
+            Place::S3 { bucket, open, store } => (bucket, open, store),
+            Place::Local(_, Some(addresses)) => {
+                let of = |path: Path| addresses.of(path.as_ref(), disposition, valid);
+                return path(key).map(of).map(Some);
+            }
+            Place::Local(_, None) | Place::None => return Ok(None),
+        };
         let (path, store) = (path(key)?, store.get_or_try_init(|| async { open(bucket) }).await?);
         let options = SignedUrlOptions::default().with_query([("response-content-disposition", disposition)]);
         let url = store.signed_url_opts(Method::GET, &path, valid, &options).await.map_err(failed)?;
@@ -161,7 +195,7 @@ impl Objects {
         match self.store().await?.delete(&path(key)?).await {
             Ok(()) => Ok(()),
             // S3 answers 204 for an object that is not there; its 404 means that the bucket is not.
-            Err(object_store::Error::NotFound { .. }) if matches!(self.0, Place::Local(_)) => Ok(()),
+            Err(object_store::Error::NotFound { .. }) if matches!(self.0, Place::Local(..)) => Ok(()),
             Err(error) => Err(failed(error)),
         }
     }
@@ -185,7 +219,7 @@ impl Objects {
 
     async fn store(&self) -> Result<&dyn ObjectStore> {
         match &self.0 {
-            Place::Local(store) => Ok(store.as_ref()),
+            Place::Local(store, _) => Ok(store.as_ref()),
             Place::S3 { bucket, open, store } => Ok(store.get_or_try_init(|| async { open(bucket) }).await?.as_ref()),
             Place::None => Err(Error::new(Code::NotConfigured).caused_by("nothing here keeps objects")),
         }
@@ -226,6 +260,7 @@ fn path(key: &str) -> Result<Path> {
 
 #[cfg(test)]
 mod tests {
+    use crate::kernel::{ManualClock, Time};
     use wiremock::matchers::{header, method, path as path_is};
     use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -293,6 +328,29 @@ mod tests {
         // Spawned, which shows that handlers can await it.
         tokio::spawn(keeps_objects(Objects::memory())).await.unwrap();
     }
+
+    #[tokio::test]
+    async fn an_address_holds_for_a_while_and_for_its_object_only() {
+        let clock = Arc::new(ManualClock::at(Time::from_millis(1_000_000)));
+        let objects = Objects::memory().with_addresses(&Rng::seeded(1), Arc::clone(&clock) as _);
+        for name in ["a", "b"] {
+            objects.put(&format!("ws/{name}"), name, "text/plain").await.unwrap();
+        }
+        let minute = Duration::from_secs(60);
+        let address = objects.address("ws/a", "attachment; filename=\"a b.txt\"", minute).await.unwrap().unwrap();
+        let query = address.strip_prefix(ADDRESSES).unwrap().strip_prefix('?').unwrap();
+        let (bytes, disposition) = objects.at(query).await.unwrap().unwrap();
+        assert_eq!((bytes.as_ref(), disposition.as_str()), (b"a".as_slice(), "attachment; filename=\"a b.txt\""));
+        let others =
+            [query.replace("ws%2Fa", "ws%2Fb"), query.replace("a+b", "a"), query.replace("until=1", "until=2")];
+        for other in others.iter().map(String::as_str).chain(["", "object=ws%2Fa&as=x&until=9999999999999&mac="]) {
+            assert!(other != query && objects.at(other).await.unwrap().is_none(), "{other}");
+        }
+        clock.advance(minute);
+        assert_eq!(objects.at(query).await.unwrap(), None);
+        assert_eq!(Objects::memory().at(query).await.unwrap(), None);
+    }
+
     #[tokio::test]
     async fn a_bucket_is_spoken_to_as_s3_wants_it() {
         let server = MockServer::start().await;
