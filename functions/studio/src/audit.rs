@@ -16,7 +16,7 @@ shared::ops! {
     /// Who did what in your workspace, newest first, a month at a time.
     ///
     /// Kept for 400 days. As CSV with `format=csv` or `Accept: text/csv`: the same page, at most 100 lines.
-    GET "/api/audit-log" => list_audit_log, [User] Admin "" General Any Known Unaudited Safe;
+    GET "/api/audit-log" => list_audit_log, [User] Admin "" General Any Known Unaudited Safe + private;
 }
 
 /// Which part of the log, and in which form.

@@ -24,12 +24,12 @@ shared::ops! {
     ///
     /// At most 2,000 messages or 4 MB at a time. As CSV with `format=csv` or `Accept: text/csv`: the messages, where they
     /// fit into one file.
-    GET "/api/clients/me/agents/{id}/conversations/{cid}/export" => export_conversation, [User] GrantedViewer "" General Any Known Unaudited Safe;
+    GET "/api/clients/me/agents/{id}/conversations/{cid}/export" => export_conversation, [User] GrantedViewer "" General Any Known Unaudited Safe + private;
     /// Download the file of a message.
     ///
     /// `meta.file.link` of the message leads here. One of more than 4.5 MB is answered with 302 and an address that holds for
     /// five minutes; do not send your token there.
-    GET "/api/clients/me/agents/{id}/conversations/{cid}/files/{file}" => download_file, [User] GrantedViewer "" General Any Known Unaudited Safe;
+    GET "/api/clients/me/agents/{id}/conversations/{cid}/files/{file}" => download_file, [User] GrantedViewer "" General Any Known Unaudited Safe + private;
     /// Erase a conversation for good.
     ///
     /// The confirmation must be its id, in the body or as `?confirmation=`. Its leads stay, and what it cost; webhooks that
