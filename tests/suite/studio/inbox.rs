@@ -285,3 +285,59 @@ async fn the_same_contact_makes_one_lead_in_a_conversation() {
     assert_eq!(list["items"].as_array().unwrap().len(), 1, "{list}");
     assert_eq!(list["items"][0]["name"], "Ana", "the second capture completes the first");
 }
+
+#[tokio::test]
+async fn a_conversation_is_named_by_its_id_or_by_the_handle_that_its_visitor_holds() {
+    let test = TestApp::new().await;
+    let owner = test.paying_owner().await;
+    let (agent, other) = (owner.agent("Soporte").await, owner.agent("Ventas").await);
+    let (visitor, id) = began(&test, &owner, &agent, "Hello").await;
+    let handle = visitor.handle.clone().unwrap();
+    let at = |agent: &Agent, name: &str, tail: &str| format!("{}/conversations/{name}{tail}", inbox(agent));
+    let rows = |agent: &Agent, name: &str| {
+        [
+            ("GET", at(agent, name, ""), None, 200),
+            ("GET", at(agent, name, "/export"), None, 200),
+            ("POST", at(agent, name, "/takeover"), Some(json!({"paused": true})), 200),
+            ("POST", at(agent, name, "/messages"), Some(json!({"content": "Olivia here."})), 201),
+            ("POST", at(agent, name, "/close"), None, 200),
+        ]
+    };
+    let (_, client) = owner.client_with(&test, &[&agent], &["messages"]).await;
+    for who in [&owner.session, &client] {
+        for (method, path, body, status) in rows(&agent, &handle) {
+            let answer = who.call(method, &path, &[], body).await;
+            assert_eq!(answer.status.as_u16(), status, "{method} {path}: {}", answer.text);
+            assert!(answer.text.contains(&id.to_string()), "{}", answer.text);
+        }
+    }
+    let log = owner.session.get("/api/audit-log").await.expect(200).to_string();
+    assert!(log.contains(&at(&agent, &id.to_string(), "/takeover")) && !log.contains("conv_"), "{log}");
+    let (stranger, elsewhere) = (test.owner().await, test.paying_owner().await);
+    let theirs = elsewhere.agent("Theirs").await;
+    let (foreign, _) = began(&test, &elsewhere, &theirs, "Hello").await;
+    let foreign = foreign.handle.unwrap();
+    let mut forged = handle.clone();
+    forged.pop();
+    let (_, no_client) = owner.client_with(&test, &[&other], &["messages"]).await;
+    let before = test.db_dump().await;
+    for (who, agent, name) in [
+        (&stranger.session, &agent, handle.as_str()),
+        (&no_client, &agent, &handle),
+        (&no_client, &other, &handle),
+        (&owner.session, &other, &handle),
+        (&owner.session, &agent, &foreign),
+        (&owner.session, &theirs, &foreign),
+        (&owner.session, &agent, &forged),
+        (&owner.session, &agent, "conv_"),
+        (&owner.session, &agent, "12e"),
+    ] {
+        for (method, path, body, _) in rows(agent, name) {
+            assert_eq!(who.call(method, &path, &[], body).await.code(404), "not_found", "{method} {path}");
+        }
+    }
+    assert_eq!(before.changes_since(&test.db_dump().await), Vec::<String>::new());
+    let path = format!("{}?confirmation={id}", at(&agent, &handle, ""));
+    owner.session.delete(&path).await.expect(204);
+    assert_eq!(owner.session.get(&at(&agent, &handle, "")).await.code(404), "not_found", "it is erased");
+}

@@ -63,7 +63,8 @@ async fn replies(owner: &Owner, agent: &Agent, id: u64) -> usize {
 
 async fn conversation_of(test: &TestApp, agent: &Agent, handle: &Value) -> u64 {
     let snapshot = shared::app::agent::public(&test.app, &agent.slug).await.unwrap();
-    let id = shared::app::conversation::of_handle(&test.app, &snapshot, handle.as_str().unwrap()).await.unwrap();
+    let place = (snapshot.workspace_id, snapshot.agent_id);
+    let id = shared::app::conversation::of_handle(&test.app, place, handle.as_str().unwrap()).await.unwrap();
     id.int()
 }
 
