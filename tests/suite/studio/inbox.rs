@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use shared::domain::Role;
-use tests::{Agent, Options, Owner, TestApp};
+use shared::ports::llm;
+use tests::{Agent, Options, Owner, ScriptedModel, TestApp};
 
 async fn set() -> (TestApp, Owner, Agent) {
     let test = TestApp::new().await;
@@ -284,6 +285,44 @@ async fn the_same_contact_makes_one_lead_in_a_conversation() {
     let list = owner.session.get(&format!("{}/leads", inbox(&agent))).await.expect(200);
     assert_eq!(list["items"].as_array().unwrap().len(), 1, "{list}");
     assert_eq!(list["items"][0]["name"], "Ana", "the second capture completes the first");
+}
+
+#[tokio::test]
+async fn after_it_is_handed_back_the_model_sees_what_the_person_wrote() {
+    let model = ScriptedModel::new();
+    let test = TestApp::with_model(model.clone()).await;
+    let owner = test.owner().await;
+    let agent = owner.agent("Soporte").await;
+    model.says("We open at nine.");
+    let (mut visitor, id) = began(&test, &owner, &agent, "When do you open?").await;
+    owner.takeover(&agent, id, true).await;
+    visitor.says("Is anybody there?").await;
+    let path = format!("{}/conversations/{id}/messages", inbox(&agent));
+    owner.session.post(&path, json!({"content": "Olivia here: on Sundays at ten."})).await.expect(201);
+    visitor.says("Thanks, Olivia.").await;
+    assert_eq!(model.heard().len(), 1, "nobody asked it while a person answered");
+    owner.takeover(&agent, id, false).await;
+    visitor.says("And on Mondays?").await;
+    let heard = model.heard();
+    let [_, asked] = &heard[..] else { panic!("asked twice, not {} times", heard.len()) };
+    let seen: Vec<_> = asked
+        .messages
+        .iter()
+        .map(|message| match message {
+            llm::Message::User { content, .. } => ("visitor", content.as_str()),
+            llm::Message::Assistant { content, .. } => ("us", content.as_str()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let want = [
+        ("visitor", "When do you open?"),
+        ("us", "We open at nine."),
+        ("visitor", "Is anybody there?"),
+        ("us", "Olivia here: on Sundays at ten."),
+        ("visitor", "Thanks, Olivia."),
+        ("visitor", "And on Mondays?"),
+    ];
+    assert_eq!(seen, want);
 }
 
 #[tokio::test]
