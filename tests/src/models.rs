@@ -143,7 +143,7 @@ pub struct TypingModel {
     pieces: Vec<String>,
     fails: bool,
     pause: Option<(usize, Gate)>,
-    each: Option<Duration>,
+    each: Option<(usize, Duration)>,
 }
 
 impl TypingModel {
@@ -153,10 +153,10 @@ impl TypingModel {
         Self { pieces: pieces.iter().map(|piece| (*piece).to_owned()).collect(), fails: false, pause: None, each: None }
     }
 
-    /// The same, but it takes that long for each piece.
+    /// The same, but after so many pieces it takes that long for each.
     #[must_use]
-    pub fn pausing_each(self, each: Duration) -> Self {
-        Self { each: Some(each), ..self }
+    pub fn slowing_after(self, pieces: usize, each: Duration) -> Self {
+        Self { each: Some((pieces, each)), ..self }
     }
 
     /// The same, but it fails in the end.
@@ -183,8 +183,8 @@ impl Llm for TypingModel {
             tokens.token(piece);
             match self.each {
                 // A provider's pace; the tests wait for frames.
-                Some(each) => tokio::time::sleep(each).await,
-                None => tokio::task::yield_now().await,
+                Some((after, each)) if number >= after => tokio::time::sleep(each).await,
+                _ => tokio::task::yield_now().await,
             }
         }
         if self.fails {

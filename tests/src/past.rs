@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 use shared::app::auth::ensure_superadmin;
 use shared::app::password;
+use shared::domain::audit::AuditEntry;
 use shared::domain::message::{Author, Message};
 use shared::domain::usage::{KeySource, UsageEvent};
 use shared::domain::user::{StaffRole, UserStatus};
@@ -357,6 +358,32 @@ impl TestApp {
         store::conversation::add_message(&mut unit, workspace, &message).expect("serialises");
         self.app.commit(unit).await.expect("the message is written");
         id.int()
+    }
+
+    /// Puts so many entries into the workspace's audit log.
+    ///
+    /// # Panics
+    /// When they cannot be written.
+    pub async fn db_audit(&self, owner: &Owner, count: usize) {
+        let workspace_id = self.db_workspace(owner).await.id;
+        for some in (0..count).collect::<Vec<_>>().chunks(100) {
+            let mut unit = Unit::new();
+            for number in some {
+                let entry = AuditEntry {
+                    id: self.app.ids().uuid(),
+                    workspace_id,
+                    actor: "system".into(),
+                    impersonator: None,
+                    reason: None,
+                    action: "made_up".into(),
+                    target: format!("/made/up/{number}"),
+                    ip: None,
+                    at: self.app.now(),
+                };
+                store::audit::create(&mut unit, &entry).expect("serialises");
+            }
+            self.app.commit(unit).await.expect("the entries are written");
+        }
     }
 
     /// Adds messages of an operator to a conversation: `0`, `1` and so on.

@@ -214,6 +214,42 @@ async fn who_has_just_enough_gets_what_the_row_promises() {
     wrong.finish();
 }
 
+/// What staff never do for somebody: passwords, keys, secrets, billing, deletion, and whatever can be kept as a file.
+fn is_theirs_alone(op: &Op, can_be_a_file: bool) -> bool {
+    const WORDS: [&str; 9] =
+        ["billing", "key", "password", "secret", "export", "files", "audit", "erase", "impersonate"];
+    // The end of a replay deletes nothing: it can be asked for again.
+    let deletes = op.method == "DELETE" && op.id != "stop_replay";
+    let is_about = |word: &str| [op.path, op.scope, op.id].iter().any(|text| text.contains(word));
+    deletes || can_be_a_file || op.id == "rotate_webhook" || WORDS.into_iter().any(is_about)
+}
+
+#[tokio::test]
+async fn staff_who_act_for_an_owner_get_a_403_for_what_is_theirs_alone_and_change_nothing() {
+    let scene = Scene::new().await;
+    let path = format!("/api/admin/users/{}/impersonate", scene.owner.user_id);
+    let session = scene.test.superadmin().await.post(&path, json!({"reason": "ticket 7"})).await.expect(200);
+    let acting = scene.test.anonymous().with_bearer(session["access_token"].as_str().unwrap());
+    let (mut wrong, mut watch, mut private) = (Wrong::default(), scene.test.db_watch().await, Vec::new());
+    let document = shared::http::openapi::document(&studio::SURFACE);
+    for op in rows().into_iter().filter(|op| takes(op, Credential::User)) {
+        let answers = &document["paths"][op.path][op.method.to_ascii_lowercase()]["responses"]["200"]["content"];
+        let refused = is_theirs_alone(op, answers["text/csv"].is_object());
+        if refused && op.floor != Floor::Superadmin && !writes(op) {
+            private.push(op.id);
+        }
+        if refused || !op.acting.allows(op.method) {
+            wrong.refused(op, "staff who act", &valid(op, &scene.things).by(&acting, op).await, TOO_LOW);
+            wrong.untouched(op, &mut watch).await;
+        }
+    }
+    wrong.finish();
+    private.sort_unstable();
+    let known =
+        ["download_file", "export_conversation", "find_account", "list_api_keys", "list_audit_log", "list_usage"];
+    assert_eq!(private, known);
+}
+
 #[tokio::test]
 async fn anybody_may_call_a_public_row_whatever_credential_they_show() {
     let (mut stage, mut wrong) = (Stage::default(), Wrong::default());

@@ -15,8 +15,9 @@ use crate::wire::{ListOut, PageQuery};
 shared::ops! {
     /// Who did what in your workspace, newest first, a month at a time.
     ///
-    /// Kept for 400 days. As CSV with `format=csv` or `Accept: text/csv`: the same page, at most 100 lines.
-    GET "/api/audit-log" => list_audit_log, [User] Admin "" General Any Known Unaudited Safe;
+    /// Kept for 400 days. As CSV with `format=csv` or `Accept: text/csv`: all of the month, or of the day that `day` names,
+    /// whatever `cursor` and `limit` say. At most 5,000 lines: more are refused.
+    GET "/api/audit-log" => list_audit_log, [User] Admin "" General Any Known Unaudited Safe + private;
 }
 
 /// Which part of the log, and in which form.
@@ -25,6 +26,9 @@ struct AuditQuery {
     /// Such as `2026-01`, in UTC; this month when absent.
     #[serde(default)]
     month: Option<String>,
+    /// Instead of a month: such as `2026-01-15`, in UTC.
+    #[serde(default)]
+    day: Option<String>,
     /// `next_cursor` of the page before.
     #[serde(default)]
     cursor: Option<String>,
@@ -72,8 +76,8 @@ impl From<AuditEntry> for AuditEntryOut {
 const LOG: &str = "audit_log";
 const COLUMNS: [&str; 8] = ["id", "at", "actor", "impersonated_by", "action", "target", "reason", "ip"];
 
-fn csv(month: &str, entries: Vec<AuditEntry>) -> Csv {
-    let mut file = Csv::new(format!("audit-log_{month}.csv"), &COLUMNS);
+fn csv(span: &str, entries: Vec<AuditEntry>) -> Csv {
+    let mut file = Csv::new(format!("audit-log_{span}.csv"), &COLUMNS);
     for entry in entries {
         file.line([
             entry.id.to_string(),
@@ -95,12 +99,12 @@ async fn list_audit_log(
     Query(query): Query<AuditQuery>,
     accepts: AcceptsCsv,
 ) -> Result<JsonOrCsv<ListOut<AuditEntryOut>>> {
-    let AuditQuery { month, cursor, limit, format } = query;
-    let month = audit::month(&app, month.as_deref())?;
+    let AuditQuery { month, day, cursor, limit, format } = query;
+    let span = audit::span(&app, month.as_deref(), day.as_deref())?;
     let (after, limit) = PageQuery { cursor, limit }.read(LOG)?;
-    let page = audit::list(&app, &call.caller, month, after.as_ref(), limit).await?;
     if accepts.csv(format) {
-        return Ok(JsonOrCsv::Csv(csv(&month.format("%Y-%m"), page.items)));
+        return Ok(JsonOrCsv::Csv(csv(&span.name, audit::all(&app, &call.caller, &span).await?)));
     }
+    let page = audit::list(&app, &call.caller, &span, after.as_ref(), limit).await?;
     Ok(JsonOrCsv::Json(ListOut::page(LOG, page.map(AuditEntryOut::from))))
 }

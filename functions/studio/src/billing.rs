@@ -18,13 +18,13 @@ shared::ops! {
     /// Every plan, with what a message and a seat cost.
     GET "/api/billing/plans" => list_plans, [] Anyone "" PublicRead Any Known Unaudited Safe;
     /// How your account stands: plan, usage, limits.
-    GET "/api/billing/account" => find_account, [User Developer] Admin "billing:read" General Any Known Unaudited Safe;
+    GET "/api/billing/account" => find_account, [User Developer] Admin "billing:read" General Any Known Unaudited Safe + private;
     /// What your account used, by day, agent, key source and client.
     ///
     /// Counted a moment after each reply, in whole micro-dollars, over all workspaces that the account pays for. Days
     /// are UTC's. As CSV with `format=csv` or `Accept: text/csv`: the rows, without the totals. At most 7,500 rows: more
     /// are refused.
-    GET "/api/billing/usage" => list_usage, [User Developer] Admin "billing:read" General Any Known Unaudited Safe;
+    GET "/api/billing/usage" => list_usage, [User Developer] Admin "billing:read" General Any Known Unaudited Safe + private;
 }
 
 /// The catalogue.

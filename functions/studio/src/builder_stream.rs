@@ -26,8 +26,8 @@ shared::ops! {
     /// `text_delta`; at last `done` or `error`. An `external_action` waits for
     /// `POST /api/builder/threads/{thread_id}/actions/{action_id}`: nothing is published, deleted or connected without it. The
     /// run goes on when the client leaves: send `Last-Event-ID` with `thread_id` to take it up again, or the same body with
-    /// the same `client_message_id` (or `Idempotency-Key`). With `Last-Event-ID` no new message is taken. Ten a minute, and
-    /// not billed.
+    /// the same `client_message_id` (or `Idempotency-Key`). With `Last-Event-ID` no new message is taken. Ten a minute
+    /// for each user and 200 a day for each workspace, previews of agents included; not billed.
     POST "/api/builder/stream" => stream_builder, [User] Editor "" AiAssist Any Known Unaudited Own also [404 409];
 }
 

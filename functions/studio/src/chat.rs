@@ -179,16 +179,13 @@ pub(crate) struct ChatOut {
 impl From<Outcome> for ChatOut {
     fn from(outcome: Outcome) -> Self {
         let human_takeover = outcome.reply.is_none() && !outcome.stopped;
-        let (message_id, free) = match &outcome.reply {
-            Some(answer) => (Some(answer.message_id.into()), answer.free_messages_remaining),
-            None => (None, None),
-        };
+        let message_id = outcome.reply.as_ref().map(|answer| answer.message_id.into());
         Self {
             reply: outcome.reply.map(|answer| answer.content).unwrap_or_default(),
             conversation_id: outcome.handle,
             message_id,
             key_source: outcome.key_source,
-            free_messages_remaining: free,
+            free_messages_remaining: outcome.free_messages_remaining,
             human_takeover,
             stopped: outcome.stopped,
         }

@@ -25,7 +25,7 @@ shared::ops! {
     /// What a developer has here: counts, event names, addresses.
     GET "/api/developers/overview" => developer_overview, [User Developer] Viewer "developers:read" General Any Known Unaudited Safe;
     /// List your keys, without their texts.
-    GET "/api/developers/api-keys" => list_api_keys, [User Developer] Editor "keys:read" General Any Known Unaudited Safe;
+    GET "/api/developers/api-keys" => list_api_keys, [User Developer] Editor "keys:read" General Any Known Unaudited Safe + private;
     /// Make a key.
     ///
     /// The answer is the only place that shows it. Keys are made by people: a key cannot make another.

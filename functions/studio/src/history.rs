@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 use shared::app::history::{self, Erased, Excerpt, Found, Part, Person};
 use shared::app::{App, file};
 use shared::domain::lead::Details;
-use shared::domain::{Agent, Conversation, Message, User};
+use shared::domain::{Agent, Message, User};
 use shared::http::{AcceptsCsv, Call, Csv, Done, Download, Format, Json, JsonOrCsv, MaybeJson, NoContent, Path, Query};
 use shared::kernel::secret::sha256_hex;
 use shared::kernel::{Cursor, Error, Id, Int, Limit, Result, Time};
 
 use crate::inbox::{ConversationOut, MessageOut};
-use crate::wire::{ListOut, role_and_author};
+use crate::wire::{ListOut, Named, role_and_author};
 
 shared::ops! {
     /// Search an agent's conversations.
@@ -24,12 +24,12 @@ shared::ops! {
     ///
     /// At most 2,000 messages or 4 MB at a time. As CSV with `format=csv` or `Accept: text/csv`: the messages, where they
     /// fit into one file.
-    GET "/api/clients/me/agents/{id}/conversations/{cid}/export" => export_conversation, [User] GrantedViewer "" General Any Known Unaudited Safe;
+    GET "/api/clients/me/agents/{id}/conversations/{cid}/export" => export_conversation, [User] GrantedViewer "" General Any Known Unaudited Safe + private;
     /// Download the file of a message.
     ///
     /// `meta.file.link` of the message leads here. One of more than 4.5 MB is answered with 302 and an address that holds for
     /// five minutes; do not send your token there.
-    GET "/api/clients/me/agents/{id}/conversations/{cid}/files/{file}" => download_file, [User] GrantedViewer "" General Any Known Unaudited Safe;
+    GET "/api/clients/me/agents/{id}/conversations/{cid}/files/{file}" => download_file, [User] GrantedViewer "" General Any Known Unaudited Safe + private;
     /// Erase a conversation for good.
     ///
     /// The confirmation must be its id, in the body or as `?confirmation=`. Its leads stay, and what it cost; webhooks that
@@ -128,14 +128,15 @@ struct ExportOut {
 
 async fn export_conversation(
     State(app): State<App>,
-    call: Call,
-    Path((id, cid)): Path<(Int<Agent>, Int<Conversation>)>,
+    mut call: Call,
+    Path((id, cid)): Path<(Int<Agent>, Named)>,
     Query(query): Query<ExportQuery>,
     accepts: AcceptsCsv,
 ) -> Result<JsonOrCsv<ExportOut>> {
+    let cid = cid.read(&app, &mut call, id.0).await?;
     let malformed = || Error::field("cursor", "invalid_cursor", "cursor must be the next_cursor of this conversation");
     let after = query.cursor.as_deref().map(|text| Id::<Message>::from_text(text).ok_or_else(malformed)).transpose()?;
-    let part = history::export(&app, &call.caller, id.0, cid.0, after).await?;
+    let part = history::export(&app, &call.caller, id.0, cid, after).await?;
     let (as_csv, owner) = (accepts.csv(query.format), call.caller.owner_user_id);
     if !as_csv {
         return Ok(JsonOrCsv::Json(ExportOut::new(owner, part)));
@@ -171,10 +172,11 @@ fn csv(Part { head, messages }: Part) -> Csv {
 
 async fn download_file(
     State(app): State<App>,
-    call: Call,
-    Path((id, cid, file)): Path<(Int<Agent>, Int<Conversation>, Int<Message>)>,
+    mut call: Call,
+    Path((id, cid, file)): Path<(Int<Agent>, Named, Int<Message>)>,
 ) -> Result<Download> {
-    file::open(&app, &call.caller, id.0, cid.0, file.0).await.map(Download)
+    let cid = cid.read(&app, &mut call, id.0).await?;
+    file::open(&app, &call.caller, id.0, cid, file.0).await.map(Download)
 }
 
 /// The confirmation of an erasure.
@@ -187,13 +189,14 @@ struct ErasureIn {
 
 async fn erase_conversation(
     State(app): State<App>,
-    call: Call,
-    Path((id, cid)): Path<(Int<Agent>, Int<Conversation>)>,
+    mut call: Call,
+    Path((id, cid)): Path<(Int<Agent>, Named)>,
     Query(query): Query<ErasureIn>,
     MaybeJson(body): MaybeJson<ErasureIn>,
 ) -> Result<NoContent> {
+    let cid = cid.read(&app, &mut call, id.0).await?;
     let confirmation = body.and_then(|body| body.confirmation).or(query.confirmation).unwrap_or_default();
-    call.run(&app, || history::erase(&app, &call.caller, id.0, cid.0, &confirmation), |()| ()).await
+    call.run(&app, || history::erase(&app, &call.caller, id.0, cid, &confirmation), |()| ()).await
 }
 
 /// Whom to erase: by `email` or `phone`, or by `agent_id` and `user_id`.

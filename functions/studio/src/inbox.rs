@@ -15,7 +15,7 @@ use shared::http::{Call, Created, Done, Json, Path, Query};
 use shared::kernel::{Id, Int, Result, Time};
 use shared::store::conversation::Thread;
 
-use crate::wire::{ListOut, PageQuery, role_and_author};
+use crate::wire::{ListOut, Named, PageQuery, role_and_author};
 
 shared::ops! {
     /// List an agent's conversations, the most recently active first.
@@ -209,10 +209,11 @@ async fn list_conversations(
 
 async fn find_conversation(
     State(app): State<App>,
-    call: Call,
-    Path((id, cid)): Path<(Int<Agent>, Int<Conversation>)>,
+    mut call: Call,
+    Path((id, cid)): Path<(Int<Agent>, Named)>,
 ) -> Result<Json<ConversationDetailOut>> {
-    let Thread { head, messages } = conversation::detail(&app, &call.caller, id.0, cid.0).await?;
+    let cid = cid.read(&app, &mut call, id.0).await?;
+    let Thread { head, messages } = conversation::detail(&app, &call.caller, id.0, cid).await?;
     Ok(Json(ConversationDetailOut {
         conversation: ConversationOut::new(call.caller.owner_user_id, head),
         messages: messages.into_iter().map(|message| MessageOut::new(id.0, message)).collect(),
@@ -228,12 +229,13 @@ struct TakeoverIn {
 
 async fn set_takeover(
     State(app): State<App>,
-    call: Call,
-    Path((id, cid)): Path<(Int<Agent>, Int<Conversation>)>,
+    mut call: Call,
+    Path((id, cid)): Path<(Int<Agent>, Named)>,
     Json(body): Json<TakeoverIn>,
 ) -> Result<Done<ConversationOut>> {
+    let cid = cid.read(&app, &mut call, id.0).await?;
     let owner = call.caller.owner_user_id;
-    let command = || conversation::set_paused(&app, &call.caller, id.0, cid.0, body.paused);
+    let command = || conversation::set_paused(&app, &call.caller, id.0, cid, body.paused);
     call.run(&app, command, |head| ConversationOut::new(owner, head)).await
 }
 
@@ -246,11 +248,12 @@ struct OperatorMessageIn {
 
 async fn create_operator_message(
     State(app): State<App>,
-    call: Call,
-    Path((id, cid)): Path<(Int<Agent>, Int<Conversation>)>,
+    mut call: Call,
+    Path((id, cid)): Path<(Int<Agent>, Named)>,
     Json(body): Json<OperatorMessageIn>,
 ) -> Result<Created<MessageOut>> {
-    let command = || conversation::answer_as_operator(&app, &call.caller, id.0, cid.0, &body.content);
+    let cid = cid.read(&app, &mut call, id.0).await?;
+    let command = || conversation::answer_as_operator(&app, &call.caller, id.0, cid, &body.content);
     call.run(&app, command, |message| MessageOut::new(id.0, message)).await
 }
 
@@ -290,11 +293,12 @@ struct LeadOut {
 
 async fn close_conversation(
     State(app): State<App>,
-    call: Call,
-    Path((id, cid)): Path<(Int<Agent>, Int<Conversation>)>,
+    mut call: Call,
+    Path((id, cid)): Path<(Int<Agent>, Named)>,
 ) -> Result<Done<ConversationOut>> {
+    let cid = cid.read(&app, &mut call, id.0).await?;
     let owner = call.caller.owner_user_id;
-    let command = || conversation::close_as_operator(&app, &call.caller, id.0, cid.0);
+    let command = || conversation::close_as_operator(&app, &call.caller, id.0, cid);
     call.run(&app, command, |head| ConversationOut::new(owner, head)).await
 }
 

@@ -1,9 +1,52 @@
 //! Shapes that several groups share.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize};
+use shared::app::{App, conversation};
 use shared::domain::message::Author;
-use shared::kernel::{Cursor, Limit, Page, Result};
+use shared::domain::{Agent, Conversation};
+use shared::http::Call;
+use shared::http::ops::DocPath;
+use shared::kernel::{Cursor, Id, Int, Limit, Page, Result};
+
+/// A conversation as the inbox takes it in a path.
+#[derive(Debug)]
+pub(crate) enum Named {
+    /// By its id.
+    Id(Id<Conversation>),
+    /// By what its visitor holds, such as the answer of a chat gives.
+    Handle(String),
+}
+
+impl Named {
+    /// Its id, if the caller's workspace can have it with this agent.
+    pub(crate) async fn read(self, app: &App, call: &mut Call, agent: Id<Agent>) -> Result<Id<Conversation>> {
+        match self {
+            Self::Id(id) => Ok(id),
+            Self::Handle(handle) => {
+                let id = conversation::of_handle(app, (call.caller.workspace_id, agent), &handle).await?;
+                call.names("cid", id.int());
+                Ok(id)
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Named {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Ok(text.parse().ok().and_then(Id::from_int).map_or(Self::Handle(text), Self::Id))
+    }
+}
+
+impl DocPath for Named {
+    fn schemas(generator: &mut SchemaGenerator) -> Vec<Schema> {
+        let about = "Its id, or the handle that a chat's answer gives.";
+        let (id, handle) =
+            (Int::<Conversation>::json_schema(generator), json_schema!({"type": "string", "pattern": "^conv_"}));
+        vec![json_schema!({"description": about, "oneOf": [id, handle]})]
+    }
+}
 
 /// A page of a list.
 #[derive(Debug, Serialize, JsonSchema)]

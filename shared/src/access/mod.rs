@@ -6,6 +6,6 @@ pub mod policy;
 pub mod rate;
 
 pub use caller::{Caller, Credential};
-pub use op::{Audit, Floor, Idempotency, Op, PlanGate, Visibility};
+pub use op::{Acting, Audit, Floor, Idempotency, Op, PlanGate, Visibility};
 pub use policy::decide;
 pub use rate::{Rate, RateClass};

@@ -30,8 +30,8 @@ pub struct Op {
     pub idempotency: Idempotency,
     /// Statuses that it answers besides those that follow from the other columns; only the document reads it.
     pub also: &'static [u16],
-    /// Whether staff who act for somebody may do it too. They may read; of what changes something, only what says so.
-    pub assisted: bool,
+    /// What staff may do of it who act for somebody.
+    pub acting: Acting,
     /// The doc comment of the row.
     pub doc: &'static str,
 }
@@ -101,6 +101,29 @@ pub enum Audit {
     Audited,
     /// No.
     Unaudited,
+}
+
+/// What staff may do of an operation who act for somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acting {
+    /// Read; what changes something is refused. Every row that says nothing else.
+    Reads,
+    /// Also change something: `+ assisted`.
+    Assists,
+    /// Nothing, not even read: `+ private`. Billing, keys, and what is handed out to be kept.
+    Nothing,
+}
+
+impl Acting {
+    /// Whether they may call by this method.
+    #[must_use]
+    pub fn allows(self, method: &str) -> bool {
+        match self {
+            Self::Reads => method == "GET",
+            Self::Assists => true,
+            Self::Nothing => false,
+        }
+    }
 }
 
 /// What an `Idempotency-Key` does.

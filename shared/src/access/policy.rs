@@ -17,7 +17,7 @@ pub fn decide(op: &Op, caller: Option<&Caller>, plan: Option<PlanKey>) -> Result
     }
     let caller = caller.filter(|caller| op.credentials.contains(&caller.credential));
     let caller = caller.ok_or_else(|| Error::new(Code::Unauthenticated))?;
-    if caller.impersonator.is_some() && op.method != "GET" && !op.assisted {
+    if caller.impersonator.is_some() && !op.acting.allows(op.method) {
         return Err(Error::with_message(Code::Forbidden, "Not while you act for somebody else."));
     }
     if !reaches(op.floor, caller) {
@@ -53,7 +53,7 @@ fn has_scope(scope: &str, caller: &Caller) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::{Audit, Idempotency, RateClass};
+    use crate::access::{Acting, Audit, Idempotency, RateClass};
     use crate::kernel::{Id, Kind};
 
     const ROW: Op = Op {
@@ -69,7 +69,7 @@ mod tests {
         audit: Audit::Unaudited,
         idempotency: Idempotency::Keyed,
         also: &[],
-        assisted: false,
+        acting: Acting::Reads,
         doc: "",
     };
 
@@ -139,7 +139,11 @@ mod tests {
         owner.impersonator = Some(Id::from_int(9).unwrap());
         assert_eq!(kind(&ROW, &owner, None), Some(Kind::Forbidden));
         assert_eq!(kind(&Op { method: "GET", ..ROW }, &owner, None), None);
-        assert_eq!(kind(&Op { assisted: true, ..ROW }, &owner, None), None);
+        assert_eq!(kind(&Op { acting: Acting::Assists, ..ROW }, &owner, None), None);
+        let private = Op { method: "GET", acting: Acting::Nothing, ..ROW };
+        assert_eq!(kind(&private, &owner, None), Some(Kind::Forbidden));
+        owner.impersonator = None;
+        assert_eq!(kind(&private, &owner, None), None);
     }
 
     #[test]

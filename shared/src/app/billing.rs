@@ -39,11 +39,28 @@ impl Standing {
     /// Trial messages left; `None` on plans without a trial.
     #[must_use]
     pub fn free_messages_remaining(&self) -> Option<u64> {
-        match self.plan.period {
-            Period::Once => Some(self.plan.included_messages.saturating_sub(self.allowance.count())),
-            Period::Month => None,
-        }
+        trial_of(self.plan, &self.allowance)
     }
+}
+
+fn trial_of(plan: &Plan, used: &Allowance) -> Option<u64> {
+    match plan.period {
+        Period::Once => Some(plan.included_messages.saturating_sub(used.count())),
+        Period::Month => None,
+    }
+}
+
+/// Trial messages that an account has left; `None` on plans without a trial, for which nothing is read.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn trial_left(app: &App, account: &BillingAccount) -> Result<Option<u64>> {
+    let plan = account.effective_plan();
+    if plan.period == Period::Month {
+        return Ok(None);
+    }
+    let used = store::billing::allowance(&app.table, account.id, &account.period(app.now())).await?;
+    Ok(trial_of(plan, &used))
 }
 
 /// How the caller's account stands.

@@ -6,7 +6,6 @@ use tokio::time::Instant;
 
 use super::{App, Draft, client};
 use crate::access::{Caller, RateClass};
-use crate::domain::agent::Snapshot;
 use crate::domain::conversation::ConversationStatus;
 use crate::domain::handle::Handle;
 use crate::domain::message::{Author, MAX_OPERATOR_CHARS};
@@ -227,13 +226,12 @@ pub fn silence_timer(head: &Conversation, last: Time) -> store::timer::Timer {
     store::timer::Timer::close_silent(head.workspace_id, head.id, last + crate::domain::conversation::SILENCE)
 }
 
-/// The conversation that a visitor's handle names, if it is one with this agent.
+/// The conversation that a visitor's handle names, if it is one of this workspace with this agent.
 ///
 /// # Errors
 /// `not_found` otherwise.
-pub async fn of_handle(app: &App, snapshot: &Snapshot, handle: &str) -> Result<Id<Conversation>> {
+pub async fn of_handle(app: &App, place: (Id<Workspace>, Id<Agent>), handle: &str) -> Result<Id<Conversation>> {
     let handle = Handle::decode(&app.keys().await?.handle, handle);
-    let place = (snapshot.workspace_id, snapshot.agent_id);
     let ours = handle.filter(|handle| (handle.workspace_id, handle.agent_id) == place);
     ours.map(|handle| handle.conversation_id).ok_or_else(Error::not_found)
 }
@@ -244,7 +242,8 @@ pub async fn of_handle(app: &App, snapshot: &Snapshot, handle: &str) -> Result<I
 /// `not_found` unless the handle is ours and belongs to the agent behind the slug.
 pub async fn of_visitor(app: &App, slug: &str, handle: &str) -> Result<(Id<Workspace>, Id<Conversation>)> {
     let snapshot = super::agent::public(app, slug).await?;
-    Ok((snapshot.workspace_id, of_handle(app, &snapshot, handle).await?))
+    let place = (snapshot.workspace_id, snapshot.agent_id);
+    Ok((snapshot.workspace_id, of_handle(app, place, handle).await?))
 }
 
 /// Whether one more may wait: a process is held for each, and those of chats are few. Who may not is answered at once.

@@ -117,11 +117,11 @@ pub async fn capture_public(
     details: &Details,
 ) -> Result<Draft<Lead>> {
     let snapshot = super::agent::public(app, slug).await?;
+    let (workspace_id, agent_id) = (snapshot.workspace_id, snapshot.agent_id);
     let conversation_id = match handle {
-        Some(handle) => Some(super::conversation::of_handle(app, &snapshot, handle).await?),
+        Some(handle) => Some(super::conversation::of_handle(app, (workspace_id, agent_id), handle).await?),
         None => None,
     };
-    let (workspace_id, agent_id) = (snapshot.workspace_id, snapshot.agent_id);
     let place = Place { workspace_id, agent_id, conversation_id, contact_id: None, source };
     let mut draft = capture(app, place, details).await?;
     if let Some(conversation) = conversation_id {

@@ -1,5 +1,6 @@
 //! What a handler knows of its request, and how it carries out a command.
 
+use std::fmt::Display;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::net::IpAddr;
@@ -72,6 +73,17 @@ impl Deref for Visit {
     type Target = Context;
     fn deref(&self) -> &Context {
         &self.0
+    }
+}
+
+impl Call {
+    /// From now on the call is about this, where its path's parameter `name` was given in another way: what is written
+    /// down of it names the id, and keeps nothing that opens something.
+    pub fn names(&mut self, name: &str, id: impl Display) {
+        let given = self.context.op.path.split('/').zip(self.context.path.split('/'));
+        let is_it = |part: &str| part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) == Some(name);
+        let parts = given.map(|(part, given)| if is_it(part) { id.to_string() } else { given.to_owned() });
+        self.context.path = parts.collect::<Vec<_>>().join("/");
     }
 }
 

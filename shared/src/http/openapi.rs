@@ -6,7 +6,7 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::ops::{Group, RowDoc, Surface};
-use crate::access::{Credential, Floor, Idempotency, Op};
+use crate::access::{Acting, Credential, Floor, Idempotency, Op};
 
 /// The document of a surface.
 #[must_use]
@@ -128,6 +128,13 @@ const fn also(status: u16) -> &'static str {
     }
 }
 
+const fn forbidden(op: &Op) -> &'static str {
+    match op.acting {
+        Acting::Nothing => "The role or the key's scopes do not allow this, or staff act for somebody.",
+        Acting::Reads | Acting::Assists => "The role or the key's scopes do not allow this.",
+    }
+}
+
 fn responses(op: &Op, doc: &RowDoc) -> Value {
     let mut responses = Map::new();
     if let Some((status, schema, content_type)) = &doc.ok {
@@ -156,7 +163,7 @@ fn responses(op: &Op, doc: &RowDoc) -> Value {
     if !op.credentials.is_empty() {
         responses.insert("401".into(), error("No valid credential."));
         if op.floor != Floor::Anyone {
-            responses.insert("403".into(), error("The role or the key's scopes do not allow this."));
+            responses.insert("403".into(), error(forbidden(op)));
         }
     }
     if op.path.contains('{') {

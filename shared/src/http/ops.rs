@@ -229,14 +229,19 @@ where
 /// ```
 ///
 /// The columns are credentials, role floor, scope, rate class, plan gate, visibility, audit and idempotency; each must be
-/// given. `also [402 409]` behind them tells the document what else a row answers. The macro makes `rows()` for tests and the document, and `router()` for serving.
+/// given. `also [402 409]` behind them tells the document what else a row answers. At the end, `+ assisted` opens what changes
+/// something to staff who act for somebody, and `+ private` closes what reads. The macro makes `rows()` for tests and the
+/// document, and `router()` for serving.
 #[macro_export]
 macro_rules! ops {
+    (@acting) => { $crate::access::Acting::Reads };
+    (@acting assisted) => { $crate::access::Acting::Assists };
+    (@acting private) => { $crate::access::Acting::Nothing };
     ($(
         $(#[doc = $doc:literal])+
         $method:ident $path:literal => $handler:ident,
             [$($credential:ident)*] $floor:ident $scope:literal $rate:ident $plan:ident $visibility:ident $audit:ident $idempotency:ident
-            $(also [$($also:literal)*])? $(+ $assisted:ident)?;
+            $(also [$($also:literal)*])? $(+ $acting:ident)?;
     )*) => {
         mod table {
             $(
@@ -254,10 +259,7 @@ macro_rules! ops {
                     audit: $crate::access::Audit::$audit,
                     idempotency: $crate::access::Idempotency::$idempotency,
                     also: &[$($($also),*)?],
-                    assisted: {
-                        let marks: &[&str] = &[$(stringify!($assisted))?];
-                        !marks.is_empty()
-                    },
+                    acting: $crate::ops!(@acting $($acting)?),
                     doc: concat!($($doc, "\n"),+),
                 };
             )*

@@ -20,17 +20,17 @@ pub fn create(unit: &mut Unit, entry: &AuditEntry) -> Result<()> {
     Ok(())
 }
 
-/// The entries of a month, newest first.
+/// The entries from one time until before another of the same month, newest first.
 ///
 /// # Errors
 /// When the table cannot be read.
 pub async fn list(
     table: &Table,
     workspace: Id<Workspace>,
-    month: Time,
+    (from, until): (Time, Time),
     after: Option<&Cursor>,
     limit: Limit,
 ) -> Result<Page<AuditEntry>> {
-    let partition = keys::audit(workspace, month, uuid::Uuid::nil()).pk;
-    table.page(&Query::partition(Index::Main, partition).newest_first().after(after), limit).await
+    let (from, until) = (keys::audit_from(workspace, from), keys::audit_from(workspace, until).sk);
+    table.page(&Query::between(Index::Main, from.pk, from.sk, until).newest_first().after(after), limit).await
 }

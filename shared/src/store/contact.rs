@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::keys;
 use crate::domain::lead::Details;
 use crate::domain::{Agent, Contact, Workspace};
-use crate::kernel::{Code, Error, Id, Result};
+use crate::kernel::{Code, Error, Id, Result, Time};
 use crate::table::{Cond, Key, Row, Table, Unit, Versioned};
 
 #[derive(Serialize, Deserialize)]
@@ -101,6 +101,42 @@ pub fn guard_user(unit: &mut Unit, contact: &Contact, agent: Id<Agent>, user_id:
     let key = keys::contact_user(contact.workspace_id, agent, user_id);
     let row = Row::new(key, "contact_guard", &Guard { contact_id: contact.id })?;
     unit.create(row, Error::new(Code::ConcurrentChange));
+    Ok(())
+}
+
+/// Knows a contact, read at version `v`, by another user id and, unless somebody else has it, by another phone. What found it
+/// by the former ones finds it no more.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn rename(
+    table: &Table,
+    unit: &mut Unit,
+    Versioned { body: before, v }: &Versioned<Contact>,
+    agent: Id<Agent>,
+    (user, phone): (&str, Option<&str>),
+    now: Time,
+) -> Result<()> {
+    let workspace = before.workspace_id;
+    let mut contact = Contact { user_id: Some(user.to_owned()), updated_at: now, ..before.clone() };
+    let mut former: Vec<Key> = before.user_id.iter().map(|user| keys::contact_user(workspace, agent, user)).collect();
+    if let Some(new) = phone.filter(|new| before.phone.as_deref() != Some(new)) {
+        let key = keys::contact_phone(workspace, new);
+        let holder = table.get::<Guard>(&key).await?;
+        former.extend(before.phone.iter().map(|old| keys::contact_phone(workspace, old)));
+        contact.phone = holder.is_none().then(|| new.to_owned());
+        if holder.is_none() {
+            let row = Row::new(key, "contact_guard", &Guard { contact_id: contact.id })?;
+            unit.create(row, Error::new(Code::ConcurrentChange));
+        }
+    }
+    for key in former {
+        if table.get::<Guard>(&key).await?.is_some_and(|guard| guard.contact_id == contact.id) {
+            unit.delete_if(key, Cond::eq("contact_id", contact.id), Error::new(Code::ConcurrentChange));
+        }
+    }
+    guard_user(unit, &contact, agent, user)?;
+    unit.replace(Row::new(keys::contact(workspace, contact.id), "contact", &contact)?, *v);
     Ok(())
 }
 

@@ -530,6 +530,13 @@ pub fn audit(workspace: Id<Workspace>, at: Time, id: Uuid) -> Key {
     Key::new(format!("{}#AU#{}", w(workspace), month(at)), id.to_string())
 }
 
+/// Where the audit entries of a time begin: their ids start with it.
+#[must_use]
+pub fn audit_from(workspace: Id<Workspace>, at: Time) -> Key {
+    let millis = u128::try_from(at.millis()).unwrap_or(0) & ((1 << 48) - 1);
+    audit(workspace, at, Uuid::from_u128(millis << 80))
+}
+
 /// An idempotency record.
 #[must_use]
 pub fn idempotency(subject: &str, key: &str) -> Key {

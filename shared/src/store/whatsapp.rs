@@ -109,6 +109,24 @@ pub fn point(
     Ok(())
 }
 
+/// Forgets that somebody of this mark is in a conversation, if it leads there.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn unpoint(
+    table: &Table,
+    unit: &mut Unit,
+    (workspace, agent): (Id<Workspace>, Id<Agent>),
+    mark: &str,
+    conversation: Id<Conversation>,
+) -> Result<()> {
+    if conversation_of(table, workspace, agent, mark).await? == Some(conversation) {
+        let key = keys::whatsapp_peer(workspace, agent, mark);
+        unit.delete_if(key, Cond::eq("conversation_id", conversation), Error::new(Code::ConcurrentChange));
+    }
+    Ok(())
+}
+
 /// What a provider's id of a message stands for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]

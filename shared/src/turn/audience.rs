@@ -319,7 +319,7 @@ mod tests {
         let answer =
             |text: &str| Answer { message_id, content: text.into(), free_messages_remaining: None, stopped: false };
         let (handle, key_source) = ("conv_1".into(), KeySource::Managed);
-        Ok(Outcome { handle, reply: reply.map(answer), key_source, stopped: false })
+        Ok(Outcome { handle, reply: reply.map(answer), key_source, free_messages_remaining: None, stopped: false })
     }
 
     /// What a listener has after each frame, as a client would keep it.

@@ -28,6 +28,7 @@ pub async fn run(app: &App, task: &Task) -> Result<()> {
     match task {
         Task::Inbound { line, message, tries } => whatsapp::inbound::receive(app, line, message, *tries).await,
         Task::Status { line, status } => whatsapp::status::tell(app, line, status).await,
+        Task::Renamed { line, renamed } => whatsapp::renamed::follow(app, line, renamed).await,
         Task::Send { workspace_id, conversation_id, message_id } => {
             work::note("tenant", *workspace_id);
             whatsapp::outbound::flush(app, *workspace_id, *conversation_id, *message_id).await

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::identify::Known;
 use super::{Answer, Incoming, Outcome};
-use crate::app::{App, allowance};
+use crate::app::{App, allowance, billing};
 use crate::domain::agent::Snapshot;
 use crate::domain::billing::BillingAccount;
 use crate::domain::handle::Handle;
@@ -94,7 +94,12 @@ impl Scene {
     ) -> Result<Outcome> {
         let handle = self.handle_text(app, conversation).await?;
         let stopped = reply.as_ref().is_some_and(|reply| reply.stopped);
-        Ok(Outcome { handle, reply, key_source: self.key_source(), stopped })
+        let free_messages_remaining = match &reply {
+            Some(reply) => reply.free_messages_remaining,
+            // Nothing was taken, and the page still shows how many there are.
+            None => billing::trial_left(app, &self.account).await?,
+        };
+        Ok(Outcome { handle, reply, key_source: self.key_source(), free_messages_remaining, stopped })
     }
 
     /// The outcome of a turn that was stopped before anything was written.

@@ -89,6 +89,8 @@ pub struct Outcome {
     pub reply: Option<Answer>,
     /// Whose key answers for this agent.
     pub key_source: KeySource,
+    /// Trial messages left, on a trial: after the reply if there is one.
+    pub free_messages_remaining: Option<u64>,
     /// Whether the visitor stopped the turn. Then the reply is what had been written, if anything had.
     pub stopped: bool,
 }

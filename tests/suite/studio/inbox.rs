@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use shared::domain::Role;
-use tests::{Agent, Options, Owner, TestApp};
+use shared::ports::llm;
+use tests::{Agent, Options, Owner, ScriptedModel, TestApp};
 
 async fn set() -> (TestApp, Owner, Agent) {
     let test = TestApp::new().await;
@@ -142,7 +143,7 @@ async fn a_person_takes_over_and_hands_back() {
         (&during["reply"], &during["human_takeover"], &during["message_id"]),
         (&json!(""), &json!(true), &Value::Null)
     );
-    assert_eq!(during["free_messages_remaining"], Value::Null);
+    assert_eq!(during["free_messages_remaining"], 49, "as many as after the first reply");
     let messages = owner.conversation(&agent, id).await["messages"].as_array().unwrap().len();
     assert_eq!(messages, 3, "the message was kept and nobody answered for the person");
     assert_eq!(owner.takeover(&agent, id, false).await["ai_paused"], false);
@@ -284,4 +285,98 @@ async fn the_same_contact_makes_one_lead_in_a_conversation() {
     let list = owner.session.get(&format!("{}/leads", inbox(&agent))).await.expect(200);
     assert_eq!(list["items"].as_array().unwrap().len(), 1, "{list}");
     assert_eq!(list["items"][0]["name"], "Ana", "the second capture completes the first");
+}
+
+#[tokio::test]
+async fn after_it_is_handed_back_the_model_sees_what_the_person_wrote() {
+    let model = ScriptedModel::new();
+    let test = TestApp::with_model(model.clone()).await;
+    let owner = test.owner().await;
+    let agent = owner.agent("Soporte").await;
+    model.says("We open at nine.");
+    let (mut visitor, id) = began(&test, &owner, &agent, "When do you open?").await;
+    owner.takeover(&agent, id, true).await;
+    visitor.says("Is anybody there?").await;
+    let path = format!("{}/conversations/{id}/messages", inbox(&agent));
+    owner.session.post(&path, json!({"content": "Olivia here: on Sundays at ten."})).await.expect(201);
+    visitor.says("Thanks, Olivia.").await;
+    assert_eq!(model.heard().len(), 1, "nobody asked it while a person answered");
+    owner.takeover(&agent, id, false).await;
+    visitor.says("And on Mondays?").await;
+    let heard = model.heard();
+    let [_, asked] = &heard[..] else { panic!("asked twice, not {} times", heard.len()) };
+    let seen: Vec<_> = asked
+        .messages
+        .iter()
+        .map(|message| match message {
+            llm::Message::User { content, .. } => ("visitor", content.as_str()),
+            llm::Message::Assistant { content, .. } => ("us", content.as_str()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let want = [
+        ("visitor", "When do you open?"),
+        ("us", "We open at nine."),
+        ("visitor", "Is anybody there?"),
+        ("us", "Olivia here: on Sundays at ten."),
+        ("visitor", "Thanks, Olivia."),
+        ("visitor", "And on Mondays?"),
+    ];
+    assert_eq!(seen, want);
+}
+
+#[tokio::test]
+async fn a_conversation_is_named_by_its_id_or_by_the_handle_that_its_visitor_holds() {
+    let test = TestApp::new().await;
+    let owner = test.paying_owner().await;
+    let (agent, other) = (owner.agent("Soporte").await, owner.agent("Ventas").await);
+    let (visitor, id) = began(&test, &owner, &agent, "Hello").await;
+    let handle = visitor.handle.clone().unwrap();
+    let at = |agent: &Agent, name: &str, tail: &str| format!("{}/conversations/{name}{tail}", inbox(agent));
+    let rows = |agent: &Agent, name: &str| {
+        [
+            ("GET", at(agent, name, ""), None, 200),
+            ("GET", at(agent, name, "/export"), None, 200),
+            ("POST", at(agent, name, "/takeover"), Some(json!({"paused": true})), 200),
+            ("POST", at(agent, name, "/messages"), Some(json!({"content": "Olivia here."})), 201),
+            ("POST", at(agent, name, "/close"), None, 200),
+        ]
+    };
+    let (_, client) = owner.client_with(&test, &[&agent], &["messages"]).await;
+    for who in [&owner.session, &client] {
+        for (method, path, body, status) in rows(&agent, &handle) {
+            let answer = who.call(method, &path, &[], body).await;
+            assert_eq!(answer.status.as_u16(), status, "{method} {path}: {}", answer.text);
+            assert!(answer.text.contains(&id.to_string()), "{}", answer.text);
+        }
+    }
+    let log = owner.session.get("/api/audit-log").await.expect(200).to_string();
+    assert!(log.contains(&at(&agent, &id.to_string(), "/takeover")) && !log.contains("conv_"), "{log}");
+    let (stranger, elsewhere) = (test.owner().await, test.paying_owner().await);
+    let theirs = elsewhere.agent("Theirs").await;
+    let (foreign, _) = began(&test, &elsewhere, &theirs, "Hello").await;
+    let foreign = foreign.handle.unwrap();
+    let mut forged = handle.clone();
+    forged.pop();
+    let (_, no_client) = owner.client_with(&test, &[&other], &["messages"]).await;
+    let before = test.db_dump().await;
+    for (who, agent, name) in [
+        (&stranger.session, &agent, handle.as_str()),
+        (&no_client, &agent, &handle),
+        (&no_client, &other, &handle),
+        (&owner.session, &other, &handle),
+        (&owner.session, &agent, &foreign),
+        (&owner.session, &theirs, &foreign),
+        (&owner.session, &agent, &forged),
+        (&owner.session, &agent, "conv_"),
+        (&owner.session, &agent, "12e"),
+    ] {
+        for (method, path, body, _) in rows(agent, name) {
+            assert_eq!(who.call(method, &path, &[], body).await.code(404), "not_found", "{method} {path}");
+        }
+    }
+    assert_eq!(before.changes_since(&test.db_dump().await), Vec::<String>::new());
+    let path = format!("{}?confirmation={id}", at(&agent, &handle, ""));
+    owner.session.delete(&path).await.expect(204);
+    assert_eq!(owner.session.get(&at(&agent, &handle, "")).await.code(404), "not_found", "it is erased");
 }

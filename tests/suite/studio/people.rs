@@ -158,10 +158,16 @@ async fn staff_who_act_for_somebody_help_and_touch_nothing_of_theirs_alone() {
     assert_eq!((&me["id"], me["impersonated_by"].is_u64()), (&json!(owner.user_id), true));
     let path = format!("/api/agents/{}", agent.id);
     acting.patch(&path, json!({"description": "Mended."})).await.expect(200);
-    assert_eq!(acting.get("/api/billing/account").await.status, 200, "to see is allowed");
+    assert_eq!(acting.get("/api/agents").await.status, 200, "to see is allowed");
     let secret = json!({"config": {"ai": {"api_key": "sk-theirs"}}});
     let header =
         json!({"name": "http_request", "config": {"allowed_hosts": ["a.example.com"], "headers": {"x-key": "k"}}});
+    for private in
+        ["/api/billing/account", "/api/billing/usage?format=csv", "/api/developers/api-keys", "/api/audit-log"]
+    {
+        assert_eq!(owner.session.get(private).await.status, 200, "{private}");
+        assert_eq!(acting.get(private).await.code(403), "forbidden", "{private}");
+    }
     let refused = [
         ("PATCH", path.clone(), secret),
         ("POST", format!("{path}/tools"), header),

@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use shared::access::RateClass;
 use shared::app::App;
+use shared::domain::Role;
 use shared::kernel::{Code, Rng};
 use shared::table::fault::{Faults, Rates};
 use tests::{Answer, Persona, TestApp};
@@ -188,4 +189,34 @@ async fn a_refusal_tells_of_the_limit_that_refused() {
     assert!((1..=120).contains(&seconds(&refused)));
     let reset: u64 = refused.headers["x-ratelimit-reset"].to_str().unwrap().parse().unwrap();
     assert_eq!(reset, u64::try_from(test.app.now().seconds()).unwrap() + seconds(&refused));
+}
+
+#[tokio::test]
+async fn a_workspace_asks_the_builder_and_for_previews_two_hundred_times_a_day() {
+    let test = TestApp::new().await;
+    let (owner, stranger) = (test.owner().await, test.owner().await);
+    let agent = owner.agent("Soporte").await;
+    let colleague = test.db_member(&owner, Role::Editor).await;
+    let (builder, preview) = ("/api/builder/stream", format!("/api/agents/{}/preview", agent.id));
+    let body = |number: u32| json!({"message": "Hello", "client_message_id": format!("client-message-{number:06}")});
+    for number in 0..200 {
+        // Ten a minute for each of the two; what they ask counts together.
+        if number % 20 == 0 {
+            test.clock.advance(Duration::from_secs(61));
+        }
+        let who = if number % 2 == 0 { &owner.session } else { &colleague };
+        let path = if number < 190 { preview.as_str() } else { builder };
+        let answer = who.post(path, body(number)).await;
+        assert_eq!(answer.status, 200, "{number}: {}", answer.text);
+    }
+    test.clock.advance(Duration::from_secs(61));
+    let rest = 86_400 - u64::try_from(test.app.now().seconds()).unwrap() % 86_400;
+    for (who, path) in [(&owner.session, builder), (&colleague, builder), (&owner.session, &preview)] {
+        let refused = who.post(path, body(200)).await;
+        assert_eq!(seconds(&refused), rest, "until the day is over");
+        assert_eq!(refused.code(429), "rate_limited");
+    }
+    assert_eq!(stranger.session.post(builder, body(200)).await.status, 200, "another workspace's are its own");
+    test.clock.advance(Duration::from_secs(rest));
+    assert_eq!(owner.session.post(builder, body(201)).await.status, 200);
 }

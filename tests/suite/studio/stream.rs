@@ -249,6 +249,7 @@ async fn a_turn_that_is_answered_in_one_piece_is_stopped_too() {
     });
     let answer = answer.expect(200);
     assert_eq!((&answer["reply"], &answer["stopped"], answer.get("human_takeover")), (&json!(""), &json!(true), None));
+    assert_eq!(answer["free_messages_remaining"], 49, "the first one took the only one");
     assert_eq!(test.db_usage(&owner).await.len(), 1, "the first one");
 }
 

@@ -4,13 +4,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use shared::domain::Message;
+use shared::kernel::Id;
 use tests::{Agent, Options, Owner, TestApp, TypingModel};
 
 use super::stream::{message, open};
 
-const RUNS: u32 = 200;
+const RUNS: u32 = 180;
 /// How many runs go on at the same time.
-const TOGETHER: u32 = 20;
+const TOGETHER: u32 = 60;
+/// What the model writes at once; then it takes its time, so that it still writes whenever a person takes over before.
+const AT_ONCE: u32 = 20;
+/// How many pieces it takes its time for, and how much for each: together far longer than a token may be late.
+const SLOWLY: u32 = 10;
+const EACH: Duration = Duration::from_millis(350);
 /// How long a token may still come once the takeover is answered.
 const LATEST: Duration = Duration::from_secs(2);
 
@@ -19,8 +26,15 @@ const LATEST: Duration = Duration::from_secs(2);
 enum Came {
     /// The person was first: no reply.
     Nothing,
-    /// The reply was stored before the person took over.
+    /// The reply was made before the person took over.
     Reply,
+}
+
+/// After how many frames the person takes over. Every second run in the midst of what is written at once, and the others
+/// about the end.
+const fn frames_before(number: u32) -> u32 {
+    let run = number / 2;
+    if number.is_multiple_of(2) { run % (AT_ONCE + 1) } else { AT_ONCE + SLOWLY - 1 + run % 4 }
 }
 
 /// Follows a reply, takes over once so many frames have come, and checks what comes after that.
@@ -28,9 +42,8 @@ async fn run(test: &TestApp, owner: &Owner, agent: &Agent, number: u32) -> Came 
     let mut connection = open(test, agent, &message(number), None).await;
     let mut start = connection.next().await.expect("a start");
     let handle = start.data["conversation_id"].take();
-    let wanted = usize::try_from(number % 23).unwrap();
     let (mut told, mut is_over) = (0, false);
-    while told < wanted && !is_over {
+    while told < frames_before(number) && !is_over {
         is_over = connection.next().await.is_none();
         told += 1;
     }
@@ -44,40 +57,46 @@ async fn run(test: &TestApp, owner: &Owner, agent: &Agent, number: u32) -> Came 
     });
     let id = conversation_of(test, agent, &handle).await;
     owner.takeover(agent, id, true).await;
-    let acknowledged = Instant::now();
+    // Ids rise strictly within the process: whatever message is made from now on has a larger one.
+    let (acknowledged, at) = (test.app.ids().id::<Message>(), Instant::now());
     let then = replies(owner, agent, id).await;
-    for (name, at) in reading.await.expect("it read to the end") {
-        let late = at.saturating_duration_since(acknowledged);
+    assert!(then.iter().all(|reply| *reply < acknowledged), "run {number}: a reply was made after the takeover");
+    for (name, came) in reading.await.expect("it read to the end") {
+        let late = came.saturating_duration_since(at);
         assert!(name != "token" || late < LATEST, "run {number}: a token came {late:?} after it was answered");
         // The end of a reply that was stored before may be under way to the page; one of a reply that was not is none.
-        assert!(name != "done" || then == 1, "run {number}: done without a reply");
+        assert!(name != "done" || then.len() == 1, "run {number}: done without a reply");
     }
     assert_eq!(replies(owner, agent, id).await, then, "run {number}: a reply was stored after the takeover");
-    if then == 1 { Came::Reply } else { Came::Nothing }
+    if then.is_empty() { Came::Nothing } else { Came::Reply }
 }
 
-async fn replies(owner: &Owner, agent: &Agent, id: u64) -> usize {
+/// The ids of what the agent said.
+async fn replies(owner: &Owner, agent: &Agent, id: u64) -> Vec<Id<Message>> {
     let thread = owner.conversation(agent, id).await;
-    thread["messages"].as_array().unwrap().iter().filter(|message| message["meta"]["author"] == "agent").count()
+    let by_agent = thread["messages"].as_array().unwrap().iter().filter(|message| message["meta"]["author"] == "agent");
+    by_agent.map(|message| Id::from_int(message["id"].as_u64().unwrap()).unwrap()).collect()
 }
 
 async fn conversation_of(test: &TestApp, agent: &Agent, handle: &Value) -> u64 {
     let snapshot = shared::app::agent::public(&test.app, &agent.slug).await.unwrap();
-    let id = shared::app::conversation::of_handle(&test.app, &snapshot, handle.as_str().unwrap()).await.unwrap();
+    let place = (snapshot.workspace_id, snapshot.agent_id);
+    let id = shared::app::conversation::of_handle(&test.app, place, handle.as_str().unwrap()).await.unwrap();
     id.int()
 }
 
-/// So many runs against a model, and how many of them ended with a reply.
-async fn race(runs: u32, model: impl Fn(&[&str]) -> TypingModel) -> usize {
-    let pieces: Vec<String> = (0..20).map(|number| format!("word{number} ")).collect();
-    let model = model(&pieces.iter().map(String::as_str).collect::<Vec<_>>());
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whenever_a_person_takes_over_no_reply_of_the_agent_comes_after_it() {
+    let pieces: Vec<String> = (0..AT_ONCE + SLOWLY).map(|number| format!("word{number} ")).collect();
+    let model = TypingModel::new(&pieces.iter().map(String::as_str).collect::<Vec<_>>());
+    let model = model.slowing_after(AT_ONCE as usize, EACH);
     let variables = vec![("CHATIA_WATCH_SECONDS", "0.02".to_owned())];
     let llm = Some(Arc::new(model) as Arc<dyn shared::ports::llm::Llm>);
     let test = Arc::new(TestApp::with(Options { llm, variables, ..Options::default() }).await);
     let owner = Arc::new(test.paying_owner().await);
     let agent = Arc::new(owner.agent("Soporte").await);
     let mut came = Vec::new();
-    for batch in 0..runs / TOGETHER {
+    for batch in 0..RUNS / TOGETHER {
         let runs: Vec<_> = (0..TOGETHER)
             .map(|number| {
                 let (test, owner, agent) = (Arc::clone(&test), Arc::clone(&owner), Arc::clone(&agent));
@@ -90,18 +109,12 @@ async fn race(runs: u32, model: impl Fn(&[&str]) -> TypingModel) -> usize {
         // The owner may make so many calls a minute.
         test.clock.advance(Duration::from_secs(61));
     }
-    let replies = came.iter().filter(|came| **came == Came::Reply).count();
-    assert_eq!(came.len(), usize::try_from(runs).unwrap());
+    let replies =
+        |every_second: usize| came.iter().skip(every_second).step_by(2).filter(|came| **came == Came::Reply).count();
+    let (cut, late) = (replies(0), replies(1));
+    // What would go on for seconds is cut short: there is a reply only where all of it was waited for.
+    assert_eq!(cut, 0, "replies although a person took over in their midst");
+    assert!((1..came.len() / 2).contains(&late), "the race was run in both orders: {late} replies");
     // What was billed is what was stored.
-    assert_eq!(test.db_usage(&owner).await.len(), replies);
-    replies
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whenever_a_person_takes_over_no_reply_of_the_agent_comes_after_it() {
-    let replies = race(RUNS - TOGETHER, TypingModel::new).await;
-    assert!((1..180).contains(&replies), "the race was run in both orders: {replies} replies");
-    // A model that would go on for six seconds is cut short: there is a reply only where all of it was waited for.
-    let slow = race(TOGETHER, |pieces| TypingModel::new(pieces).pausing_each(Duration::from_millis(300))).await;
-    assert!(slow < 4, "{slow} replies");
+    assert_eq!((came.len(), test.db_usage(&owner).await.len()), (RUNS as usize, cut + late));
 }

@@ -1,5 +1,7 @@
 //! Versions of an agent: kept at each publication, compared, brought back; and the log of who did it.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tests::{Owner, TestApp};
 
@@ -129,8 +131,44 @@ async fn the_audit_log_tells_who_did_what_and_is_a_file_too() {
     let file = owner.session.call("GET", "/api/audit-log?format=csv", &[], None).await;
     assert!(file.headers["content-type"].to_str().unwrap().starts_with("text/csv"));
     assert!(file.text.starts_with("id,at,actor,impersonated_by,action,target,reason,ip\r\n"), "{}", file.text);
+    assert_eq!(file.text.lines().count(), 1 + 4, "all of it: {}", file.text);
     assert_eq!(owner.session.get("/api/audit-log?month=2040-02").await.expect(200)["items"], json!([]));
     assert_eq!(owner.session.get("/api/audit-log?month=march").await.expect(422)["field"], "month");
+    assert_eq!(owner.session.get("/api/audit-log?day=2040-03-32").await.expect(422)["field"], "day");
+    assert_eq!(owner.session.get("/api/audit-log?day=2040-03-05&month=2040-03").await.expect(422)["field"], "day");
     let other = test.owner().await;
     assert!(!other.session.get("/api/audit-log").await.text.contains(&agent.to_string()));
+}
+
+/// The lines of the audit log as a file, without its header.
+async fn lines(owner: &Owner, query: &str) -> Vec<String> {
+    let file = owner.session.get(&format!("/api/audit-log?format=csv{query}")).await;
+    assert_eq!(file.status, 200, "{}", file.text);
+    file.text.lines().skip(1).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn the_audit_log_as_a_file_is_whole_or_refused() {
+    let (test, owner, _, _) = set().await;
+    let before = lines(&owner, "").await.len();
+    test.db_audit(&owner, 250).await;
+    assert_eq!(lines(&owner, "&limit=2").await.len(), before + 250, "more than a page");
+    test.clock.advance(Duration::from_secs(24 * 3600));
+    let rest = 5_000 - 250 - before;
+    test.db_audit(&owner, rest).await;
+    let all = lines(&owner, "").await;
+    assert_eq!(all.len(), 5_000);
+    let ids: std::collections::BTreeSet<_> = all.iter().map(|line| line.split(',').next().unwrap()).collect();
+    assert_eq!(ids.len(), 5_000, "each once");
+    assert_eq!(lines(&owner, "&day=2040-03-06").await.len(), rest);
+    assert_eq!(lines(&owner, "&day=2040-03-05").await.len(), 250 + before);
+    test.db_audit(&owner, 1).await;
+    let refused = owner.session.get("/api/audit-log?format=csv").await.expect(422);
+    assert_eq!(refused["field"], "format");
+    assert!(refused.to_string().contains("ask for a day"), "{refused}");
+    assert_eq!(lines(&owner, "&day=2040-03-06").await.len(), rest + 1, "a narrower one goes");
+    assert_eq!(
+        owner.session.get("/api/audit-log?day=2040-03-06&limit=100").await.expect(200)["items"][99]["action"],
+        "made_up"
+    );
 }

@@ -327,6 +327,87 @@ async fn a_number_that_another_person_has_now_goes_over_to_a_contact_of_theirs()
     assert_eq!((dump.of("contact").count(), dump.of("contact_guard").count()), (0, 0));
 }
 
+/// What Meta tells when somebody's number changes, and with it their user id.
+fn changed(id: &str, from: Option<&str>, system: &Value) -> Value {
+    let mut message = json!({"id": id, "timestamp": "2214550800", "type": "system", "system": system});
+    if let Some(from) = from {
+        message["from"] = json!(from);
+    }
+    message
+}
+
+#[tokio::test]
+async fn somebody_whose_number_changes_stays_who_they_were_in_the_conversation_that_they_had() {
+    let (test, _phones, _model, owner, agent) = set().await;
+    let tell = async |message: Value| {
+        let body = of_meta(NUMBER, &[message], &[]);
+        assert_eq!(test.meta_calls(SIGNING_SECRET, &body).await.expect(200)["taken"], 1);
+        test.workers().run_queues().await;
+    };
+    let write = async |id: &str, user: &str, phone: Option<&str>| {
+        let mut message = text(id, ANA, test.app.now(), "Hi");
+        (message["from"], message["from_user_id"]) = (json!(phone), json!(user));
+        tell(message).await;
+    };
+    write("wamid.1", "ES.1", Some(ANA)).await;
+    // The number and the user id, told twice.
+    let system = json!({"body": "User Ana changed from 34600111222 to 34600333444", "type": "user_changed_number",
+        "wa_id": "34600333444", "user_id": "ES.2", "previous_user_id": "ES.1"});
+    tell(changed("wamid.s1", Some(ANA), &system)).await;
+    let once = test.db_dump().await;
+    tell(changed("wamid.s1", Some(ANA), &system)).await;
+    assert_eq!(once.changes_since(&test.db_dump().await), Vec::<String>::new());
+    write("wamid.2", "ES.2", Some("34600333444")).await;
+    // Only the user id: they hide their number.
+    let system = json!({"body": "User Ana changed from ES.2 to ES.3", "type": "user_changed_user_id",
+        "user_id": "ES.3", "previous_user_id": "ES.2"});
+    tell(changed("wamid.s2", None, &system)).await;
+    write("wamid.3", "ES.3", None).await;
+    // In a field of its own.
+    let mut body = of_meta(NUMBER, &[], &[]);
+    let change = &mut body["entry"][0]["changes"][0];
+    change["field"] = json!("user_id_update");
+    change["value"]["user_id_update"] = json!([{"user_id": {"previous": "ES.3", "current": "ES.4"}}]);
+    assert_eq!(test.meta_calls(SIGNING_SECRET, &body).await.expect(200)["taken"], 1);
+    test.workers().run_queues().await;
+    write("wamid.4", "ES.4", None).await;
+    let thread = conversation(&owner, &agent).await;
+    assert_eq!(contents(&thread).iter().filter(|said| **said == "Hi").count(), 4, "{thread}");
+    assert_eq!((&thread["whatsapp"]["user_id"], &thread["whatsapp"]["phone"]), (&json!("ES.4"), &json!("34600333444")));
+    let dump = test.db_dump().await;
+    let known: Vec<_> = dump.of("contact").map(|contact| [&contact["user_id"], &contact["phone"]]).collect();
+    assert_eq!(known, [[&json!("whatsapp:ES.4"), &json!("34600333444")]]);
+    assert_eq!((dump.of("contact_guard").count(), dump.of("whatsapp_peer").count()), (2, 2), "a user and a phone each");
+    // Whoever has the former number now is somebody else, and so is whoever Meta calls by a former id.
+    write("wamid.5", "ES.9", Some(ANA)).await;
+    assert_eq!(owner.conversations(&agent).await.len(), 2);
+    let them = json!({"agent_id": agent.id, "user_id": "whatsapp:ES.4"});
+    assert_eq!(owner.session.post("/api/contacts/erase", them).await.expect(200)["conversations"], 1);
+    assert_eq!(conversation(&owner, &agent).await["whatsapp"]["user_id"], "ES.9");
+}
+
+#[tokio::test]
+async fn a_change_of_somebody_who_is_known_as_both_or_as_neither_changes_nothing() {
+    let (test, _phones, _model, owner, agent) = set().await;
+    let tell = async |message: Value| {
+        let body = of_meta(NUMBER, &[message], &[]);
+        assert_eq!(test.meta_calls(SIGNING_SECRET, &body).await.expect(200)["taken"], 1);
+        test.workers().run_queues().await;
+    };
+    for (id, user) in [("wamid.1", "ES.1"), ("wamid.2", "ES.2")] {
+        let mut message = text(id, ANA, test.app.now(), "Hi");
+        (message["from"], message["from_user_id"]) = (Value::Null, json!(user));
+        tell(message).await;
+    }
+    let before = test.db_dump().await;
+    for (from, to) in [("ES.1", "ES.2"), ("ES.7", "ES.8")] {
+        let system = json!({"type": "user_changed_user_id", "user_id": to, "previous_user_id": from});
+        tell(changed(&format!("wamid.{from}"), None, &system)).await;
+    }
+    assert_eq!(before.changes_since(&test.db_dump().await), Vec::<String>::new());
+    assert_eq!(owner.conversations(&agent).await.len(), 2);
+}
+
 #[tokio::test]
 async fn the_last_message_is_the_latest_one_in_whatever_order_they_are_worked_off() {
     let (test, _phones, _model, owner, agent) = set().await;

@@ -99,6 +99,7 @@ fn task(line: &Line, what: &What) -> Task {
     match what.clone() {
         What::Message(message) => Task::Inbound { line, message, tries: 0 },
         What::Status(status) => Task::Status { line, status },
+        What::Renamed(renamed) => Task::Renamed { line, renamed },
     }
 }
 

@@ -239,7 +239,7 @@ fn go_on(
 }
 
 /// What stands before Meta's user ids among those that sites give.
-const USER: &str = "whatsapp:";
+pub(super) const USER: &str = "whatsapp:";
 
 /// Whoever writes, as a contact: by their user id, else by their phone, which the network vouches for. A phone whose contact
 /// has another user id is another person's by now, and goes over to them. What they call themselves fills a blank only.

@@ -9,6 +9,7 @@ pub mod hook;
 pub mod inbound;
 pub mod line;
 pub mod outbound;
+pub mod renamed;
 pub mod status;
 
 use std::time::Duration;
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::App;
 use crate::domain::agent::SecretField;
-use crate::domain::whatsapp::{Inbound, Line, Provider, Status};
+use crate::domain::whatsapp::{Inbound, Line, Provider, Renamed, Status};
 use crate::domain::{Agent, Conversation, Message, Workspace};
 use crate::kernel::{Error, Id, Result, Secret};
 use crate::ports::objects::Objects;
@@ -45,6 +46,13 @@ pub enum Task {
         line: Line,
         /// What.
         status: Status,
+    },
+    /// Know somebody by their new number and user id.
+    Renamed {
+        /// On which line they write.
+        line: Line,
+        /// Who they were and are.
+        renamed: Renamed,
     },
     /// Answer what waits in a conversation.
     Answer {
@@ -82,6 +90,7 @@ impl Task {
         match self {
             Self::Inbound { .. } => "inbound",
             Self::Status { .. } => "status",
+            Self::Renamed { .. } => "renamed",
             Self::Answer { .. } => "answer",
             Self::Send { .. } => "send",
             Self::DropFiles { .. } => "drop_files",
@@ -96,6 +105,10 @@ impl Task {
                 format!("{} {}", line.phone_number_id, message.peer.marks().next().unwrap_or_default())
             }
             Self::Status { status, .. } => status.id.clone(),
+            // With what they write as who they are now.
+            Self::Renamed { line, renamed } => {
+                format!("{} {}", line.phone_number_id, renamed.is.marks().next().unwrap_or_default())
+            }
             Self::Answer { conversation_id, .. } | Self::Send { conversation_id, .. } => conversation_id.text(),
             Self::DropFiles { files, .. } => files.first().cloned().unwrap_or_default(),
         }

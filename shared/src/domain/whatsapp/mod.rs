@@ -166,6 +166,15 @@ pub struct Inbound {
     pub file: Option<FileRef>,
 }
 
+/// Somebody whose number changed, whereupon Meta calls them otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renamed {
+    /// Who they were.
+    pub was: Peer,
+    /// Who they are.
+    pub is: Peer,
+}
+
 /// Where a file that came in is to be had, for some minutes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRef {

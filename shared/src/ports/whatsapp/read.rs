@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::domain::text::shorten;
-use crate::domain::whatsapp::{FileKind, FileRef, Inbound, Peer, Provider, Reason, State, Status};
+use crate::domain::whatsapp::{FileKind, FileRef, Inbound, Peer, Provider, Reason, Renamed, State, Status};
 use crate::kernel::Time;
 
 /// The longest id of a message, of a file, of a person.
@@ -30,6 +30,8 @@ pub enum What {
     Message(Inbound),
     /// Something became of a message of ours.
     Status(Status),
+    /// Somebody has another number, and another user id.
+    Renamed(Renamed),
 }
 
 /// Everything that a callback tells. `event` is what Kapso names in a header, and nowhere else.
@@ -51,13 +53,16 @@ pub fn read(provider: Provider, event: &str, body: &[u8]) -> Result<Vec<Told>, s
 fn of_meta(body: &Value) -> Vec<Told> {
     let mut told = Vec::new();
     let changes = list(&body["entry"]).flat_map(|entry| list(&entry["changes"]));
-    for value in changes.filter(|change| change["field"] == "messages").map(|change| &change["value"]) {
+    let is_read = |change: &&Value| change["field"] == "messages" || change["field"] == "user_id_update";
+    for value in changes.filter(is_read).map(|change| &change["value"]) {
         let Some(number) = id(&value["metadata"]["phone_number_id"]) else { continue };
         let told_of = |what| Told { number: number.clone(), what };
         for message in list(&value["messages"]) {
             let peer = sender(message, list(&value["contacts"]));
-            told.extend(inbound(message, peer).map(What::Message).map(&told_of));
+            let renamed = renamed(message).map(What::Renamed);
+            told.extend(renamed.or_else(|| inbound(message, peer).map(What::Message)).map(&told_of));
         }
+        told.extend(list(&value["user_id_update"]).filter_map(updated).map(What::Renamed).map(&told_of));
         told.extend(list(&value["statuses"]).filter_map(status).map(What::Status).map(&told_of));
     }
     told
@@ -79,6 +84,31 @@ fn sender<'a>(message: &Value, contacts: impl Iterator<Item = &'a Value>) -> Pee
     }
 }
 
+/// What the app tells of itself: somebody's number changed, and with it what Meta calls them.
+fn renamed(message: &Value) -> Option<Renamed> {
+    let system = Some(&message["system"]).filter(|_| message["type"] == "system")?;
+    if system["type"] != "user_changed_number" && system["type"] != "user_changed_user_id" {
+        return None;
+    }
+    let was = id(&system["previous_user_id"]).or_else(|| id(&message["from_user_id"]));
+    let phone = digits(&system["wa_id"]).or_else(|| digits(&system["new_wa_id"]));
+    change((was, digits(&message["from"])), (id(&system["user_id"]), phone))
+}
+
+/// The same where it is told in a field of its own.
+fn updated(update: &Value) -> Option<Renamed> {
+    let user = &update["user_id"];
+    change((id(&user["previous"]), None), (id(&user["current"]), digits(&update["wa_id"])))
+}
+
+/// `None` unless it says both who they were and who they are.
+fn change(was: (Option<String>, Option<String>), is: (Option<String>, Option<String>)) -> Option<Renamed> {
+    let peer = |(user_id, phone)| Peer { user_id, phone, name: None };
+    let (was, is) = (peer(was), peer(is));
+    let is_told = was.marks().next().is_some() && is.user_id.is_some() && was.user_id != is.user_id;
+    is_told.then_some(Renamed { was, is })
+}
+
 fn of_kapso(event: &str, item: &Value) -> Option<Told> {
     let (message, conversation) = (&item["message"], &item["conversation"]);
     let number = id(&item["phone_number_id"]).or_else(|| id(&conversation["phone_number_id"]))?;
@@ -87,6 +117,9 @@ fn of_kapso(event: &str, item: &Value) -> Option<Told> {
     let what = match event.strip_prefix("whatsapp.message.")? {
         // What was written long ago, or by the owner's own phone, is nothing to answer.
         "received" if is_inbound && kapso["origin"] != "history_sync" => {
+            if let Some(renamed) = renamed(message) {
+                return Some(Told { number, what: What::Renamed(renamed) });
+            }
             let known = id(&message["from_user_id"]).or_else(|| id(&conversation["business_scoped_user_id"]));
             let peer = Peer {
                 user_id: known,

@@ -71,7 +71,7 @@ fn said(message: Value) -> Option<Heard> {
     let told = read(Provider::Meta, "", &meta(&[vec![value(&[whole], &[])]])).unwrap();
     told.into_iter().find_map(|told| match told.what {
         What::Message(message) => Some(message),
-        What::Status(_) => None,
+        What::Status(_) | What::Renamed(_) => None,
     })
 }
 
