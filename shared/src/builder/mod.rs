@@ -145,8 +145,14 @@ async fn resume(app: &App, caller: &Caller, thread: Option<Id<BuilderThread>>, h
 fn guard(caller: &Caller, incoming: &Incoming) -> Option<(Key, String)> {
     let id = incoming.client_message_id.as_deref()?;
     let key = store::builder::client_id(caller.workspace_id, caller.user_id, id);
-    let thread = incoming.thread.map(Id::key).unwrap_or_default();
-    Some((key, sha256_hex(format!("{thread}\n{}\n{}", incoming.images.len(), incoming.message))))
+    Some((key, body_hash(incoming, incoming.thread)))
+}
+
+/// What tells a message from another one: where it goes, its images by what they show, and its text.
+fn body_hash(incoming: &Incoming, thread: Option<Id<BuilderThread>>) -> String {
+    let thread = thread.map(Id::key).unwrap_or_default();
+    let images: String = incoming.images.iter().map(|image| format!(" {}", sha256_hex(image.bytes()))).collect();
+    sha256_hex(format!("{thread}\n{}{images}\n{}", incoming.images.len(), incoming.message))
 }
 
 /// The run of a message that was sent before.
@@ -159,10 +165,8 @@ async fn repeat(
     let Some((key, hash)) = guard else { return Ok(None) };
     let Some(known) = store::builder::client_message(&app.table, key, app.now()).await? else { return Ok(None) };
     // Whoever sends a first message again may name the thread that it began.
-    let named = Incoming { thread: None, ..incoming.clone() };
     let is_same = known.body_hash == *hash
-        || (incoming.thread == Some(known.thread_id)
-            && self::guard(caller, &named).is_some_and(|(_, hash)| known.body_hash == hash));
+        || (incoming.thread == Some(known.thread_id) && known.body_hash == body_hash(incoming, None));
     if !is_same {
         return Err(Error::new(Code::IdempotencyMismatch));
     }

@@ -63,6 +63,12 @@ impl Image {
         self.media_type
     }
 
+    /// What is in it.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     pub(super) fn base64(&self) -> String {
         STANDARD.encode(&self.bytes)
     }
