@@ -14,6 +14,22 @@ use crate::{Frame, Frames, Owner, Persona, TestApp};
 /// Where the builder is.
 pub const BUILDER: &str = "/api/builder/stream";
 
+/// Where images are uploaded for it.
+pub const UPLOADS: &str = "/api/builder/uploads";
+/// What takes itself for a PNG file, as a data URL.
+pub const PNG: &str = "data:image/png;base64,iVBORw0KGgpyZXN0";
+
+impl Owner {
+    /// Uploads an image, and gives its id.
+    ///
+    /// # Panics
+    /// When it is not taken.
+    pub async fn upload(&self, data_url: &str) -> String {
+        let stored = self.session.post(UPLOADS, json!({"data_url": data_url})).await.expect(201);
+        stored["id"].as_str().expect("an id").to_owned()
+    }
+}
+
 impl Frames {
     /// Sends a message to the builder.
     ///

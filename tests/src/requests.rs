@@ -10,6 +10,7 @@ use shared::domain::plan::PlanKey;
 use studio::SURFACE;
 use uuid::Uuid;
 
+use crate::builder::PNG;
 use crate::{Agent, Answer, Owner, PASSWORD, Persona, TestApp, polar};
 
 /// What a request may name.
@@ -53,6 +54,8 @@ pub struct Things {
     pub thread: String,
     /// What waits for a confirmation in it.
     pub action: String,
+    /// An image that was uploaded for the builder.
+    pub upload: String,
     /// An appointment of the published agent that began.
     pub appointment: u64,
     /// A file in the conversation.
@@ -147,7 +150,12 @@ const REQUESTS: &[(&str, Make)] = &[
     ("diff_version", |its| at(format!("/api/agents/{}/versions/1/diff", its.agent))),
     ("restore_version", |its| at(format!("/api/agents/{}/versions/1/restore", its.agent))),
     ("list_audit_log", |_| at("/api/audit-log")),
-    ("stream_builder", |_| at("/api/builder/stream").body(json!({"message": "An assistant for my bakery, please."}))),
+    ("stream_builder", |its| {
+        let body = json!({"message": "An assistant for my bakery, please.", "images": [its.upload]});
+        at("/api/builder/stream").body(body)
+    }),
+    ("create_builder_upload", |_| at("/api/builder/uploads").body(json!({"data_url": PNG})).gives(201)),
+    ("delete_builder_upload", |its| at(format!("/api/builder/uploads/{}", its.upload)).gives(204)),
     ("list_builder_threads", |_| at("/api/builder/threads")),
     ("find_builder_thread", |its| at(format!("/api/builder/threads/{}", its.thread))),
     ("delete_builder_thread", |its| at(format!("/api/builder/threads/{}", its.thread)).gives(204)),
@@ -360,7 +368,8 @@ impl Scene {
 }
 
 /// Rows after which a scene lacks what another row's request names.
-const SPENDS: [&str; 17] = [
+const SPENDS: [&str; 18] = [
+    "delete_builder_upload",
     "delete_builder_thread",
     "decide_builder_action",
     "logout",
@@ -429,6 +438,7 @@ async fn one_of_everything(test: &TestApp, owner: &Owner) -> (Agent, Things) {
     test.db_set_plan(owner, PlanKey::Agency).await;
     let (client, invitation) = owner.client(test, &[&agent]).await;
     let (thread, action) = test.db_builder_thread(owner, draft.id).await;
+    let upload = owner.upload(PNG).await;
     let appointment = owner.appointment(&agent, "2040-03-05T08:00:00Z").await;
     let things = Things {
         agent: agent.id,
@@ -450,6 +460,7 @@ async fn one_of_everything(test: &TestApp, owner: &Owner) -> (Agent, Things) {
         user: owner.user_id,
         thread,
         action,
+        upload,
         appointment,
         file: test.db_file(owner, conversation).await,
     };
@@ -479,6 +490,7 @@ pub fn missing() -> Things {
         user: nowhere + 7,
         thread: "thr_70000000000".into(),
         action: "act_70000000000".into(),
+        upload: "obj_70000000000".into(),
         appointment: nowhere + 8,
         file: nowhere + 9,
     }

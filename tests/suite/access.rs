@@ -289,7 +289,9 @@ async fn another_tenant_cannot_tell_a_foreign_thing_from_one_that_is_not_there()
                 continue;
             }
             let (there, not) = (foreign.by(caller, op).await, nowhere.by(caller, op).await);
-            wrong.refused(op, &format!("another owner's {who}"), &there, (404, "not_found"));
+            // What a body names is a field that does not fit, and no path that leads nowhere.
+            let told = if op.id == "stream_builder" { (422, "validation_error") } else { (404, "not_found") };
+            wrong.refused(op, &format!("another owner's {who}"), &there, told);
             let same = there.status == not.status && there.text == not.text;
             wrong.expect(same, || format!("{}: foreign {} but missing {}", op.id, there.text, not.text));
         }

@@ -21,6 +21,7 @@ use shared::ports::polar::Polar;
 use shared::ports::queue::{DeadLetter, Death, Outgoing, Queue, QueueName};
 use shared::ports::secrets::Secrets;
 use shared::store::webhook::{self, Outcome, Slot};
+use tests::builder::PNG;
 use tests::polar::{Callback, Key};
 use tests::requests::{Stage, rows, valid};
 use tests::{Ledger, Owner, Phones, ScriptedModel, TestApp, phones, polar};
@@ -196,8 +197,10 @@ async fn a_route_group_uses_what_its_row_lists_and_nothing_else() {
             assert_eq!(status, request.status, "{}: {text}", op.id);
         }
         // The bucket is watched by what it gives.
-        if op.id == "download_file" {
-            watched.seen.add(Use::ReadObjects);
+        match op.id {
+            "download_file" | "stream_builder" => watched.seen.add(Use::ReadObjects),
+            "create_builder_upload" | "delete_builder_upload" => watched.seen.add(Use::Objects),
+            _ => {}
         }
         if !watched.row.uses.contains(&Use::Write) {
             let changes = scene.test.db_dump().await.changes_since(&before);
@@ -410,8 +413,9 @@ async fn the_reporters_of_usage_and_the_clock_use_what_their_rows_list_and_nothi
         workers::usage_report(reporter.app.clone(), batch(&body, 1)).await.unwrap();
         ledgers.note(&reporter, &body);
     }
-    // A conversation is to be closed, and a retry is due.
-    test.clock.advance(Duration::from_secs(3600));
+    owner.upload(PNG).await;
+    // A conversation is to be closed, a retry is due, and an upload has expired.
+    test.clock.advance(Duration::from_secs(25 * 3600));
     let clock = Watched::new(&test, "clock");
     let done = workers::clock(clock.app.clone(), Value::Null).await.unwrap();
     assert!(done["closed"] == 1 && done["queued"].as_u64() > Some(0), "{done}");

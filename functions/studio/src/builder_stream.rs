@@ -6,8 +6,8 @@ use futures_util::stream;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shared::app::App;
-use shared::builder::{self, Frames, Incoming, MAX_IMAGES};
+use shared::app::{App, upload};
+use shared::builder::{self, Frames, Incoming, MAX_IMAGES, Picture};
 use shared::domain::Agent;
 use shared::domain::builder::{Action, Frame, Position, Step};
 use shared::domain::{BuilderMessage, BuilderThread};
@@ -37,7 +37,8 @@ struct BuilderIn {
     /// 1 to 8,000 characters; not read beside `Last-Event-ID`.
     #[serde(default)]
     message: String,
-    /// Up to 4 images as data URLs (PNG, JPEG, GIF or WebP), 3 MB together. They are shown to the model and not kept.
+    /// Up to 4 images, 3 MB together: data URLs (PNG, JPEG, GIF or WebP), or ids of `POST /api/builder/uploads`. They are
+    /// shown to the model, if it sees, with this message, and not kept with it.
     #[serde(default)]
     images: Vec<String>,
     /// Where to go on; a new thread begins without it.
@@ -64,14 +65,22 @@ impl BuilderIn {
     }
 }
 
-fn images(given: &[String]) -> Result<Vec<Image>> {
+fn images(given: &[String]) -> Result<Vec<Picture>> {
     if given.len() > MAX_IMAGES {
         return Err(Error::field("images", "too_many", format!("images may hold {MAX_IMAGES} images")));
     }
     if given.iter().map(String::len).sum::<usize>() > MAX_IMAGE_TEXT {
         return Err(Error::field("images", "too_large", "images may have 3 MB together, as data URLs"));
     }
-    given.iter().map(|url| Image::from_data_url(url)).collect()
+    given.iter().map(|given| picture(given)).collect()
+}
+
+fn picture(given: &str) -> Result<Picture> {
+    if given.starts_with("obj_") {
+        // What is no id names nothing.
+        return Id::from_text(given).map(Picture::Uploaded).ok_or_else(upload::missing);
+    }
+    Image::from_data_url(given).map(Picture::Whole)
 }
 
 /// The `data` of a frame; `event` tells which one it is.

@@ -29,6 +29,7 @@ pub mod sessions;
 pub mod site;
 pub mod skill;
 pub mod slots;
+pub mod uploads;
 pub mod versions;
 
 use shared::http::{Group, Surface};
@@ -64,12 +65,13 @@ pub const AGENTS: Group = Group {
     about: "Building and publishing agents.",
     rows: || {
         let ours = agents::rows().into_iter().chain(versions::rows()).chain(slots::rows());
-        ours.chain(preview::rows()).chain(builder::rows()).collect()
+        ours.chain(preview::rows()).chain(builder::rows()).chain(uploads::rows()).collect()
     },
     router: |app, surface| {
         let ours =
             agents::router(app, surface).merge(versions::router(app, surface)).merge(slots::router(app, surface));
-        ours.merge(preview::router(app, surface)).merge(builder::router(app, surface))
+        let building = builder::router(app, surface).merge(uploads::router(app, surface));
+        ours.merge(preview::router(app, surface)).merge(building)
     },
     streams: false,
 };

@@ -1,10 +1,12 @@
 //! What time alone makes happen: silent conversations are closed, deliveries whose wait is over are queued, messages that
-//! died with their turns are given back, replays whose message was lost go on.
+//! died with their turns are given back, replays whose message was lost go on, uploads that expired are dropped.
+
+use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
 
 use super::conversation::{self, silence_timer};
-use super::{App, allowance, deliver};
+use super::{App, allowance, deliver, upload, whatsapp};
 use crate::domain::conversation::{ConversationStatus, SILENCE};
 use crate::domain::{Conversation, Delivery, Workspace};
 use crate::kernel::{Code, Error, Id, Result, Time};
@@ -24,9 +26,9 @@ const SHARDS_AT_ONCE: usize = 4;
 /// How many things of a shard are done at a time.
 const AT_ONCE: usize = 8;
 /// How long a tick begins new work; less than its function may run.
-const LONGEST: std::time::Duration = std::time::Duration::from_secs(40);
+const LONGEST: Duration = Duration::from_secs(40);
 /// How long a queued attempt may take to be made before it is queued again.
-const REQUEUE: std::time::Duration = std::time::Duration::from_secs(5 * 60);
+const REQUEUE: Duration = Duration::from_secs(5 * 60);
 
 /// What a tick did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -135,6 +137,14 @@ async fn ring(app: &App, timer: Timer) -> Result<Ticked> {
             }
             finish(app, unit, false).await?;
         }
+        Task::DropUpload { workspace_id, upload_id } => {
+            // The worker of channels reaches the objects; to drop what is gone already does no harm.
+            let files = vec![upload::object(workspace_id, upload_id)];
+            whatsapp::queue(app, &whatsapp::Task::DropFiles { workspace_id, files }, Duration::ZERO).await?;
+            let mut unit = Unit::new();
+            store::timer::claim(&mut unit, &timer);
+            finish(app, unit, false).await?;
+        }
     }
     Ok(ticked)
 }
@@ -187,7 +197,7 @@ async fn close_if_silent(app: &App, timer: &Timer, workspace: Id<Workspace>, id:
     };
     if now.since(head.last_message_at) < SILENCE || head.is_busy(now) {
         // Never at or before now, or the next tick would come back at once.
-        let last = head.last_message_at.max(now - SILENCE + std::time::Duration::from_secs(60));
+        let last = head.last_message_at.max(now - SILENCE + Duration::from_secs(60));
         store::timer::set(&mut unit, &silence_timer(&head, last))?;
         return finish(app, unit, false).await;
     }

@@ -78,10 +78,10 @@ pub enum Place {
 /// Every function.
 pub const FUNCTIONS: &[Function] = &[
     row("studio-auth", &[Use::Read, Use::Write, Use::Secret, Use::Send(Deliver)]),
-    row("studio-agents", &[Use::Read, Use::Write, Use::Secret]),
+    row("studio-agents", &[Use::Read, Use::Write, Use::Secret, Use::Objects]),
     row("studio-developers", &[Use::Read, Use::Write, Use::Secret, Use::Send(Deliver)]),
     row("studio-chat", &[Use::Read, Use::Write, Use::Secret]),
-    row("studio-builder", &[Use::Read, Use::Write, Use::Secret, Use::Stream]),
+    row("studio-builder", &[Use::Read, Use::Write, Use::Secret, Use::ReadObjects, Use::Stream]),
     row("studio-chat-stream", &[Use::Read, Use::Write, Use::Secret, Use::Stream]),
     row("studio-inbox", &[Use::Read, Use::Write, Use::Secret, Use::Send(Turn), Use::ReadObjects]),
     row("studio-billing", &[Use::Read, Use::Write, Use::Secret]),
@@ -125,7 +125,7 @@ pub const FUNCTIONS: &[Function] = &[
     row("usage-report", &[Use::Read, Use::Write, Use::Secret, Use::Consume(UsageReport)]),
     row("turn", &[Use::Read, Use::Write, Use::Secret, Use::Send(Turn), Use::Consume(Turn), Use::Objects]),
     row("usage-batch", &[Use::Read, Use::Write, Use::Send(UsageReport)]),
-    row("clock", &[Use::Read, Use::Write, Use::Send(Deliver)]),
+    row("clock", &[Use::Read, Use::Write, Use::Send(Deliver), Use::Send(Turn)]),
 ];
 
 const fn row(binary: &'static str, uses: &'static [Use]) -> Function {

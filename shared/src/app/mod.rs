@@ -43,6 +43,7 @@ pub mod reseal;
 pub mod section;
 pub mod tenant;
 mod tool_config;
+pub mod upload;
 pub mod usage;
 pub mod version;
 pub mod webhook;

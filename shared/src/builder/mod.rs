@@ -26,8 +26,8 @@ pub use tell::Frames;
 pub use thread::{Detail, clear, find, list, stop};
 
 use crate::access::Caller;
-use crate::app::App;
-use crate::domain::builder::{BuilderRole, Frame, Position, Run};
+use crate::app::{App, upload};
+use crate::domain::builder::{BuilderRole, Frame, Position, Run, Upload};
 use crate::domain::text::{Checks, shorten};
 use crate::domain::{BuilderMessage, BuilderThread};
 use crate::kernel::secret::sha256_hex;
@@ -43,12 +43,33 @@ use tell::Place;
 pub const MAX_MESSAGE: usize = 8_000;
 /// The most images of a message.
 pub const MAX_IMAGES: usize = 4;
+/// The most bytes of all of them.
+const MAX_IMAGES_BYTES: usize = 3 * 1024 * 1024;
 /// How long a run holds its thread without a sign of life.
 const LEASE: Duration = Duration::from_secs(40);
 /// How long a title is, in characters.
 const TITLE: usize = 80;
 /// How often a message is taken again that meets another one.
 const TRIES: u32 = 4;
+
+/// An image of a message, as it was given.
+#[derive(Debug, Clone)]
+pub enum Picture {
+    /// Itself.
+    Whole(Image),
+    /// By the id of an upload.
+    Uploaded(Id<Upload>),
+}
+
+impl Picture {
+    /// What tells it from another one. An upload's bytes never change, so its id will do, also when it has expired.
+    fn mark(&self) -> String {
+        match self {
+            Self::Whole(image) => sha256_hex(image.bytes()),
+            Self::Uploaded(id) => id.text(),
+        }
+    }
+}
 
 /// A message to the builder.
 #[derive(Debug, Clone)]
@@ -58,7 +79,7 @@ pub struct Incoming {
     /// The text.
     pub message: String,
     /// What is shown beside it.
-    pub images: Vec<Image>,
+    pub images: Vec<Picture>,
     /// The caller's own id of the message: the same id again follows the same run.
     pub client_message_id: Option<String>,
     /// What the caller has of a run already.
@@ -85,10 +106,16 @@ async fn accept(app: &App, caller: &Caller, address: IpAddr, incoming: Incoming)
         return Err(Error::with_message(Code::Forbidden, "The account is suspended."));
     }
     let guard = guard(caller, &incoming);
+    let mut read = None;
     for tries_left in (0..TRIES).rev() {
         if let Some(frames) = repeat(app, caller, guard.as_ref(), &incoming).await? {
             return Ok(frames);
         }
+        // Only now: a repeat follows its run also when what it names has expired.
+        let images = match read.take() {
+            Some(images) => images,
+            None => images(app, caller, &incoming.images).await?,
+        };
         let now = app.now();
         let known = match incoming.thread {
             Some(id) => Some(store::builder::get(&app.table, caller.workspace_id, id, now).await?),
@@ -99,7 +126,7 @@ async fn accept(app: &App, caller: &Caller, address: IpAddr, incoming: Incoming)
         }
         let accepted = Accepted::new(app, caller, known, &incoming);
         let error = match app.commit(accepted.unit(app, guard.clone())?).await {
-            Ok(()) => return Ok(run::start(app, caller, address, accepted, incoming.images)),
+            Ok(()) => return Ok(run::start(app, caller, address, accepted, images)),
             Err(refusal) => Error::from(refusal),
         };
         // The same message was first, or an id was taken by chance: look again.
@@ -107,8 +134,26 @@ async fn accept(app: &App, caller: &Caller, address: IpAddr, incoming: Incoming)
         if !again || tries_left == 0 {
             return Err(error);
         }
+        read = Some(images);
     }
     Err(busy())
+}
+
+/// The images of a message in its order, with those that were uploaded.
+async fn images(app: &App, caller: &Caller, given: &[Picture]) -> Result<Vec<Image>> {
+    let (mut ids, mut room) = (Vec::new(), MAX_IMAGES_BYTES);
+    for picture in given {
+        match picture {
+            Picture::Whole(image) => room = room.saturating_sub(image.bytes().len()),
+            Picture::Uploaded(id) => ids.push(*id),
+        }
+    }
+    let mut uploads = upload::read(app, caller.workspace_id, &ids, room).await?.into_iter();
+    let image = |picture: &Picture| match picture {
+        Picture::Whole(image) => Some(image.clone()),
+        Picture::Uploaded(_) => uploads.next(),
+    };
+    Ok(given.iter().filter_map(image).collect())
 }
 
 fn busy() -> Error {
@@ -145,8 +190,14 @@ async fn resume(app: &App, caller: &Caller, thread: Option<Id<BuilderThread>>, h
 fn guard(caller: &Caller, incoming: &Incoming) -> Option<(Key, String)> {
     let id = incoming.client_message_id.as_deref()?;
     let key = store::builder::client_id(caller.workspace_id, caller.user_id, id);
-    let thread = incoming.thread.map(Id::key).unwrap_or_default();
-    Some((key, sha256_hex(format!("{thread}\n{}\n{}", incoming.images.len(), incoming.message))))
+    Some((key, body_hash(incoming, incoming.thread)))
+}
+
+/// What tells a message from another one: where it goes, its images, and its text.
+fn body_hash(incoming: &Incoming, thread: Option<Id<BuilderThread>>) -> String {
+    let thread = thread.map(Id::key).unwrap_or_default();
+    let images: String = incoming.images.iter().map(|image| format!(" {}", image.mark())).collect();
+    sha256_hex(format!("{thread}\n{}{images}\n{}", incoming.images.len(), incoming.message))
 }
 
 /// The run of a message that was sent before.
@@ -159,10 +210,8 @@ async fn repeat(
     let Some((key, hash)) = guard else { return Ok(None) };
     let Some(known) = store::builder::client_message(&app.table, key, app.now()).await? else { return Ok(None) };
     // Whoever sends a first message again may name the thread that it began.
-    let named = Incoming { thread: None, ..incoming.clone() };
     let is_same = known.body_hash == *hash
-        || (incoming.thread == Some(known.thread_id)
-            && self::guard(caller, &named).is_some_and(|(_, hash)| known.body_hash == hash));
+        || (incoming.thread == Some(known.thread_id) && known.body_hash == body_hash(incoming, None));
     if !is_same {
         return Err(Error::new(Code::IdempotencyMismatch));
     }

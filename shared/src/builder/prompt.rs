@@ -2,6 +2,7 @@
 
 use crate::domain::agent::AgentStatus;
 use crate::domain::builder::{BuilderRole, StepStatus};
+use crate::domain::language::Lang;
 use crate::domain::{Agent, BuilderMessage, BuilderThread};
 use crate::kernel::Time;
 use crate::ports::llm::{Image, Message};
@@ -57,6 +58,23 @@ pub(super) fn system(thread: &BuilderThread, agent: Option<&Agent>, now: Time) -
         text += &format!("\n\n## The plan so far\n{}", fenced("plan", &lines.join("\n")));
     }
     text
+}
+
+/// What a model that takes no images is told of those that came with the message.
+pub(super) fn unseen(count: usize) -> String {
+    format!(
+        "\n\n## Images\n{count} came with the last message. You cannot see them, and the person was told so. Go by their \
+         words, ask for a description where you need one, and never guess what is shown."
+    )
+}
+
+/// What the person is told of them, in the language of their message.
+pub(super) fn unseen_told(message: &str) -> &'static str {
+    Lang::detect(message).unwrap_or_default().of([
+        "The model in use here cannot see images, so I go by your words alone.",
+        "El modelo que se usa aquí no puede ver imágenes, así que me guío solo por tus palabras.",
+        "O modelo usado aqui não consegue ver imagens, por isso sigo apenas as suas palavras.",
+    ])
 }
 
 /// The conversation; the images belong to its last message.

@@ -24,7 +24,7 @@ use crate::ports::journal::Kind as Line;
 use crate::ports::llm::{self, Completion, Image, Target, ToolCall, Usage};
 use crate::store;
 use crate::table::{Refusal, Unit};
-use crate::turn::{arguments, fenced, fitting};
+use crate::turn::{arguments, fenced, fitting, sees};
 
 /// Rounds of model and tools in one run: to build takes more of them than to answer.
 const MAX_ROUNDS: u32 = 14;
@@ -192,8 +192,30 @@ impl<'a> Run<'a> {
         self.teller.flush().await
     }
 
+    /// Takes the images back from a model that does not see, and says so: to the person, since they count on it, and to
+    /// the model, so that it does not guess.
+    async fn keep_from_blind(&mut self, request: &mut llm::Request) -> Result<()> {
+        if sees(&request.target) {
+            return Ok(());
+        }
+        let images_of = |message: &mut llm::Message| match message {
+            llm::Message::User { images, .. } => std::mem::take(images).len(),
+            llm::Message::Assistant { .. } | llm::Message::ToolResult { .. } => 0,
+        };
+        let count = request.messages.iter_mut().map(images_of).sum();
+        if count == 0 {
+            return Ok(());
+        }
+        request.system += &prompt::unseen(count);
+        let text = self.teller.text();
+        text.begin();
+        text.complete(prompt::unseen_told(&self.message.content));
+        self.teller.flush().await
+    }
+
     /// Asks the model, and another one if it fails before it said anything.
     async fn ask(&mut self, request: &mut llm::Request) -> Result<Completion> {
+        self.keep_from_blind(request).await?;
         match self.ask_once(request).await {
             Err(error) if error.kind() == crate::kernel::Kind::Upstream && !self.teller.text().is_begun() => {
                 let other = self.app.config.fallback_model.clone();
@@ -201,6 +223,7 @@ impl<'a> Run<'a> {
                 let Some((provider, model)) = other.filter(|other| *other != current) else { return Err(error) };
                 tracing::warn!(failed = current.1, asked = model, %error, "another model is asked");
                 (request.target.provider, request.target.model) = (provider, model);
+                self.keep_from_blind(request).await?;
                 self.ask_once(request).await
             }
             completion => completion,

@@ -97,6 +97,19 @@ pub enum BuilderRole {
     Action,
 }
 
+/// An image that was uploaded, to be named in a message. What it shows never changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upload {
+    /// Identity.
+    pub id: Id<Upload>,
+    /// What its bytes are, such as `image/png`.
+    pub content_type: String,
+    /// How many bytes.
+    pub size: u64,
+    /// From then on it cannot be named.
+    pub expires_at: Time,
+}
+
 /// Something that happens only if a person confirms it: exactly this, once, in time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Action {

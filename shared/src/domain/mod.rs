@@ -58,6 +58,7 @@ macro_rules! prefixes {
 
 prefixes! {
     builder::Action => "act",
+    builder::Upload => "obj",
     Agent => "agent",
     ApiKey => "key",
     Appointment => "apt",

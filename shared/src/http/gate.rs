@@ -13,7 +13,7 @@ pub use futures_util::future::BoxFuture;
 
 use super::call::{Context, Idempotent, replay};
 use super::errors::parked;
-use super::extract::{MAX_JSON, too_large};
+use super::extract::MAX_LARGE_JSON;
 use super::serve::{ClientAddress, RequestId};
 use crate::access::rate::network;
 use crate::access::{Caller, Idempotency, Op, PlanGate, RateClass, decide};
@@ -117,7 +117,9 @@ async fn idempotent(op: &Op, request: Request, subject: &str) -> Result<(Request
         || Error::field("Idempotency-Key", "invalid", "Idempotency-Key must be 1 to 255 visible ASCII characters");
     let key = store::idempotency::key(subject, key.ok_or_else(wrong)?);
     let (parts, body) = request.into_parts();
-    let bytes = to_bytes(body, MAX_JSON).await.map_err(|_| too_large())?;
+    // Which body the row takes, its handler says.
+    let too_large = |_| Error::new(Code::PayloadTooLarge);
+    let bytes = to_bytes(body, MAX_LARGE_JSON).await.map_err(too_large)?;
     let head = format!("{} {}\n", method(&parts.method), parts.uri);
     let request_hash = sha256_hex([head.as_bytes(), &bytes].concat());
     Ok((Request::from_parts(parts, Body::from(bytes)), Some(Idempotent { key, request_hash })))

@@ -80,6 +80,7 @@ codes! {
     WebhookDisabled          "webhook.disabled"           Conflict         "The webhook is switched off. Switch it on first: PATCH it with {\"is_active\": true}.";
     ReplayRunning            "replay.running"             Conflict         "A replay to this webhook is running. Wait until it is done, or stop it first: DELETE …/replay.";
     WebhookLimitReached      "webhook.limit_reached"      Conflict         "A workspace can have 20 webhooks. Delete one first.";
+    UploadLimitReached       "upload.limit_reached"       Conflict         "A workspace can have 40 uploads at once. Delete one, or wait until they expire.";
     KeyLimitReached          "api_key.limit_reached"      Conflict         "A workspace can have 50 keys. Revoke one first.";
     ToolLimitReached         "tool.limit_reached"         Conflict         "An agent can have 20 tools.";
     IdempotencyMismatch      "idempotency.mismatch"       Invalid          "This Idempotency-Key was used for a different request.";

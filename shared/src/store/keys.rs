@@ -64,6 +64,7 @@
 //! | its messages, what waits for a confirmation | `W#BT#<t>` | `M#<id>`, `X#<id>` | | | the thread, runs, confirmations; 90 d |
 //! | what was told of a run | `W#BT#<t>` | `F#<run>#<number, six digits>` | | | whoever takes a run up again; 48 h |
 //! | client message id → run of a builder | `W#BTC` | `<sha256 of user and id>` | | | repeats; 48 h |
+//! | uploads for the builder | `W#BTU` | `~` | | | uploading, naming one in a message; 24 h after the last |
 //! | audit entry | `W#AU#<yyyymm>` | `<id>` | | | audit log; 400 d |
 //! | idempotency record | `IDEM#<subject>#<sha256>` | `I` | | | repeats; 48 h |
 //! | rate window | `RL#<class>#<subject>` | `<window>` | | | gate |

@@ -23,6 +23,7 @@ pub mod session;
 pub mod tenant;
 pub mod timer;
 pub mod tool_call;
+pub mod upload;
 pub mod usage;
 pub mod user;
 pub mod webhook;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::keys;
+use crate::domain::builder::Upload;
 use crate::domain::webhook::Replay;
 use crate::domain::{BillingAccount, Conversation, Webhook, Workspace};
 use crate::kernel::{Code, Cursor, Error, Id, Result, Time};
@@ -45,6 +46,13 @@ pub enum Task {
         /// Which.
         replay_id: Uuid,
     },
+    /// Drop the bytes of an upload.
+    DropUpload {
+        /// Whose.
+        workspace_id: Id<Workspace>,
+        /// Which.
+        upload_id: Id<Upload>,
+    },
 }
 
 impl Timer {
@@ -72,6 +80,12 @@ impl Timer {
         }
     }
 
+    /// Drops the bytes of an upload at `due`.
+    #[must_use]
+    pub fn drop_upload(workspace_id: Id<Workspace>, upload_id: Id<Upload>, due: Time) -> Self {
+        Self { due, shard: keys::shard_of_id(upload_id), task: Task::DropUpload { workspace_id, upload_id } }
+    }
+
     fn key(&self) -> crate::table::Key {
         let name = match &self.task {
             Task::CloseSilent { workspace_id, conversation_id } => {
@@ -79,6 +93,9 @@ impl Timer {
             }
             Task::SweepHolds { account_id } => format!("holds#{}", account_id.key()),
             Task::WatchReplay { replay_id, .. } => format!("replay#{replay_id}"),
+            Task::DropUpload { workspace_id, upload_id } => {
+                format!("upload#{}#{}", workspace_id.key(), upload_id.key())
+            }
         };
         keys::timer(self.shard, self.due, &name)
     }

@@ -47,6 +47,7 @@ use crate::store::conversation::turn_is;
 use crate::table::{Refusal, Update};
 
 pub use prompt::{defused, fenced};
+pub use sight::sees;
 pub use tools::{arguments, fitting};
 
 use accept::Accepted;

@@ -40,6 +40,7 @@ pub(super) async fn show(app: &App, target: &Target, said: &[&Message], told: &m
 }
 
 /// Whether a model sees: those of the two providers do; of a compatible server nobody knows.
-fn sees(target: &Target) -> bool {
+#[must_use]
+pub fn sees(target: &Target) -> bool {
     target.base_url.is_none() && ["openai", "anthropic"].contains(&target.provider.as_str())
 }

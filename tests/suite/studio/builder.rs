@@ -421,35 +421,6 @@ async fn a_run_that_died_is_told_as_broken_off_and_its_thread_is_free_again() {
 }
 
 #[tokio::test]
-async fn images_are_shown_to_the_model_and_nothing_is_fetched() {
-    let model = ScriptedModel::new();
-    let (test, owner) = with(model.clone()).await;
-    let png = "data:image/png;base64,iVBORw0KGgpyZXN0";
-    let body = json!({"message": "Like this.", "images": [png, png]});
-    let frames = test.builds(&owner.session, body).await;
-    let heard = model.heard();
-    let shown = heard[0].messages.iter().map(|message| match message {
-        Message::User { images, .. } => images.len(),
-        _ => 0,
-    });
-    assert_eq!(shown.sum::<usize>(), 2);
-    let stored = owner.session.get(&format!("/api/builder/threads/{}", thread(&frames))).await.expect(200);
-    assert_eq!(stored["messages"][0]["images"], 2);
-    assert!(!test.db_dump().await.contains("iVBORw0KGgp"), "they are not kept");
-    let large = format!("data:image/png;base64,{}", "A".repeat(3 * 1024 * 1024));
-    for (images, status) in [
-        (json!(["https://example.com/a.png"]), 422),
-        (json!(["obj_00000000001"]), 422),
-        (json!([png, png, png, png, png]), 422),
-        (json!([large]), 422),
-        (json!(["A".repeat(5 * 1024 * 1024)]), 413),
-    ] {
-        let answer = owner.session.post(BUILDER, json!({"message": "See", "images": images})).await;
-        assert_eq!(answer.status, status, "{}", answer.text);
-    }
-}
-
-#[tokio::test]
 async fn threads_are_listed_read_by_the_workspace_and_deleted_with_all_that_is_in_them() {
     let (test, owner, model) = planned().await;
     model.calls("create_agent", luna());

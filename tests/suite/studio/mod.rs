@@ -8,6 +8,7 @@ mod auth;
 mod billing;
 mod bookings;
 mod builder;
+mod builder_images;
 mod builder_threads;
 mod chat;
 mod checkout;

@@ -74,7 +74,7 @@ pub enum Task {
         /// The message that asked for it.
         message_id: Id<Message>,
     },
-    /// Delete files of messages that were erased.
+    /// Delete files of messages that were erased, and uploads that expired.
     DropFiles {
         /// Whose.
         workspace_id: Id<Workspace>,
@@ -132,7 +132,7 @@ pub async fn queue(app: &App, task: &Task, wait: Duration) -> Result<()> {
     app.queue.send(QueueName::Turn, vec![task.after(wait)?]).await
 }
 
-/// Deletes files of a tenant's messages; those that are gone already are fine.
+/// Deletes files of a tenant; those that are gone already are fine.
 ///
 /// # Errors
 /// When the objects cannot be reached.

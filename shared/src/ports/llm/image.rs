@@ -46,8 +46,7 @@ impl Image {
     /// `validation_error` for any other text, and as [`Self::new`].
     pub fn from_data_url(url: &str) -> Result<Self> {
         let wrong = || {
-            let message =
-                "An image must be a data URL, such as data:image/png;base64,…: nothing is fetched or looked up.";
+            let message = "An image must be a data URL, such as data:image/png;base64,…: nothing is fetched.";
             Error::field("images", "invalid", message)
         };
         let (head, data) = url.strip_prefix("data:").and_then(|rest| rest.split_once(',')).ok_or_else(wrong)?;
@@ -61,6 +60,12 @@ impl Image {
     #[must_use]
     pub const fn media_type(&self) -> &'static str {
         self.media_type
+    }
+
+    /// What is in it.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     pub(super) fn base64(&self) -> String {

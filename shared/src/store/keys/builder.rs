@@ -69,3 +69,9 @@ pub fn builder_client_message(workspace: Id<Workspace>, user: Option<Id<User>>, 
     let user = user.map(Id::key).unwrap_or_default();
     Key::new(format!("{}#BTC", w(workspace)), sha256_hex(format!("{user}\n{client_id}")))
 }
+
+/// What a workspace has uploaded for the builder.
+#[must_use]
+pub fn builder_uploads(workspace: Id<Workspace>) -> Key {
+    Key::new(format!("{}#BTU", w(workspace)), HEAD)
+}
