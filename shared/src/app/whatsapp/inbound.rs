@@ -16,7 +16,7 @@ use crate::events::emit;
 use crate::kernel::secret::sha256_hex;
 use crate::kernel::{Code, Error, Id, Result, Time, work};
 use crate::ports::objects::Objects;
-use crate::ports::whatsapp::Missed;
+use crate::ports::whatsapp::{Missed, media_type};
 use crate::store;
 use crate::store::whatsapp::Trace;
 use crate::table::{Cond, Unit};
@@ -85,7 +85,7 @@ async fn fetch(app: &App, line: &Line, id: &str, wanted: &FileRef) -> Result<Res
         }
     };
     let key = format!("{}/whatsapp/{}", Objects::of(line.workspace_id), sha256_hex(id));
-    let mime = fetched.mime.or(mime).unwrap_or_else(|| "application/octet-stream".into());
+    let mime = media_type(fetched.mime.or(mime));
     let bytes = Some(fetched.bytes.len() as u64);
     app.objects.put(&key, fetched.bytes, &mime).await?;
     Ok(Ok(File { kind, mime: Some(mime), name, bytes, object: Some(key), missing: None }))
@@ -102,18 +102,18 @@ async fn forget(app: &App, line: &Line, file: Option<&File>) -> Result<()> {
     drop_files(app, line.workspace_id, object.as_slice()).await
 }
 
-/// The same for a file that was fetched while somebody else stored its message, if that was erased since.
+/// The same for a file that was fetched while somebody else stored its message: unless that names it. It may have been erased
+/// since, or been stored without a file that nobody could give just then.
 async fn forget_unless_kept(
     app: &App,
     line: &Line,
     file: Option<&File>,
     (conversation, message): (Id<Conversation>, Id<Message>),
 ) -> Result<()> {
-    if file.is_none() {
-        return Ok(());
-    }
-    let kept = store::conversation::message(&app.table, line.workspace_id, conversation, message).await?;
-    if kept.is_some() { Ok(()) } else { forget(app, line, file).await }
+    let Some(object) = file.and_then(|file| file.object.as_ref()) else { return Ok(()) };
+    let stored = store::conversation::message(&app.table, line.workspace_id, conversation, message).await?;
+    let named = stored.and_then(|message| message.file).and_then(|file| file.object);
+    if named.as_ref() == Some(object) { Ok(()) } else { forget(app, line, file).await }
 }
 
 /// Where a message belongs: the conversation, if there is one, and the marks that do not lead to it yet.
