@@ -53,6 +53,7 @@ struct State {
     files: HashMap<String, (String, Vec<u8>)>,
     file_answers: VecDeque<u16>,
     downloads: usize,
+    asked: usize,
     held: Option<Arc<Semaphore>>,
     held_files: Option<Arc<Semaphore>>,
 }
@@ -126,6 +127,12 @@ impl Phones {
         self.state().downloads
     }
 
+    /// How often a message was to be sent, whatever was answered.
+    #[must_use]
+    pub fn asked(&self) -> usize {
+        self.state().asked
+    }
+
     /// From now on files are given only when the semaphore lets them.
     #[must_use]
     pub fn holds_files(&self) -> Arc<Semaphore> {
@@ -197,6 +204,7 @@ impl Phones {
         }
         let (answer, held) = {
             let mut state = self.state();
+            state.asked += 1;
             let answer = state.answers.pop_front();
             let id = format!("wamid.out-{}", state.taken.len() + 1);
             if answer.as_ref().is_none_or(|(status, _)| *status == 200) {

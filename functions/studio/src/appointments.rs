@@ -4,7 +4,7 @@ use axum::extract::State;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::app::App;
-use shared::app::appointment::{self, Book, List};
+use shared::app::appointment::{self, Book, Counted, List};
 use shared::domain::scheduling::{Change, Source, Status};
 use shared::domain::{Agent, Appointment, Contact, Conversation};
 use shared::http::{Calendar, Call, Created, Done, Json, MaybeJson, Path, Query};
@@ -195,7 +195,8 @@ async fn create_appointment(
     let AppointmentIn { start, duration_minutes, agent_id, name, email, phone, notes, outside_hours } = body;
     let agent_id = agent_id.map(|agent| agent.0);
     let wish = Book { start, duration_minutes, agent_id, name, email, phone, notes, outside_hours };
-    call.run(&app, || appointment::book(&app, &call.caller, &wish), AppointmentOut::from).await
+    let counted = Counted::default();
+    call.run(&app, || appointment::book(&app, &call.caller, &wish, &counted), AppointmentOut::from).await
 }
 
 async fn find_appointment(
@@ -232,7 +233,8 @@ async fn reschedule_appointment(
     Path(id): Path<Int<Appointment>>,
     Json(RescheduleIn { start, outside_hours }): Json<RescheduleIn>,
 ) -> Result<Done<AppointmentOut>> {
-    let command = || appointment::reschedule(&app, &call.caller, id.0, &start, outside_hours);
+    let counted = Counted::default();
+    let command = || appointment::reschedule(&app, &call.caller, id.0, (&start, outside_hours), &counted);
     call.run(&app, command, AppointmentOut::from).await
 }
 

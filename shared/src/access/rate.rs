@@ -40,6 +40,8 @@ pub enum RateClass {
     GuestMail,
     /// The same, by workspace.
     GuestMailDay,
+    /// The same, by workspace whose owner has shown no address of theirs, or pays nothing.
+    GuestMailDayFree,
     /// Visitors' pages that wait at the server for what a person writes, by conversation.
     Wait,
     /// The same, by agent.
@@ -92,7 +94,7 @@ impl RateClass {
             Self::AiAssistDay => (200, 86_400, true),
             Self::Booking => (10, 86_400, true),
             Self::AgentBooking => (200, 86_400, true),
-            Self::GuestMail => (20, 86_400, true),
+            Self::GuestMail | Self::GuestMailDayFree => (20, 86_400, true),
             Self::GuestMailDay => (500, 86_400, true),
             // A wait takes a third of a minute: four at the same time, and twenty for all conversations of an agent.
             Self::Wait => (12, 60, true),
@@ -122,6 +124,7 @@ impl RateClass {
             Self::AgentBooking => "agent_booking",
             Self::GuestMail => "guest_mail",
             Self::GuestMailDay => "guest_mail_day",
+            Self::GuestMailDayFree => "guest_mail_day_free",
             Self::Wait => "wait",
             Self::AgentWait => "agent_wait",
             Self::Provider => "provider",

@@ -1,11 +1,13 @@
 //! Appointments: when the owner can be met, which slots are free, booking and what becomes of it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::lead::Giver;
 use super::{App, Draft, appointment_mail, client, lead};
 use crate::access::{Caller, RateClass};
 use crate::domain::lead::Details;
+use crate::domain::plan::PlanKey;
 use crate::domain::scheduling::{
     AvailabilityWish, Change, Invite, Method, Source, Status, Stretch, Unbookable, When, first_moment, iso,
 };
@@ -277,7 +279,7 @@ pub struct Book {
 ///
 /// # Errors
 /// `validation_error`, `not_found` for a foreign agent, `availability.missing`, `appointment.slot_taken`.
-pub async fn book(app: &App, caller: &Caller, wish: &Book) -> Result<Draft<Appointment>> {
+pub async fn book(app: &App, caller: &Caller, wish: &Book, counted: &Counted) -> Result<Draft<Appointment>> {
     let mut hours = hours_for(app, caller, wish.outside_hours).await?;
     let start = read_start(&wish.start, &hours.body)?;
     let mut checks = Checks::new();
@@ -306,7 +308,7 @@ pub async fn book(app: &App, caller: &Caller, wish: &Book) -> Result<Draft<Appoi
     };
     match enter(app, &hours, start, !wish.outside_hours, &guest).await? {
         Entered::Booked(draft) => {
-            count_mail(app, &draft.value).await?;
+            count_mail(app, caller, &draft.value, counted).await?;
             Ok(*draft)
         }
         Entered::Not(why) => Err(refusal(why, &hours.body)),
@@ -323,13 +325,20 @@ async fn hours_for(app: &App, caller: &Caller, outside_hours: bool) -> Result<Ve
     }
 }
 
+/// Whether a request has counted its mail: a command that meets another one is run again, and mails once.
+#[derive(Debug, Default)]
+pub struct Counted(AtomicBool);
+
 /// Counts the mail to a guest that somebody of the team is about to have us send: a workspace must not be able to fill
 /// anybody's mailbox, nor to write to the whole world by booking.
-async fn count_mail(app: &App, appointment: &Appointment) -> Result<()> {
+async fn count_mail(app: &App, caller: &Caller, appointment: &Appointment, counted: &Counted) -> Result<()> {
     let Some(email) = appointment.email.as_deref().filter(|_| appointment.end > app.now()) else { return Ok(()) };
+    if counted.0.load(Ordering::Relaxed) {
+        return Ok(());
+    }
     let workspace = appointment.workspace_id.text();
     let to_one = (RateClass::GuestMail, sha256_hex(format!("{workspace} {email}")));
-    for (class, subject) in [to_one, (RateClass::GuestMailDay, workspace)] {
+    for (class, subject) in [to_one, (mail_of_a_day(app, caller).await?, workspace)] {
         app.count_call(class, &subject).await.map_err(|error| match (error.code(), class) {
             (Code::RateLimited, RateClass::GuestMail) => error.saying(
                 "So many appointments were mailed to that address today that no more are. Leave the e-mail out, or go on \
@@ -341,7 +350,19 @@ async fn count_mail(app: &App, appointment: &Appointment) -> Result<()> {
             _ => error,
         })?;
     }
+    counted.0.store(true, Ordering::Relaxed);
     Ok(())
+}
+
+/// Which limit a workspace's mail of a day has: anybody can register, and must not come to write to the world by it.
+async fn mail_of_a_day(app: &App, caller: &Caller) -> Result<RateClass> {
+    let (owner, account) = tokio::try_join!(
+        store::user::get(&app.table, caller.owner_user_id),
+        store::billing::get(&app.table, caller.billing_account_id)
+    )?;
+    let is_verified = owner.is_some_and(|owner| owner.email_verified);
+    let pays = account.effective_plan().key != PlanKey::Free;
+    Ok(if is_verified && pays { RateClass::GuestMailDay } else { RateClass::GuestMailDayFree })
 }
 
 fn read_start(text: &str, availability: &Availability) -> Result<Time> {
@@ -389,8 +410,8 @@ pub async fn reschedule(
     app: &App,
     caller: &Caller,
     id: Id<Appointment>,
-    start: &str,
-    outside_hours: bool,
+    (start, outside_hours): (&str, bool),
+    counted: &Counted,
 ) -> Result<Draft<Appointment>> {
     let found = store::appointment::get(&app.table, caller.workspace_id, id).await?;
     let (mut appointment, v) = (found.body, found.v);
@@ -406,7 +427,7 @@ pub async fn reschedule(
     if let Some(why) = why_not(app, &hours.body, (slot, held), &calendar.busy(Some(id)), !outside_hours)? {
         return Err(refusal(why, &hours.body));
     }
-    count_mail(app, &appointment).await?;
+    count_mail(app, caller, &appointment, counted).await?;
     calendar.release(id);
     calendar.take(id, held)?;
     let mut unit = Unit::new();

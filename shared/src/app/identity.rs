@@ -83,6 +83,7 @@ async fn save(
             email: None,
             phone: None,
             user_id: Some(identity.user_id.clone()),
+            whatsapp: Vec::new(),
             made_in: None,
             created_at: now,
             updated_at: now,
@@ -90,7 +91,7 @@ async fn save(
         let (phone, email) = store::contact::unheld(table, &contact, phone, email).await?;
         contact.fill_blanks(None, email, phone, now);
         store::contact::create(&mut unit, &contact, None)?;
-        store::contact::guard_user(&mut unit, &contact, agent, &identity.user_id)?;
+        store::contact::guard_user(table, &mut unit, &contact, agent, &identity.user_id).await?;
         return Ok((unit, contact.id));
     };
     let (before, v) = (known.body.clone(), known.v);
@@ -102,7 +103,9 @@ async fn save(
         contact.name.clone_from(&identity.name);
         contact.updated_at = now;
     }
-    if filled || renamed {
+    // Theirs, and no longer the visitor's who may have named them first.
+    let is_claimed = contact.made_in.take().is_some();
+    if filled || renamed || is_claimed {
         store::contact::replace(&mut unit, &contact, (&before, v), None)?;
     }
     Ok((unit, contact.id))

@@ -160,6 +160,7 @@ pub(super) async fn save_contact(
         email: details.email.clone(),
         phone: details.phone.clone(),
         user_id: None,
+        whatsapp: Vec::new(),
         made_in: giver.made_in(),
         created_at: now,
         updated_at: now,

@@ -65,7 +65,7 @@ async fn send_out(app: &App, events: &[Event]) -> Result<()> {
     let tasks = going.filter_map(|event| {
         let (conversation, message) = (id(event, "conversation")?, id(event, "message")?);
         let (conversation_id, message_id) = (Id::from_key(&conversation)?, Id::from_key(&message)?);
-        Some(whatsapp::Task::Send { workspace_id: event.workspace_id, conversation_id, message_id })
+        Some(whatsapp::Task::Send { workspace_id: event.workspace_id, conversation_id, message_id, unsent: None })
     });
     let messages = tasks.map(|task| task.after(Duration::ZERO)).collect::<Result<Vec<_>>>()?;
     if messages.is_empty() { Ok(()) } else { app.queue.send(QueueName::Turn, messages).await }

@@ -2,8 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Conversation, Workspace};
+use super::{Agent, Conversation, Workspace};
 use crate::kernel::{Id, Time};
+
+/// What Meta calls somebody towards the business of one agent's number: each business portfolio has ids of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhatsappUser {
+    /// Who answers there.
+    pub agent_id: Id<Agent>,
+    /// The id, as the guard that finds them by it has it.
+    pub user_id: String,
+}
 
 /// A person outside, known to the whole workspace. Phone numbers are unique in it; of one e-mail the first wins.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,7 +33,10 @@ pub struct Contact {
     /// What the site that signed them calls them.
     #[serde(default)]
     pub user_id: Option<String>,
-    /// The conversation that they were first heard of in, if an unknown visitor's.
+    /// What Meta calls them, at most once for each agent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub whatsapp: Vec<WhatsappUser>,
+    /// The conversation that they were first heard of in, if an unknown visitor's and nobody has vouched for them since.
     #[serde(default)]
     pub made_in: Option<Id<Conversation>>,
     /// When we first heard of them.

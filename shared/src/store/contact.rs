@@ -93,14 +93,28 @@ pub async fn of_user(
     }
 }
 
-/// Notes whom a site calls by this id.
+/// Notes whom a site calls by this id. The unit must demand that the contact exists. What was noted of one who is gone
+/// gives way.
 ///
 /// # Errors
-/// When it does not serialise.
-pub fn guard_user(unit: &mut Unit, contact: &Contact, agent: Id<Agent>, user_id: &str) -> Result<()> {
-    let key = keys::contact_user(contact.workspace_id, agent, user_id);
+/// When the table cannot be read.
+pub async fn guard_user(
+    table: &Table,
+    unit: &mut Unit,
+    contact: &Contact,
+    agent: Id<Agent>,
+    user_id: &str,
+) -> Result<()> {
+    let workspace = contact.workspace_id;
+    let key = keys::contact_user(workspace, agent, user_id);
+    let mut free = Cond::new_item();
+    if let Some(Guard { contact_id }) = table.get(&key).await?
+        && table.get::<Contact>(&keys::contact(workspace, contact_id)).await?.is_none()
+    {
+        free = free.or(Cond::eq("contact_id", contact_id));
+    }
     let row = Row::new(key, "contact_guard", &Guard { contact_id: contact.id })?;
-    unit.create(row, Error::new(Code::ConcurrentChange));
+    unit.put_if(row, free, Error::new(Code::ConcurrentChange));
     Ok(())
 }
 
@@ -135,13 +149,13 @@ pub async fn rename(
             unit.delete_if(key, Cond::eq("contact_id", contact.id), Error::new(Code::ConcurrentChange));
         }
     }
-    guard_user(unit, &contact, agent, user)?;
+    guard_user(table, unit, &contact, agent, user).await?;
     unit.replace(Row::new(keys::contact(workspace, contact.id), "contact", &contact)?, *v);
     Ok(())
 }
 
-/// Removes a contact that was read at version `v`, with everything that finds it: phone, e-mail, and what sites call
-/// them, `agents` being those that may answer on one.
+/// Removes a contact that was read at version `v`, with everything that finds it: phone, e-mail, what Meta calls them, and
+/// what sites do, `agents` being those that may answer on one.
 ///
 /// # Errors
 /// When the table cannot be read.
@@ -154,9 +168,10 @@ pub async fn delete(table: &Table, unit: &mut Unit, contact: &Contact, v: u64, a
     if let Some(user) = &contact.user_id {
         finds.extend(agents.iter().map(|agent| keys::contact_user(workspace, *agent, user)));
     }
+    finds.extend(contact.whatsapp.iter().map(|user| keys::contact_user(workspace, user.agent_id, &user.user_id)));
     for key in finds {
         // It may find somebody else by now.
-        if table.get::<Guard>(&key).await?.is_some_and(|guard| guard.contact_id == id) {
+        if !unit.has(&key) && table.get::<Guard>(&key).await?.is_some_and(|guard| guard.contact_id == id) {
             unit.delete(key);
         }
     }

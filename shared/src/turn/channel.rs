@@ -29,9 +29,9 @@ pub async fn run(app: &App, task: &Task) -> Result<()> {
         Task::Inbound { line, message, tries } => whatsapp::inbound::receive(app, line, message, *tries).await,
         Task::Status { line, status } => whatsapp::status::tell(app, line, status).await,
         Task::Renamed { line, renamed } => whatsapp::renamed::follow(app, line, renamed).await,
-        Task::Send { workspace_id, conversation_id, message_id } => {
+        Task::Send { workspace_id, conversation_id, message_id, unsent } => {
             work::note("tenant", *workspace_id);
-            whatsapp::outbound::flush(app, *workspace_id, *conversation_id, *message_id).await
+            whatsapp::outbound::flush(app, *workspace_id, *conversation_id, *message_id, *unsent).await
         }
         Task::DropFiles { workspace_id, files } => {
             work::note("tenant", *workspace_id);
@@ -60,7 +60,7 @@ async fn answer(
     let pending = Transcript::new(head.settled_until, thread.messages.iter().cloned()).pending;
     let (Some(first), Some(newest)) = (pending.first(), pending.last()) else {
         // It is answered, but whoever did so may have stopped before it was sent.
-        return whatsapp::outbound::flush(app, workspace, conversation, message).await;
+        return whatsapp::outbound::flush(app, workspace, conversation, message, None).await;
     };
     let patience = app.config.burst * MOST_PAUSES;
     if newest.id > message && app.now().since(first.created_at) < patience {
@@ -78,7 +78,7 @@ async fn answer(
     };
     match claimed {
         Claimed::Turn(turn) => match think(app, &scene, *turn, newest).await? {
-            Some(reply) => whatsapp::outbound::flush(app, workspace, conversation, reply.message_id).await,
+            Some(reply) => whatsapp::outbound::flush(app, workspace, conversation, reply.message_id, None).await,
             // A person answers now, or whoever took the lease; it is looked at once more.
             None => whatsapp::queue(app, task, BUSY).await,
         },

@@ -5,9 +5,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use shared::app::appointment::{self, Entered, Guest};
 use shared::app::lead::Giver;
+use shared::domain::plan::PlanKey;
 use shared::domain::scheduling::Source;
-use shared::kernel::{Code, Day, Error};
+use shared::kernel::{Code, Day, Error, Id};
 use shared::ports::llm::Message;
+use shared::store;
 use tests::{Agent, Answer, Owner, ScriptedModel, TestApp};
 
 struct Scene {
@@ -26,6 +28,16 @@ impl Scene {
         let agent = owner.agent_with(json!({"name": "Luna", "tools": tools, "publish": true})).await;
         owner.opens("UTC", Value::Null).await;
         Self { test, model, owner, agent }
+    }
+
+    /// With an owner who has shown that their address is theirs.
+    async fn verified() -> Self {
+        let scene = Self::new().await;
+        let (table, id) = (&scene.test.app.table, Id::from_int(scene.owner.user_id).unwrap());
+        let mut user = store::user::get(table, id).await.unwrap().unwrap();
+        user.email_verified = true;
+        store::user::overwrite(table, &user).await.unwrap();
+        scene
     }
 
     async fn post(&self, body: Value) -> Answer {
@@ -159,7 +171,7 @@ async fn nobody_is_invited_to_what_is_over() {
 
 #[tokio::test]
 async fn a_workspace_mails_one_guest_twenty_times_a_day_and_not_the_whole_world() {
-    let scene = Scene::new().await;
+    let scene = Scene::verified().await;
     let slot = |number: u32| format!("2040-03-{:02}T{:02}:00", 6 + number / 8, 9 + number % 8);
     let mut last = Value::Null;
     for number in 0..20 {
@@ -293,4 +305,33 @@ async fn a_model_is_told_what_time_it_is_where_the_appointments_are() {
     scene.test.visitor(&scene.agent).says("An appointment, please").await;
     let system = scene.model.heard().pop().unwrap().system;
     assert!(system.contains("in Europe/Madrid, where appointments are"), "{system}");
+}
+
+#[tokio::test]
+async fn a_workspace_that_has_shown_no_address_or_pays_nothing_mails_twenty_guests_a_day() {
+    let (verified, unverified, free) = (Scene::verified().await, Scene::new().await, Scene::verified().await);
+    free.test.db_set_plan(&free.owner, PlanKey::Free).await;
+    for (scene, status) in [(&verified, 201), (&unverified, 429), (&free, 429)] {
+        for number in 0..20 {
+            let start = format!("2040-03-{:02}T{:02}:00", 6 + number / 8, 9 + number % 8);
+            scene.book(&start, &format!("guest{number}@example.com")).await;
+        }
+        let body = json!({"start": "2040-03-20T10:00", "email": "last@example.com", "outside_hours": true});
+        let last = scene.post(body).await;
+        assert_eq!(last.status, status, "{}", last.text);
+    }
+}
+
+#[tokio::test]
+async fn a_booking_that_meets_others_and_is_tried_again_counts_as_one_mail() {
+    let scene = Scene::verified().await;
+    for day in 6..11 {
+        let at_once = (9..13).map(|hour| {
+            let body = json!({"start": format!("2040-03-{day:02}T{hour:02}:00"), "email": "ana@example.com"});
+            async { scene.post(body).await.expect(201) }
+        });
+        futures_util::future::join_all(at_once).await;
+    }
+    let body = json!({"start": "2040-03-20T10:00", "email": "ana@example.com", "outside_hours": true});
+    assert_eq!(scene.post(body).await.code(429), "rate_limited");
 }

@@ -49,4 +49,5 @@ mod versions;
 mod webhooks;
 mod whatsapp;
 mod whatsapp_out;
+mod whatsapp_people;
 mod widget;

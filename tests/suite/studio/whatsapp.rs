@@ -531,6 +531,47 @@ async fn a_file_whose_agent_goes_while_it_is_fetched_is_not_kept() {
 }
 
 #[tokio::test]
+async fn a_file_whose_message_was_stored_without_it_meanwhile_is_not_kept() {
+    let (test, phones, _model, owner, agent) = set().await;
+    phones.keeps("media-1", "image/jpeg", &[0xff, 0xd8, 0xff, 0xe0, 7]);
+    let sent = image(&test, "wamid.1", &json!({"id": "media-1"}));
+    assert_eq!(test.meta_calls(SIGNING_SECRET, &of_meta(NUMBER, &[sent], &[])).await.expect(200)["taken"], 1);
+    let queued = test.queue.take(QueueName::Turn).remove(0);
+    let mut task: Value = serde_json::from_str(&queued.body).unwrap();
+    let slow = serde_json::from_value(task.clone()).unwrap();
+    task["tries"] = json!(4);
+    let last_try = serde_json::from_value(task).unwrap();
+    let held = phones.holds_files();
+    let overtaking = async {
+        while phones.downloads() == 0 {
+            tokio::task::yield_now().await;
+        }
+        phones.fails_file(503);
+        Box::pin(shared::turn::channel::run(&test.app, &last_try)).await.unwrap();
+        held.add_permits(1);
+    };
+    let (done, ()) = tokio::join!(Box::pin(shared::turn::channel::run(&test.app, &slow)), overtaking);
+    done.unwrap();
+    let thread = conversation(&owner, &agent).await;
+    assert_eq!(thread["messages"][0]["meta"]["file"]["object"], Value::Null);
+    let workspace = test.db_workspace(&owner).await.id;
+    assert_eq!(test.app.objects.list(workspace, 10).await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_a_provider_calls_the_type_of_a_file_is_taken_only_if_a_header_can_have_it() {
+    let (test, phones, _model, owner, agent) = set().await;
+    for (number, told) in ["image/jpeg\r\nX-Own: 1", &"x".repeat(101), "imagen/ñ", ""].into_iter().enumerate() {
+        phones.keeps(&format!("media-{number}"), told, &[7]);
+        let sent = image(&test, &format!("wamid.{number}"), &json!({"id": format!("media-{number}")}));
+        assert_eq!(test.meta_calls(SIGNING_SECRET, &of_meta(NUMBER, &[sent], &[])).await.expect(200)["taken"], 1);
+        test.workers().run_queues().await;
+        let thread = conversation(&owner, &agent).await;
+        assert_eq!(thread["messages"][number]["meta"]["file"]["mime"], "application/octet-stream", "{told:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_written_under_a_file_is_kept_although_the_file_has_no_id() {
     let (test, _phones, _model, owner, agent) = set().await;
     let captions = [json!({"caption": "Is this broken?"}), json!({"id": "not an id", "caption": "And this?"})];

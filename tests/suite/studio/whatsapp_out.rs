@@ -1,8 +1,15 @@
 //! `WhatsApp`: what goes out, what becomes of it, and who may write.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use shared::app::whatsapp::Task;
+use shared::domain::agent::SecretField;
+use shared::kernel::{Id, Rng, Secret};
+use shared::store;
+use shared::table::Unit;
+use shared::table::fault::{Faults, Rates};
 use tests::phones::{SIGNING_SECRET, of_meta, status, text};
 use tests::{Agent, Owner, Phones, ScriptedModel, TestApp};
 
@@ -353,6 +360,130 @@ async fn what_one_worker_saw_waiting_and_another_has_sent_is_not_sent_again() {
     let thread = thread(&owner, &agent).await;
     let last = thread["messages"].as_array().unwrap().iter().rev().take(2);
     assert!(last.map(|message| &message["meta"]["delivery"]["status"]).all(|status| status == "sent"), "{thread}");
+}
+
+#[tokio::test]
+async fn what_failed_before_anything_was_sent_is_sent_later_and_is_not_unknown() {
+    let model = ScriptedModel::new();
+    let (test, phones, owner, agent) = set(&model).await;
+    model.says("Hello!");
+    asks(&test, "wamid.1", "Hi").await;
+    operator_says(&owner, &agent, "One moment.").await.expect(201);
+    let message = waiting(&test, &owner, &agent).await;
+    let (table, workspace) = (&test.app.table, test.db_workspace(&owner).await.id);
+    let head = store::agent::get(table, workspace, Id::from_int(agent.id).unwrap()).await.unwrap().body;
+    let put = async |sealed: shared::kernel::secret::Sealed| {
+        let mut unit = Unit::new();
+        store::agent::put_secret(&mut unit, &head, SecretField::MetaToken, Some(sealed)).unwrap();
+        table.commit(unit).await.unwrap();
+    };
+    let kept = store::agent::secret(table, workspace, head.id, SecretField::MetaToken).await.unwrap().unwrap();
+    // Nobody can open it for a while.
+    put(test.app.seal("elsewhere", &Secret::new("token")).await.unwrap()).await;
+    let process = test.process(Rng::seeded(1));
+    Box::pin(shared::turn::channel::run(&process, &message)).await.unwrap_err();
+    put(kept.sealed.clone()).await;
+    test.clock.advance(Duration::from_secs(125));
+    let process = test.process(Rng::seeded(2));
+    Box::pin(shared::turn::channel::run(&process, &message)).await.unwrap();
+    assert_eq!(phones.texts(), ["Hello!", "One moment."]);
+    assert_eq!(stands(&owner, &agent).await, ("sent".to_owned(), Value::Null));
+}
+
+/// The task to send the last message of the only conversation.
+async fn waiting(test: &TestApp, owner: &Owner, agent: &Agent) -> Task {
+    let id = owner.conversations(agent).await[0]["id"].as_u64().unwrap();
+    let (workspace_id, conversation_id) = (test.db_workspace(owner).await.id, Id::from_int(id).unwrap());
+    let thread = store::conversation::thread(&test.app.table, workspace_id, conversation_id, 1).await.unwrap().unwrap();
+    Task::Send { workspace_id, conversation_id, message_id: thread.messages[0].id, unsent: None }
+}
+
+#[tokio::test]
+async fn what_was_refused_for_now_is_sent_later_although_that_could_not_be_noted() {
+    let model = ScriptedModel::new();
+    let (test, phones, owner, agent) = set(&model).await;
+    model.says("Hello!");
+    asks(&test, "wamid.1", "Hi").await;
+    operator_says(&owner, &agent, "One moment.").await.expect(201);
+    let message = waiting(&test, &owner, &agent).await;
+    let faults = Faults::new(Rng::seeded(1));
+    let process = test.process_with(Rng::seeded(2), &faults, Arc::clone(&test.queue) as _);
+    phones.answers(429, json!({"error": {"code": 130_429, "message": "Rate limit hit"}}));
+    let (held, before) = (phones.holds(), phones.asked());
+    let failing = async {
+        while phones.asked() == before {
+            tokio::task::yield_now().await;
+        }
+        faults.set(Rates { failed: 1_000, ..Rates::default() });
+        held.add_permits(10);
+    };
+    let (done, ()) = tokio::join!(Box::pin(shared::turn::channel::run(&process, &message)), failing);
+    done.unwrap_err();
+    let workers = test.workers();
+    workers.run_queues().await;
+    workers.after(Duration::from_secs(125)).await;
+    assert_eq!(phones.texts(), ["Hello!", "One moment."]);
+    assert_eq!(stands(&owner, &agent).await, ("sent".to_owned(), Value::Null));
+}
+
+#[tokio::test]
+async fn what_waits_behind_a_message_that_was_put_off_goes_out_however_many_follow() {
+    let model = ScriptedModel::new();
+    let (test, phones, owner, agent) = set(&model).await;
+    model.says("Hello!");
+    asks(&test, "wamid.1", "Hi").await;
+    for _ in 0..3 {
+        phones.answers(429, json!({"error": {"code": 130_429, "message": "Rate limit hit"}}));
+    }
+    for words in ["One moment.", "Done."] {
+        operator_says(&owner, &agent, words).await.expect(201);
+    }
+    let workers = test.workers();
+    workers.run().await;
+    for number in 0..150 {
+        test.writes(NUMBER, &format!("wamid.more-{number}"), ANA, "And").await;
+    }
+    workers.run().await;
+    for _ in 0..12 {
+        workers.after(Duration::from_secs(30)).await;
+    }
+    assert_eq!(phones.texts(), ["Hello!", "One moment.", "Done."]);
+}
+
+#[tokio::test]
+async fn a_part_that_was_sent_twice_is_as_far_as_the_better_of_both_and_mends_no_other_failure() {
+    let model = ScriptedModel::new();
+    let (test, phones, owner, agent) = set(&model).await;
+    phones.answers(200, json!("the answer is lost"));
+    asks(&test, "wamid.1", "Hi").await;
+    let tag = phones.taken()[0].tag().to_owned();
+    for (id, state, want) in
+        [("wamid.a", "delivered", "delivered"), ("wamid.b", "sent", "delivered"), ("wamid.c", "read", "read")]
+    {
+        test.tells(NUMBER, tagged(id, state, &tag)).await;
+        test.workers().run().await;
+        assert_eq!(stands(&owner, &agent).await, (want.to_owned(), Value::Null), "{id}");
+    }
+    test.tells(NUMBER, status("wamid.b", "read")).await;
+    test.workers().run().await;
+    model.says(&long());
+    test.writes(NUMBER, "wamid.2", ANA, "Tell me all").await;
+    let workers = test.workers();
+    workers.run().await;
+    let (held, before) = (phones.holds(), phones.asked());
+    let refusing = async {
+        while phones.asked() == before {
+            tokio::task::yield_now().await;
+        }
+        phones.answers(400, json!({"error": {"code": 131_026, "message": "no"}}));
+        held.add_permits(10);
+    };
+    tokio::join!(workers.after(BURST), refusing);
+    assert_eq!(stands(&owner, &agent).await, ("failed".to_owned(), json!("131026")), "its second part");
+    let tag = phones.taken().last().unwrap().tag().to_owned();
+    test.tells(NUMBER, tagged("wamid.d", "delivered", &tag)).await;
+    test.workers().run().await;
+    assert_eq!(stands(&owner, &agent).await, ("failed".to_owned(), json!("131026")));
 }
 
 #[tokio::test]

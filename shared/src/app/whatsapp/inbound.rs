@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::super::App;
 use super::super::conversation::{silence_timer, touched_by_visitor};
 use super::{Task, api, drop_files, queue};
+use crate::domain::contact::WhatsappUser;
 use crate::domain::conversation::Channel;
 use crate::domain::lead::Details;
 use crate::domain::message::Author;
@@ -15,7 +16,7 @@ use crate::events::emit;
 use crate::kernel::secret::sha256_hex;
 use crate::kernel::{Code, Error, Id, Result, Time, work};
 use crate::ports::objects::Objects;
-use crate::ports::whatsapp::Missed;
+use crate::ports::whatsapp::{Missed, media_type};
 use crate::store;
 use crate::store::whatsapp::Trace;
 use crate::table::{Cond, Unit};
@@ -84,7 +85,7 @@ async fn fetch(app: &App, line: &Line, id: &str, wanted: &FileRef) -> Result<Res
         }
     };
     let key = format!("{}/whatsapp/{}", Objects::of(line.workspace_id), sha256_hex(id));
-    let mime = fetched.mime.or(mime).unwrap_or_else(|| "application/octet-stream".into());
+    let mime = media_type(fetched.mime.or(mime));
     let bytes = Some(fetched.bytes.len() as u64);
     app.objects.put(&key, fetched.bytes, &mime).await?;
     Ok(Ok(File { kind, mime: Some(mime), name, bytes, object: Some(key), missing: None }))
@@ -101,18 +102,18 @@ async fn forget(app: &App, line: &Line, file: Option<&File>) -> Result<()> {
     drop_files(app, line.workspace_id, object.as_slice()).await
 }
 
-/// The same for a file that was fetched while somebody else stored its message, if that was erased since.
+/// The same for a file that was fetched while somebody else stored its message: unless that names it. It may have been erased
+/// since, or been stored without a file that nobody could give just then.
 async fn forget_unless_kept(
     app: &App,
     line: &Line,
     file: Option<&File>,
     (conversation, message): (Id<Conversation>, Id<Message>),
 ) -> Result<()> {
-    if file.is_none() {
-        return Ok(());
-    }
-    let kept = store::conversation::message(&app.table, line.workspace_id, conversation, message).await?;
-    if kept.is_some() { Ok(()) } else { forget(app, line, file).await }
+    let Some(object) = file.and_then(|file| file.object.as_ref()) else { return Ok(()) };
+    let stored = store::conversation::message(&app.table, line.workspace_id, conversation, message).await?;
+    let named = stored.and_then(|message| message.file).and_then(|file| file.object);
+    if named.as_ref() == Some(object) { Ok(()) } else { forget(app, line, file).await }
 }
 
 /// Where a message belongs: the conversation, if there is one, and the marks that do not lead to it yet.
@@ -201,8 +202,11 @@ async fn begin(
 ) -> Result<Conversation> {
     let (workspace, agent, now) = (line.workspace_id, line.agent_id, app.now());
     let agent_name = store::agent::get(&app.table, workspace, agent).await?.body.name;
+    let contact_id = contact(app, line, &inbound.peer).await?;
+    // They may be erased meanwhile.
+    unit.check(store::keys::contact(workspace, contact_id), Cond::existing(), Error::new(Code::ConcurrentChange));
     let head = Conversation {
-        contact_id: Some(contact(app, line, &inbound.peer).await?),
+        contact_id: Some(contact_id),
         whatsapp: Some(talk(line, inbound.peer.clone(), inbound.at, now)),
         ..Conversation::begun(id, (workspace, agent), agent_name, Channel::Whatsapp, &message.content, now)
     };
@@ -252,7 +256,7 @@ async fn contact(app: &App, line: &Line, peer: &Peer) -> Result<Id<Contact>> {
     };
     let details = Details { phone: peer.phone.clone(), ..Details::default() };
     let (former, holder) = match store::contact::find(table, workspace, &details).await? {
-        Some(holder) if is_another(&holder.body, user.as_deref()) => (Some(holder), None),
+        Some(holder) if is_another(app, line, &holder.body, user.as_deref()).await? => (Some(holder), None),
         holder => (None, holder),
     };
     let new_user = user.filter(|_| by_user.is_none());
@@ -267,10 +271,14 @@ async fn contact(app: &App, line: &Line, peer: &Peer) -> Result<Id<Contact>> {
     };
     let mut is_changed = contact.fill_blanks(peer.name.as_deref(), None, phone, now);
     let mut unit = Unit::new();
-    if let Some(user) = new_user.filter(|user| contact.user_id.as_ref().is_none_or(|known| known == user)) {
-        store::contact::guard_user(&mut unit, &contact, agent, &user)?;
+    // The network vouches for them: whoever named their number first has no say any more.
+    is_changed |= contact.made_in.take().is_some();
+    if let Some(user_id) = new_user {
+        store::contact::guard_user(table, &mut unit, &contact, agent, &user_id).await?;
+        contact.user_id.get_or_insert_with(|| user_id.clone());
         // By it the guard is found again when they are erased.
-        is_changed |= contact.user_id.replace(user).is_none();
+        contact.whatsapp.push(WhatsappUser { agent_id: agent, user_id });
+        is_changed = true;
     }
     match &known {
         None => store::contact::create(&mut unit, &contact, former.as_ref())?,
@@ -291,14 +299,26 @@ const fn blank(id: Id<Contact>, workspace_id: Id<Workspace>, now: Time) -> Conta
         email: None,
         phone: None,
         user_id: None,
+        whatsapp: Vec::new(),
         made_in: None,
         created_at: now,
         updated_at: now,
     }
 }
 
-/// Whether a contact is known by another of Meta's user ids.
-fn is_another(contact: &Contact, user: Option<&str>) -> bool {
-    let known = contact.user_id.as_deref().filter(|known| known.starts_with(USER));
-    matches!((known, user), (Some(known), Some(user)) if known != user)
+/// Whether the holder of a phone is another person than whoever writes from it now: the agent knows them by another of Meta's
+/// user ids. What other agents know them by tells nothing, since each business portfolio has ids of its own.
+async fn is_another(app: &App, line: &Line, holder: &Contact, user: Option<&str>) -> Result<bool> {
+    let Some(user) = user else { return Ok(false) };
+    let here = holder.whatsapp.iter().filter(|known| known.agent_id == line.agent_id).map(|known| &known.user_id);
+    for known in here.chain(holder.user_id.as_ref().filter(|known| known.starts_with(USER))) {
+        if known == user {
+            return Ok(false);
+        }
+        let found = store::contact::of_user(&app.table, line.workspace_id, line.agent_id, known).await?;
+        if found.is_some_and(|found| found.body.id == holder.id) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

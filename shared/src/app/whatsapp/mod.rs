@@ -15,6 +15,7 @@ pub mod status;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::App;
 use crate::domain::agent::SecretField;
@@ -73,6 +74,9 @@ pub enum Task {
         conversation_id: Id<Conversation>,
         /// The message that asked for it.
         message_id: Id<Message>,
+        /// The claim under which a provider has refused it for now: if it is still there, nothing was sent under it.
+        #[serde(default)]
+        unsent: Option<Uuid>,
     },
     /// Delete files of messages that were erased, and uploads that expired.
     DropFiles {

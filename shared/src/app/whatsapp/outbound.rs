@@ -4,12 +4,14 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::super::App;
 use super::status::{Spot, found};
 use super::{Task, api, queue};
 use crate::domain::whatsapp::{Claim, Delivery, Line, Reason, State, Talk, formatted, split};
 use crate::domain::{Conversation, Message, Workspace};
-use crate::kernel::{Code, Error, Id, Result, Time};
+use crate::kernel::{Code, Error, Id, Limit, Result, Time};
 use crate::ports::whatsapp::{Api, Content, Sending};
 use crate::store;
 use crate::store::whatsapp::Trace;
@@ -40,7 +42,8 @@ pub(super) fn read_tag(tag: &str) -> Option<(Id<Conversation>, Id<Message>, u32)
     Some((conversation, message, parts.next()?.parse().ok()?))
 }
 
-/// Sends what waits in a conversation, in order. One that cannot go yet holds back those after it, and comes again.
+/// Sends what waits in a conversation, in order. One that cannot go yet holds back those after it, and comes again. `unsent` is
+/// a claim under which nothing was sent, although it may still stand.
 ///
 /// # Errors
 /// When the table or the queue cannot be reached.
@@ -49,36 +52,43 @@ pub async fn flush(
     workspace: Id<Workspace>,
     conversation: Id<Conversation>,
     named: Id<Message>,
+    unsent: Option<Uuid>,
 ) -> Result<()> {
     let Some(thread) = store::conversation::thread(&app.table, workspace, conversation, LAST).await? else {
         return Ok(());
     };
     let head = thread.head;
     let Some(talk) = &head.whatsapp else { return Ok(()) };
-    let mut messages = thread.messages;
-    // So many may have come after it that it is none of the last any more.
+    let (mut messages, mut rest) = (thread.messages, None);
+    // So many may have come after it that it is none of the last any more, nor what waits behind it.
     if messages.first().is_some_and(|first| named < first.id) {
         let found = store::conversation::message(&app.table, workspace, conversation, named).await?;
-        messages.splice(0..0, found);
+        (messages, rest) = (found.into_iter().collect(), Some(named));
     }
-    for message in messages {
-        let Some(delivery) = message.delivery.as_ref().filter(|delivery| delivery.is_waiting()) else { continue };
-        match send(app, &head, talk, &message, delivery).await? {
-            Went::Through => {}
-            // Whoever put it off comes back to it, and to those behind it.
-            Went::WaitsFor(_) if message.id != named => return Ok(()),
-            Went::WaitsFor(at) => return again(app, &head, &message, at.since(app.now())).await,
-            Went::Not(wait) => return again(app, &head, &message, wait).await,
-            Went::PutOff => return Ok(()),
+    loop {
+        for message in messages {
+            let Some(delivery) = message.delivery.as_ref().filter(|delivery| delivery.is_waiting()) else { continue };
+            match send(app, &head, talk, (&message, delivery), unsent).await? {
+                Went::Through => {}
+                // Whoever put it off comes back to it, and to those behind it.
+                Went::WaitsFor(_) if message.id != named => return Ok(()),
+                Went::WaitsFor(at) => return again(app, &head, &message, at.since(app.now()), None).await,
+                Went::Not(wait) => return again(app, &head, &message, wait, None).await,
+                Went::PutOff => return Ok(()),
+            }
         }
+        let Some(last) = rest else { return Ok(()) };
+        let limit = Limit::new(Some(Limit::MAX))?;
+        let page = store::conversation::messages_after(&app.table, workspace, conversation, Some(last), limit).await?;
+        rest = page.next.and(page.items.last().map(|message| message.id));
+        messages = page.items;
     }
-    Ok(())
 }
 
 /// Queues a message for later, a little after its time: clocks differ.
-async fn again(app: &App, head: &Conversation, message: &Message, wait: Duration) -> Result<()> {
+async fn again(app: &App, head: &Conversation, message: &Message, wait: Duration, unsent: Option<Uuid>) -> Result<()> {
     let (workspace_id, conversation_id, message_id) = (head.workspace_id, head.id, message.id);
-    queue(app, &Task::Send { workspace_id, conversation_id, message_id }, wait).await
+    queue(app, &Task::Send { workspace_id, conversation_id, message_id, unsent }, wait).await
 }
 
 /// Shows on somebody's phone that their message was seen and an answer is being written. A courtesy: it may fail.
@@ -129,13 +139,21 @@ enum Took {
     Not,
 }
 
-async fn send(app: &App, head: &Conversation, talk: &Talk, message: &Message, delivery: &Delivery) -> Result<Went> {
+async fn send(
+    app: &App,
+    head: &Conversation,
+    talk: &Talk,
+    (message, delivery): (&Message, &Delivery),
+    unsent: Option<Uuid>,
+) -> Result<Went> {
     let now = app.now();
     if let Some(at) = delivery.next_at.filter(|at| *at > now) {
         return Ok(Went::WaitsFor(at));
     }
     let Some(first) = delivery.first_unsent() else { return Ok(Went::Through) };
     let before = match &delivery.claim {
+        // Whoever claimed it was refused, and could not note that.
+        Some(claim) if Some(claim.id) == unsent => Some(claim),
         Some(claim) if claim.until > now.millis() => {
             let rest = u64::try_from(claim.until - now.millis()).unwrap_or_default();
             return Ok(Went::Not(Duration::from_millis(rest) + Duration::from_secs(1)));
@@ -149,33 +167,45 @@ async fn send(app: &App, head: &Conversation, talk: &Talk, message: &Message, de
         }
         None => None,
     };
+    // Whatever can fail before the call comes before the claim: one that stays behind says that the message may have gone out.
+    let line = line_of(head, talk);
+    let is_ours = store::whatsapp::line_now(&app.table, &line.phone_number_id).await?.as_ref() == Some(&line);
+    let api = if is_ours { api(app, &line).await? } else { None };
     let claim = Claim { id: app.ids().uuid_of(head.workspace_id), until: (now + CLAIM).millis(), part: first };
+    let Some(api) = api else {
+        let reason = Reason::new("not_connected", Code::WhatsappNotConnected.message());
+        return refuse(app, head, message, (&claim, before), &reason).await;
+    };
+    if !talk.is_open(now) {
+        let reason = Reason::new("window_closed", Code::WhatsappWindowClosed.message());
+        return refuse(app, head, message, (&claim, before), &reason).await;
+    }
     let delivery = match take(app, head, message, &claim, before).await? {
         Took::Ours(delivery) => delivery,
         Took::Over => return Ok(Went::Through),
         Took::Not => return Ok(Went::Not(SHORTLY)),
     };
-    let line = line_of(head, talk);
-    let is_ours = store::whatsapp::line_now(&app.table, &line.phone_number_id).await?.as_ref() == Some(&line);
-    let api = if is_ours { api(app, &line).await? } else { None };
-    let Some(api) = api else {
-        let reason = Reason::new("not_connected", Code::WhatsappNotConnected.message());
-        return refuse(app, head, message, &claim, &reason).await;
-    };
-    if !talk.is_open(now) {
-        let reason = Reason::new("window_closed", Code::WhatsappWindowClosed.message());
-        return refuse(app, head, message, &claim, &reason).await;
-    }
     send_parts(app, head, talk, (message, delivery), claim, (&line, &api)).await
 }
 
-/// Gives up what could not be tried.
-async fn refuse(app: &App, head: &Conversation, message: &Message, claim: &Claim, reason: &Reason) -> Result<Went> {
-    if give_up(app, head, message, claim, reason).await? {
-        return Ok(Went::Through);
+/// Gives up what could not be tried, if the part could be claimed.
+async fn refuse(
+    app: &App,
+    head: &Conversation,
+    message: &Message,
+    (claim, before): (&Claim, Option<&Claim>),
+    reason: &Reason,
+) -> Result<Went> {
+    let update = of(head, message).remove("delivery.claim").remove("delivery.next_at").set("delivery.failure", reason);
+    let may = may_take(app, claim, before);
+    match app.table.update(update, Some(may), Error::new(Code::Conflict)).await {
+        Ok(_) => Ok(Went::Through),
+        Err(Refusal::Conditions(failed)) => {
+            let waits = delivery_of(failed)?.is_some_and(|delivery| delivery.is_waiting());
+            Ok(if waits { Went::Not(SHORTLY) } else { Went::Through })
+        }
+        Err(Refusal::Error(error)) => Err(error),
     }
-    let_go(app, head, message, claim).await?;
-    Ok(Went::Not(SHORTLY))
 }
 
 /// Sends the parts that nobody has taken yet, one after the other. The first of them is claimed already.
@@ -227,8 +257,19 @@ async fn send_parts(
     Ok(Went::Through)
 }
 
-/// Claims a part of a message that is claimed by nobody, by us already, or as it was `before`. The part must not be known to
-/// have gone out, nor the message be put off or given up: what was read may be old, so it is sent as it is found now.
+/// Whether a part may be claimed: by nobody, by us already, or as it was `before`. It must not be known to have gone out, nor the
+/// message be put off or given up.
+fn may_take(app: &App, claim: &Claim, before: Option<&Claim>) -> Cond {
+    let held = |claim: &Claim| Cond::eq("delivery.claim.id", claim.id);
+    let free = Cond::absent("delivery.claim").or(held(claim));
+    let free =
+        before.map_or(free.clone(), |before| free.or(held(before).and(Cond::eq("delivery.claim.until", before.until))));
+    let due = Cond::absent("delivery.next_at").or(Cond::le("delivery.next_at", app.now()));
+    let waits = Cond::present("delivery").and(Cond::absent("delivery.failure")).and(Cond::absent(sent(claim.part)));
+    waits.and(free).and(due)
+}
+
+/// Claims a part of a message, if [`may_take`] says so: what was read may be old, so it is sent as it is found now.
 async fn take(
     app: &App,
     head: &Conversation,
@@ -236,14 +277,8 @@ async fn take(
     claim: &Claim,
     before: Option<&Claim>,
 ) -> Result<Took> {
-    let held = |claim: &Claim| Cond::eq("delivery.claim.id", claim.id);
-    let free = Cond::absent("delivery.claim").or(held(claim));
-    let free =
-        before.map_or(free.clone(), |before| free.or(held(before).and(Cond::eq("delivery.claim.until", before.until))));
-    let due = Cond::absent("delivery.next_at").or(Cond::le("delivery.next_at", app.now()));
-    let waits = Cond::present("delivery").and(Cond::absent("delivery.failure")).and(Cond::absent(sent(claim.part)));
     let update = of(head, message).set("delivery.claim", claim);
-    match app.table.update(update, Some(waits.and(free).and(due)), Error::new(Code::Conflict)).await {
+    match app.table.update(update, Some(may_take(app, claim, before)), Error::new(Code::Conflict)).await {
         Ok(item) => {
             let delivery = decode::<Message>(item)?.delivery.filter(Delivery::is_waiting);
             Ok(delivery.map_or(Took::Over, Took::Ours))
@@ -288,9 +323,9 @@ async fn note(app: &App, line: &Line, spot: Spot, id: &str) -> Result<()> {
             // A status with our tag came first, and has noted it.
             Some(Trace::Out { .. }) => {}
             Some(Trace::Parked { state, reason }) => {
-                found(app, &mut unit, line, spot, (id, State::Sent.with(state), reason), v)?;
+                found(app, &mut unit, line, spot, (id, State::Sent.with(state), reason), v).await?;
             }
-            Some(Trace::In { .. }) | None => found(app, &mut unit, line, spot, (id, State::Sent, None), v)?,
+            Some(Trace::In { .. }) | None => found(app, &mut unit, line, spot, (id, State::Sent, None), v).await?,
         }
         match app.commit(unit).await {
             Ok(()) => return Ok(()),
@@ -312,7 +347,7 @@ async fn let_go(app: &App, head: &Conversation, message: &Message, claim: &Claim
 }
 
 /// Lets a message go for a while. It is queued before that is noted: whoever stops in between leaves nothing that nobody
-/// comes back to.
+/// comes back to. Whoever does knows the claim as one under which nothing was sent.
 async fn put_off(
     app: &App,
     head: &Conversation,
@@ -322,7 +357,7 @@ async fn put_off(
     reason: &Reason,
 ) -> Result<Went> {
     tracing::warn!(agent = %head.agent_id.text(), code = reason.code, ?wait, "a message goes out later");
-    again(app, head, message, wait).await?;
+    again(app, head, message, wait, Some(claim.id)).await?;
     let update = of(head, message)
         .remove("delivery.claim")
         .set("delivery.tries", delivery.tries + 1)

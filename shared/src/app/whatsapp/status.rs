@@ -49,7 +49,7 @@ pub async fn tell(app: &App, line: &Line, status: &Status) -> Result<()> {
         let (mut unit, spot) = (Unit::new(), spot(app, line, status).await?);
         match spot {
             // Its tag tells which message it is, whatever became of the call that sent it.
-            Some(spot) => found(app, &mut unit, line, spot, (&status.id, state, reason), v)?,
+            Some(spot) => found(app, &mut unit, line, spot, (&status.id, state, reason), v).await?,
             None => {
                 let key = store::whatsapp::trace_key(workspace, agent, &status.id);
                 store::whatsapp::put_trace(&mut unit, key, &Trace::Parked { state, reason }, v, app.now())?;
@@ -76,7 +76,7 @@ async fn go_on(app: &App, spot: Spot, message: Option<Message>) -> Result<()> {
         return Ok(());
     }
     let Spot { workspace: workspace_id, conversation: conversation_id, message: message_id, .. } = spot;
-    queue(app, &Task::Send { workspace_id, conversation_id, message_id }, Duration::ZERO).await
+    queue(app, &Task::Send { workspace_id, conversation_id, message_id, unsent: None }, Duration::ZERO).await
 }
 
 /// The part of a message that a status names by its tag, if it is one of this agent's.
@@ -92,8 +92,9 @@ async fn spot(app: &App, line: &Line, status: &Status) -> Result<Option<Spot>> {
     Ok((part < parts).then_some(Spot { workspace, conversation, message, part }))
 }
 
-/// Notes that a part was taken under this id, and how far it has come. That it was not known to have gone out is mended.
-pub(super) fn found(
+/// Notes that a part was taken under this id, and how far it has come. That it was not known to have gone out is mended. A part
+/// that was sent twice has two ids, and stays as far as the better of them has come. Of an erased message nothing is noted.
+pub(super) async fn found(
     app: &App,
     unit: &mut Unit,
     line: &Line,
@@ -102,14 +103,21 @@ pub(super) fn found(
     v: Option<u64>,
 ) -> Result<()> {
     let Spot { workspace, conversation, message, part } = spot;
+    let known = store::conversation::message(&app.table, workspace, conversation, message).await?;
+    let Some(delivery) = known.and_then(|message| message.delivery) else { return Ok(()) };
     let trace = Trace::Out { conversation_id: conversation, message_id: message, part };
     let key = store::whatsapp::trace_key(workspace, line.agent_id, id);
     store::whatsapp::put_trace(unit, key, &trace, v, app.now())?;
     let taken = Part { id: id.to_owned(), rank: state.rank(), reason };
-    let update = Update::new(store::keys::message(workspace, conversation, message))
-        .set(format!("delivery.sent.{}", Delivery::part(part)), &taken)
-        .remove("delivery.failure");
-    unit.update(update, Cond::present("delivery"), Error::new(Code::Conflict));
+    let at = format!("delivery.sent.{}", Delivery::part(part));
+    let update = Update::new(store::keys::message(workspace, conversation, message)).set(at.clone(), &taken);
+    let (update, unchanged) = match delivery.sent.get(&Delivery::part(part)) {
+        // What failed was this part: nothing behind it was tried.
+        None => (update.remove("delivery.failure"), Cond::present("delivery").and(Cond::absent(at))),
+        Some(before) if before.rank < state.counts_below() => (update, Cond::eq(format!("{at}.rank"), before.rank)),
+        Some(_) => return Ok(()),
+    };
+    unit.update(update, unchanged, Error::new(Code::Conflict));
     Ok(())
 }
 

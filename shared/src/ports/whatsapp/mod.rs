@@ -202,7 +202,8 @@ impl Api<'_> {
         match self.egress.send(call).await? {
             Inbound { truncated: true, .. } => Err(too_large(max)),
             Inbound { status: 200, cut: None, body, .. } => {
-                Ok(Fetched { bytes: body, mime: about["mime_type"].as_str().map(str::to_owned) })
+                let mime = about["mime_type"].as_str().map(|told| media_type(Some(told.to_owned())));
+                Ok(Fetched { bytes: body, mime })
             }
             Inbound { status, cut, .. } => Err(Missed {
                 why: format!("it could not be read to its end (status {status})"),
@@ -240,6 +241,15 @@ impl Api<'_> {
             max_response: MAX_ANSWER,
         }
     }
+}
+
+/// The type of a file as a header can have it: what others call it may be anything.
+#[must_use]
+pub fn media_type(told: Option<String>) -> String {
+    let is_plain = |told: &String| {
+        (1..=100).contains(&told.len()) && told.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
+    };
+    told.filter(is_plain).unwrap_or_else(|| "application/octet-stream".to_owned())
 }
 
 fn too_large(max: usize) -> Missed {
