@@ -14,6 +14,7 @@ mod past;
 mod personas;
 pub mod phones;
 pub mod polar;
+mod promises;
 mod provider;
 pub mod report;
 pub mod requests;

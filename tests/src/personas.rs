@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use shared::http::serve::ClientAddress;
 use tower::ServiceExt;
 
+use crate::promises;
+
 /// An answer of the router.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -155,12 +157,16 @@ impl Persona {
         self.oneshot(request.expect("a request")).await
     }
 
+    /// Every answer is held against the published document.
     async fn oneshot(&self, request: Request<Body>) -> Answer {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let Ok(response) = self.router.clone().oneshot(request).await;
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.expect("a body").to_bytes();
         let text = String::from_utf8(bytes.to_vec()).expect("text");
-        Answer { status: parts.status, headers: parts.headers, text }
+        let answer = Answer { status: parts.status, headers: parts.headers, text };
+        promises::hold(method.as_str(), &path, &answer);
+        answer
     }
 }
 

@@ -10,6 +10,7 @@ mod fuzz;
 mod gateway;
 mod idempotency;
 mod lambda;
+mod skill;
 mod studio;
 mod survival;
 mod uses;

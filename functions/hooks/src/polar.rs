@@ -14,7 +14,7 @@ shared::ops! {
     /// A callback of Polar's, signed as Standard Webhooks are.
     ///
     /// 2xx once it counts; what is not about us is 2xx too. 5xx asks Polar to send it again.
-    POST "/hooks/polar" => polar_callback, [] Anyone "" Provider Any Known Unaudited Own;
+    POST "/hooks/polar" => polar_callback, [] Anyone "" Provider Any Known Unaudited Own also [400 401];
 }
 
 /// What became of it.

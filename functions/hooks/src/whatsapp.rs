@@ -15,11 +15,11 @@ shared::ops! {
     ///
     /// The number stands in the body; that of the path only tells callbacks apart. What is about numbers of nobody here is
     /// 200, too.
-    POST "/hooks/whatsapp/kapso/{number}" => kapso_callback, [] Anyone "" Provider Any Known Unaudited Own;
+    POST "/hooks/whatsapp/kapso/{number}" => kapso_callback, [] Anyone "" Provider Any Known Unaudited Own also [400 401];
     /// Messages and statuses from Meta, signed in `X-Hub-Signature-256`.
-    POST "/hooks/whatsapp/meta/{number}" => meta_callback, [] Anyone "" Provider Any Known Unaudited Own;
+    POST "/hooks/whatsapp/meta/{number}" => meta_callback, [] Anyone "" Provider Any Known Unaudited Own also [400 401];
     /// Meta asks whether the callback is ours, with the verify token of the number's agent.
-    GET "/hooks/whatsapp/meta/{number}" => meta_challenge, [] Anyone "" Provider Any Known Unaudited Safe;
+    GET "/hooks/whatsapp/meta/{number}" => meta_challenge, [] Anyone "" Provider Any Known Unaudited Safe also [403];
 }
 
 /// What became of a callback.

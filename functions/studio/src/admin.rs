@@ -34,7 +34,7 @@ shared::ops! {
     /// For one account or a page of all of them, over at most 31 days of the last two years; this month unless it is
     /// said. An account with more than 100,000 messages in that time is left out with an `error`: ask for it alone, over
     /// fewer days. Counters that are off are set right from what is stored when `repair` is set.
-    POST "/api/admin/billing/reconcile" => reconcile_usage, [User] Superadmin "" Staff Any Known Audited Own;
+    POST "/api/admin/billing/reconcile" => reconcile_usage, [User] Superadmin "" Staff Any Known Audited Own also [404];
     /// Relay and count the events of a time again, up to 30 days back.
     ///
     /// For events that the readers of the stream gave up. It goes on behind the scenes; what was delivered, mailed or

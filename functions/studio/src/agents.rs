@@ -20,7 +20,7 @@ shared::ops! {
     /// List your agents.
     GET "/api/agents" => list_agents, [User Developer] Viewer "agents:read" General Any Known Unaudited Safe;
     /// Create an agent.
-    POST "/api/agents" => create_agent, [User Developer] Editor "agents:write" General Any Known Audited Keyed also [409] + assisted;
+    POST "/api/agents" => create_agent, [User Developer] Editor "agents:write" General Any Known Audited Keyed also [402 409] + assisted;
     /// One agent, in full, with its tools.
     GET "/api/agents/{id}" => find_agent, [User Developer] Viewer "agents:read" General Any Known Unaudited Safe;
     /// Change an agent.
@@ -32,7 +32,7 @@ shared::ops! {
     /// Publish an agent.
     ///
     /// The first publication mints its `public_slug`.
-    POST "/api/agents/{id}/publish" => publish_agent, [User Developer] Editor "agents:write" General Any Known Audited Keyed + assisted;
+    POST "/api/agents/{id}/publish" => publish_agent, [User Developer] Editor "agents:write" General Any Known Audited Keyed also [402] + assisted;
     /// Take an agent off the air.
     ///
     /// Its `public_slug` stays reserved for it.
@@ -47,7 +47,7 @@ shared::ops! {
     ///
     /// 201 when it is new, 200 when it was there. `http_request` needs `config.allowed_hosts`; `config.headers` are secret,
     /// `config.methods` and `config.body_schema` limit what the model may send.
-    POST "/api/agents/{id}/tools" => attach_tool, [User Developer] Editor "agents:write" General Any Known Audited Keyed + assisted;
+    POST "/api/agents/{id}/tools" => attach_tool, [User Developer] Editor "agents:write" General Any Known Audited Keyed also [200 409] + assisted;
     /// Detach a tool.
     DELETE "/api/agents/{id}/tools/{tool}" => detach_tool, [User Developer] Editor "agents:write" General Any Known Audited Keyed;
     /// Make the identity secret of an agent, or another in its place.
@@ -65,7 +65,7 @@ shared::ops! {
     /// List your agents, as in the quickstart.
     GET "/api/developers/agents" => list_developer_agents, [User Developer] Viewer "agents:read" General Any Known Unaudited Safe;
     /// Create an agent, as in the quickstart.
-    POST "/api/developers/agents" => create_developer_agent, [User Developer] Editor "agents:write" General Any Known Audited Keyed + assisted;
+    POST "/api/developers/agents" => create_developer_agent, [User Developer] Editor "agents:write" General Any Known Audited Keyed also [402 409] + assisted;
 }
 
 /// A new agent.

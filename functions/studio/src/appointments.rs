@@ -16,11 +16,11 @@ shared::ops! {
     /// List appointments by their start, the earliest first.
     ///
     /// From now on, unless `from` says otherwise. Clients see those of agents whose leads are granted to them.
-    GET "/api/appointments" => list_appointments, [User Developer] GrantedViewer "appointments:read" General Any Known Unaudited Safe;
+    GET "/api/appointments" => list_appointments, [User Developer] GrantedViewer "appointments:read" General Any Known Unaudited Safe also [404];
     /// Book an appointment by hand.
     ///
     /// Never where another one is, and only a free slot unless you say `outside_hours`.
-    POST "/api/appointments" => create_appointment, [User Developer] Operator "appointments:write" General Any Known Audited Keyed also [409];
+    POST "/api/appointments" => create_appointment, [User Developer] Operator "appointments:write" General Any Known Audited Keyed also [404 409];
     /// One appointment.
     GET "/api/appointments/{id}" => find_appointment, [User Developer] GrantedViewer "appointments:read" General Any Known Unaudited Safe;
     /// An appointment as a file for calendars.

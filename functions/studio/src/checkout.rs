@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use shared::app::checkout::{self, Buyer, ChangePlan, Seats};
 use shared::app::{App, Draft};
 use shared::http::{Call, Done, Json, MaybeJson};
-use shared::kernel::{Patch, Result, Time};
+use shared::kernel::{Nullable, Result, Time};
 use shared::ports::polar::OpenCheckout;
 
 use crate::billing::AccountOut;
@@ -18,22 +18,22 @@ shared::ops! {
     /// Give `url` to `PolarEmbedCheckout.create(url, {theme: "dark"})`, with the page's origin in `embed_origin`, or send
     /// the buyer there. The plan counts when Polar says that it is paid for, moments later. `payg` saves a card and bills
     /// by use. Who has a plan changes it instead: `PATCH /api/billing/subscription`.
-    POST "/api/billing/checkout-session" => create_checkout_session, [User] Owner "" General Any Known Audited Own;
+    POST "/api/billing/checkout-session" => create_checkout_session, [User] Owner "" General Any Known Audited Own also [409 502 503];
     /// Open the customer portal: cards, invoices, the end of a subscription.
     ///
     /// The address holds for an hour.
-    POST "/api/billing/portal-session" => create_portal_session, [User] Owner "" General Any Known Audited Own;
+    POST "/api/billing/portal-session" => create_portal_session, [User] Owner "" General Any Known Audited Own also [502 503];
     /// Change the subscription.
     ///
     /// A larger plan counts at once and is paid for what is left of the period, a smaller one with the next period.
     /// Published agents beyond its number stay published, and no more can be.
-    PATCH "/api/billing/subscription" => update_subscription, [User] Owner "" General Any Known Audited Own;
+    PATCH "/api/billing/subscription" => update_subscription, [User] Owner "" General Any Known Audited Own also [402 409 502 503];
     /// Ask for seats beyond the plan's.
     ///
     /// The first ones are paid for in a checkout, whose `url` is answered; after that their number is changed at once.
-    PUT "/api/billing/seats" => set_seats, [User] Owner "" General Any Known Audited Own;
+    PUT "/api/billing/seats" => set_seats, [User] Owner "" General Any Known Audited Own also [402 409 502 503];
     /// Set whether messages may be billed without a plan, once a card is saved.
-    PUT "/api/billing/payg" => set_payg, [User] Owner "" General Any Known Audited Keyed;
+    PUT "/api/billing/payg" => set_payg, [User] Owner "" General Any Known Audited Keyed also [402];
     /// Set the most that messages beyond the included ones may cost in a month.
     ///
     /// It is a hard limit: beyond it agents keep messages and do not answer.
@@ -122,8 +122,7 @@ struct PaygIn {
 #[derive(Debug, Deserialize, JsonSchema)]
 struct SpendCapIn {
     /// In cents of a dollar; null for none.
-    #[serde(default)]
-    spend_cap_cents: Patch<u32>,
+    spend_cap_cents: Nullable<u32>,
 }
 
 impl From<OpenCheckout> for CheckoutSessionOut {
@@ -191,5 +190,5 @@ async fn set_payg(State(app): State<App>, call: Call, Json(body): Json<PaygIn>) 
 }
 
 async fn set_spend_cap(State(app): State<App>, call: Call, Json(body): Json<SpendCapIn>) -> Result<Done<AccountOut>> {
-    call.run(&app, || checkout::set_spend_cap(&app, &call.caller, &body.spend_cap_cents), AccountOut::from).await
+    call.run(&app, || checkout::set_spend_cap(&app, &call.caller, body.spend_cap_cents.0), AccountOut::from).await
 }

@@ -21,7 +21,7 @@ shared::ops! {
     ///
     /// With a password they may log in at once; without one, or when the address is registered here already, they are
     /// mailed an invitation that holds for seven days.
-    POST "/api/clients" => create_client, [User] Admin "" General Any Known Audited Keyed;
+    POST "/api/clients" => create_client, [User] Admin "" General Any Known Audited Keyed also [404 409];
     /// One client.
     GET "/api/clients/{id}" => find_client, [User] Admin "" General Any Known Unaudited Safe;
     /// Change what you call a client, or whether they may come in.
@@ -31,13 +31,13 @@ shared::ops! {
     /// Mail the invitation again.
     ///
     /// The link before ends.
-    POST "/api/clients/{id}/invite" => invite_client, [User] Admin "" General Any Known Audited Keyed;
+    POST "/api/clients/{id}/invite" => invite_client, [User] Admin "" General Any Known Audited Keyed also [409];
     /// What is granted to a client.
     GET "/api/clients/{id}/grants" => list_grants, [User] Admin "" General Any Known Unaudited Safe;
     /// Grant an agent to a client, or change what of it is granted.
     ///
     /// 201 when it is new, 200 when it was changed.
-    POST "/api/clients/{id}/grants" => create_grant, [User] Admin "" General Any Known Audited Keyed;
+    POST "/api/clients/{id}/grants" => create_grant, [User] Admin "" General Any Known Audited Keyed also [200 409];
     /// Take an agent away from a client, at once.
     DELETE "/api/clients/{id}/grants/{agent_id}" => delete_grant, [User] Admin "" General Any Known Audited Keyed;
     /// The agents that you may look after: for clients what is granted to them, for others all.

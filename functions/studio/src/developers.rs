@@ -29,7 +29,7 @@ shared::ops! {
     /// Make a key.
     ///
     /// The answer is the only place that shows it. Keys are made by people: a key cannot make another.
-    POST "/api/developers/api-keys" => create_api_key, [User] Admin "" General Any Known Audited Keyed;
+    POST "/api/developers/api-keys" => create_api_key, [User] Admin "" General Any Known Audited Keyed also [409];
     /// Revoke a key at once.
     DELETE "/api/developers/api-keys/{id}" => revoke_api_key, [User] Admin "" General Any Known Audited Keyed;
     /// List your webhooks.
@@ -37,7 +37,7 @@ shared::ops! {
     /// Register a webhook.
     ///
     /// The answer is the only place that shows its secret. Without `events` it is told of all of them.
-    POST "/api/developers/webhooks" => create_webhook, [User Developer] Editor "webhooks:manage" General Any Known Audited Keyed;
+    POST "/api/developers/webhooks" => create_webhook, [User Developer] Editor "webhooks:manage" General Any Known Audited Keyed also [409];
     /// One webhook.
     GET "/api/developers/webhooks/{id}" => find_webhook, [User Developer] Viewer "webhooks:manage" General Any Known Unaudited Safe;
     /// Change a webhook.
@@ -59,7 +59,7 @@ shared::ops! {
     ///
     /// Of a time, what the webhook has not taken yet, or all of it with `include_delivered`. It goes on behind the scenes,
     /// one replay to a webhook at a time. Event ids and bodies stay what they were.
-    POST "/api/developers/webhooks/{id}/replay" => replay_events, [User Developer] Editor "webhooks:manage" General Any Known Audited Keyed + assisted;
+    POST "/api/developers/webhooks/{id}/replay" => replay_events, [User Developer] Editor "webhooks:manage" General Any Known Audited Keyed also [409] + assisted;
     /// The last replay to a webhook, and how far it has come.
     GET "/api/developers/webhooks/{id}/replay" => find_replay, [User Developer] Viewer "webhooks:manage" General Any Known Unaudited Safe;
     /// Stop the replay to a webhook, if one runs.
@@ -69,7 +69,7 @@ shared::ops! {
     /// One delivery: its body, and every attempt with what was answered.
     GET "/api/developers/webhooks/deliveries/{id}" => find_delivery, [User Developer] Viewer "webhooks:manage" General Any Known Unaudited Safe;
     /// Deliver a failed delivery again: the same bytes, all attempts anew.
-    POST "/api/developers/webhooks/deliveries/{id}/retry" => retry_delivery, [User Developer] Editor "webhooks:manage" General Any Known Audited Keyed + assisted;
+    POST "/api/developers/webhooks/deliveries/{id}/retry" => retry_delivery, [User Developer] Editor "webhooks:manage" General Any Known Audited Keyed also [409] + assisted;
     /// What happened here in the last 30 days, newest first: the events that webhooks are told of.
     ///
     /// A page may be short although `next_cursor` leads on.
@@ -77,7 +77,7 @@ shared::ops! {
     /// Tell your webhooks of an event of your own.
     ///
     /// It arrives as `custom.<event>` with `data` as you gave it, up to 32 KB.
-    POST "/api/developers/events" => publish_event, [User Developer] Editor "events:write" General Any Known Unaudited Keyed;
+    POST "/api/developers/events" => publish_event, [User Developer] Editor "events:write" General Any Known Unaudited Keyed also [404];
 }
 
 /// What a developer has here.

@@ -40,7 +40,7 @@ shared::ops! {
     /// Found by phone and e-mail, or by what a site of yours calls them (`agent_id` and `user_id`). In a large workspace call
     /// it again, with `next_cursor` as `cursor`, until that is null. Conversations of visitors who never said who they are have to be
     /// erased one by one.
-    POST "/api/contacts/erase" => erase_person, [User] Admin "" General Any Known Audited Keyed;
+    POST "/api/contacts/erase" => erase_person, [User] Admin "" General Any Known Audited Keyed also [404];
 }
 
 /// What is searched for.

@@ -13,7 +13,7 @@ use shared::domain::plan::{MicroDollars, PlanKey};
 use shared::domain::user::{StaffRole, UserStatus};
 use shared::domain::{Agent, BillingAccount, Membership, Role, User, Workspace};
 use shared::http::{Call, Done, Json, Path, Query};
-use shared::kernel::{Int, Patch, Result, Time};
+use shared::kernel::{Int, Nullable, Result, Time};
 use shared::ports::secrets::{POLAR_TOKEN, POLAR_WEBHOOK};
 
 use crate::wire::{ListOut, PageQuery};
@@ -29,8 +29,8 @@ shared::ops! {
     GET "/api/admin/users/{id}" => find_user, [User] Superadmin "" Staff Any Known Unaudited Safe;
     /// Suspend a user, or lift that.
     ///
-    /// Who is suspended is logged out; keys do not work, and agents say that they cannot answer. The reason is in the
-    /// user's own log.
+    /// Who is suspended is logged out; keys do not work, and agents say that they cannot answer. The reason, if
+    /// one is given, is in the user's own log.
     PATCH "/api/admin/users/{id}/status" => set_user_status, [User] Superadmin "" Staff Any Known Audited Keyed;
     /// Give a user a plan whatever is booked, or take that back.
     PATCH "/api/admin/users/{id}/plan" => set_user_plan, [User] Superadmin "" Staff Any Known Audited Keyed;
@@ -225,8 +225,7 @@ async fn set_user_status(
 #[derive(Debug, Deserialize, JsonSchema)]
 struct UserPlanIn {
     /// Null takes it back: what is booked counts again.
-    #[serde(default)]
-    plan_slug: Patch<PlanKey>,
+    plan_slug: Nullable<PlanKey>,
 }
 
 /// The plans of an account.
@@ -243,20 +242,18 @@ async fn set_user_plan(
     Path(id): Path<Int<User>>,
     Json(body): Json<UserPlanIn>,
 ) -> Result<Done<UserPlanOut>> {
-    let plan = admin::read_plan(&body.plan_slug)?;
     let out = |account: BillingAccount| UserPlanOut {
         plan: account.effective_plan().key,
         granted_plan: account.granted_plan,
     };
-    call.run(&app, || admin::set_plan(&app, &call.caller, id.0, plan), out).await
+    call.run(&app, || admin::set_plan(&app, &call.caller, id.0, body.plan_slug.0), out).await
 }
 
 /// Why.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct ImpersonateIn {
-    /// Up to 500 characters; the user can read it.
-    #[serde(default)]
-    reason: Option<String>,
+    /// 1 to 500 characters; the user can read it.
+    reason: String,
 }
 
 /// A session for somebody.
@@ -288,7 +285,7 @@ async fn impersonate_user(
     Path(id): Path<Int<User>>,
     Json(body): Json<ImpersonateIn>,
 ) -> Result<Done<ImpersonateOut>> {
-    let command = || admin::impersonate(&app, &call.caller, id.0, body.reason.as_deref());
+    let command = || admin::impersonate(&app, &call.caller, id.0, &body.reason);
     call.run(&app, command, ImpersonateOut::from).await
 }
 

@@ -14,11 +14,11 @@ shared::ops! {
     /// Register a person.
     ///
     /// Makes the user with a workspace and a billing account on the free plan, and logs in.
-    POST "/api/auth/register" => register, [] Anyone "" Auth Any Known Unaudited Own;
+    POST "/api/auth/register" => register, [] Anyone "" Auth Any Known Unaudited Own also [409];
     /// Log in.
     ///
     /// An unknown e-mail and a wrong password get the same answer.
-    POST "/api/auth/login" => login, [] Anyone "" Auth Any Known Unaudited Own;
+    POST "/api/auth/login" => login, [] Anyone "" Auth Any Known Unaudited Own also [401 403];
     /// Log out.
     ///
     /// Ends the session that the call came with, at every door, and only that.
@@ -42,7 +42,7 @@ shared::ops! {
     /// Accept an invitation and log in.
     ///
     /// Somebody new sets their password with it; somebody who has one here gives it.
-    POST "/api/auth/invitations/accept" => accept_invitation, [] Anyone "" Auth Any Known Unaudited Own;
+    POST "/api/auth/invitations/accept" => accept_invitation, [] Anyone "" Auth Any Known Unaudited Own also [401 409];
 }
 
 /// A registration.

@@ -11,7 +11,7 @@ use crate::domain::session::IMPERSONATION;
 use crate::domain::text::Checks;
 use crate::domain::user::UserStatus;
 use crate::domain::{Agent, BillingAccount, Membership, Role, Session, User, Workspace};
-use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Patch, Result, Time};
+use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Result, Time};
 use crate::store;
 use crate::table::{Unit, Versioned};
 
@@ -81,22 +81,18 @@ async fn home(app: &App, user: &User) -> Result<Option<Workspace>> {
 }
 
 /// A line of the tenant's own log about what staff did.
-fn note(app: &App, caller: &Caller, workspace: Id<Workspace>, action: &str, reason: &str) -> AuditEntry {
+fn note(app: &App, caller: &Caller, workspace: Id<Workspace>, action: &str, reason: Option<&str>) -> AuditEntry {
     AuditEntry {
         id: app.ids().uuid(),
         workspace_id: workspace,
         actor: caller.actor(),
         impersonator: None,
-        reason: Some(reason.to_owned()),
+        reason: reason.map(str::to_owned),
         action: action.to_owned(),
         target: String::new(),
         ip: None,
         at: app.now(),
     }
-}
-
-fn reason(checks: &mut Checks, text: Option<&str>) -> String {
-    checks.required("reason", text.unwrap_or_default(), 500)
 }
 
 /// Suspends a user, or lifts that. Who is suspended is logged out and cannot log in; their keys do not work, and their
@@ -114,7 +110,7 @@ pub async fn set_status(
     let mut checks = Checks::new();
     let known = matches!(status, UserStatus::Active | UserStatus::Suspended);
     checks.ensure(known, "status", "invalid", "status must be active or suspended");
-    let why = reason(&mut checks, why);
+    let why = checks.optional("reason", why, 500);
     checks.finish()?;
     let Versioned { body: mut user, v } = store::user::get_versioned(&app.table, id).await?;
     if user.staff_role.is_some() {
@@ -133,7 +129,7 @@ pub async fn set_status(
         (account.is_suspended, account.updated_at) = (suspends, app.now());
         store::billing::replace(&mut unit, &account, v)?;
         let action = if suspends { "suspended" } else { "suspension_lifted" };
-        store::audit::create(&mut unit, &note(app, caller, home.id, action, &why))?;
+        store::audit::create(&mut unit, &note(app, caller, home.id, action, why.as_deref()))?;
     }
     (user.status, user.updated_at) = (status, app.now());
     store::user::replace(&mut unit, &user, v)?;
@@ -159,9 +155,9 @@ pub struct Impersonation {
 ///
 /// # Errors
 /// `not_found`, `validation_error` without a reason, `staff.protected`, `forbidden` for whoever cannot log in.
-pub async fn impersonate(app: &App, caller: &Caller, id: Id<User>, why: Option<&str>) -> Result<Draft<Impersonation>> {
+pub async fn impersonate(app: &App, caller: &Caller, id: Id<User>, why: &str) -> Result<Draft<Impersonation>> {
     let mut checks = Checks::new();
-    let why = reason(&mut checks, why);
+    let why = checks.required("reason", why, 500);
     checks.finish()?;
     let user = store::user::get(&app.table, id).await?.ok_or_else(Error::not_found)?;
     if user.staff_role.is_some() {
@@ -180,21 +176,9 @@ pub async fn impersonate(app: &App, caller: &Caller, id: Id<User>, why: Option<&
     };
     let mut unit = Unit::new();
     store::session::create(&mut unit, &session)?;
-    store::audit::create(&mut unit, &note(app, caller, workspace.id, "impersonated", &why))?;
+    store::audit::create(&mut unit, &note(app, caller, workspace.id, "impersonated", Some(&why)))?;
     let token = auth::sign(app, &session).await?;
     Ok(Draft::new(unit, Impersonation { token, expires_at: session.expires_at, user }))
-}
-
-/// The plan that is to be given.
-///
-/// # Errors
-/// `validation_error` when it is not said.
-pub fn read_plan(wanted: &Patch<PlanKey>) -> Result<Option<PlanKey>> {
-    match wanted {
-        Patch::Keep => Err(Error::field("plan_slug", "required", "plan_slug is required; null takes a plan back")),
-        Patch::Clear => Ok(None),
-        Patch::Set(plan) => Ok(Some(*plan)),
-    }
 }
 
 /// Gives an account a plan whatever is booked, or takes that back.
@@ -214,7 +198,7 @@ pub async fn set_plan(
     let mut unit = Unit::new();
     store::billing::replace(&mut unit, &account, v)?;
     let told = plan.map_or("none", |plan| plan.plan().name);
-    store::audit::create(&mut unit, &note(app, caller, home.id, "plan_granted", told))?;
+    store::audit::create(&mut unit, &note(app, caller, home.id, "plan_granted", Some(told)))?;
     Ok(Draft::new(unit, account))
 }
 

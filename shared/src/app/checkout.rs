@@ -8,7 +8,7 @@ use crate::domain::BillingAccount;
 use crate::domain::billing::{Product, Subscription};
 use crate::domain::plan::PlanKey;
 use crate::domain::text::Checks;
-use crate::kernel::{Code, Error, Patch, Result, Secret};
+use crate::kernel::{Code, Error, Result, Secret};
 use crate::ports::polar::{Change, Checkout, OpenCheckout, Polar};
 use crate::ports::secrets::POLAR_TOKEN;
 use crate::store;
@@ -224,16 +224,8 @@ pub async fn set_payg(app: &App, caller: &Caller, enabled: bool) -> Result<Draft
 ///
 /// # Errors
 /// `validation_error`.
-pub async fn set_spend_cap(app: &App, caller: &Caller, cents: &Patch<u32>) -> Result<Draft<Standing>> {
+pub async fn set_spend_cap(app: &App, caller: &Caller, cap: Option<u32>) -> Result<Draft<Standing>> {
     let mut checks = Checks::new();
-    let cap = match cents {
-        Patch::Keep => {
-            checks.fail("spend_cap_cents", "required", "spend_cap_cents is required; null for no cap");
-            None
-        }
-        Patch::Clear => None,
-        Patch::Set(cents) => Some(*cents),
-    };
     let fits = cap.is_none_or(|cents| cents <= MAX_CAP);
     checks.ensure(fits, "spend_cap_cents", "too_large", &format!("spend_cap_cents may be {MAX_CAP} at most"));
     checks.finish()?;

@@ -71,7 +71,7 @@ impl<F> IntoResponse for EventStream<F> {
 
 impl<F: JsonSchema> DocOut for EventStream<F> {
     fn document(doc: &mut OpDoc<'_>) {
-        doc.ok = Some((200, Some(doc.generator.subschema_for::<F>()), "text/event-stream"));
+        doc.ok = Some((200, Some(doc.schemas.answers.subschema_for::<F>()), "text/event-stream"));
     }
 }
 

@@ -195,25 +195,25 @@ impl DocIn for LastEventId {
 
 impl<T: DeserializeOwned + JsonSchema> DocIn for Json<T> {
     fn document(doc: &mut OpDoc<'_>) {
-        doc.body = Some((doc.generator.subschema_for::<T>(), true));
+        doc.body = Some((doc.schemas.requests.subschema_for::<T>(), true));
     }
 }
 
 impl<T: DeserializeOwned + JsonSchema> DocIn for MaybeJson<T> {
     fn document(doc: &mut OpDoc<'_>) {
-        doc.body = Some((doc.generator.subschema_for::<T>(), false));
+        doc.body = Some((doc.schemas.requests.subschema_for::<T>(), false));
     }
 }
 
 impl<T: DocPath> DocIn for Path<T> {
     fn document(doc: &mut OpDoc<'_>) {
-        doc.path = T::schemas(doc.generator);
+        doc.path = T::schemas(&mut doc.schemas.requests);
     }
 }
 
 impl<T: JsonSchema> DocIn for Query<T> {
     fn document(doc: &mut OpDoc<'_>) {
-        doc.query = Some(T::json_schema(doc.generator));
+        doc.query = Some(T::json_schema(&mut doc.schemas.requests));
     }
 }
 

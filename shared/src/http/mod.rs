@@ -13,6 +13,7 @@ pub mod lambda;
 pub mod openapi;
 pub mod ops;
 pub mod respond;
+pub mod schemas;
 pub mod serve;
 
 pub use call::{Call, Context, Visit};
@@ -22,3 +23,4 @@ pub use event_stream::{EventStream, SentFrame};
 pub use extract::{IdempotencyKey, Json, LargeJson, LastEventId, MaybeJson, Path, Query, RawBody};
 pub use ops::{Group, Row, Surface};
 pub use respond::{Asset, Calendar, Created, Done, Download, NoContent, Reply};
+pub use schemas::Schemas;

@@ -1,34 +1,31 @@
 //! The `OpenAPI` 3.1 document of a surface, made of its rows and its handlers' signatures. Made by tests and by
 //! `chatia openapi`; the functions serve the generated file and pay nothing for it.
 
-use schemars::generate::SchemaSettings;
-use schemars::{Schema, SchemaGenerator};
+use schemars::Schema;
 use serde_json::{Map, Value, json};
 
 use super::ops::{Group, RowDoc, Surface};
+use super::schemas::{Renames, Schemas, rename};
 use crate::access::{Acting, Credential, Floor, Idempotency, Op};
 
 /// The document of a surface.
 #[must_use]
 pub fn document(surface: &Surface) -> Value {
-    let settings = SchemaSettings::draft2020_12().with(|settings| {
-        settings.definitions_path = "/components/schemas".into();
-        settings.meta_schema = None;
-    });
-    let mut generator = settings.into_generator();
-    let error = (surface.dialect.schema)(&mut generator);
+    let mut schemas = Schemas::default();
+    let error = (surface.dialect.schema)(&mut schemas.answers);
     let mut paths = Map::new();
     for group in surface.groups {
         for row in (group.rows)() {
-            let entry = operation(group, row.op, &mut generator, row.document);
+            let entry = operation(group, row.op, &mut schemas, row.document);
             let path = paths.entry(row.op.path).or_insert_with(|| json!({}));
             path[row.op.method.to_ascii_lowercase()] = entry;
         }
     }
-    let tags = surface.groups.iter().map(|group| json!({"name": group.name, "description": group.about}));
-    let mut schemas = generator.take_definitions(true);
+    let (mut schemas, renames) = schemas.take();
+    paths.values_mut().for_each(|path| rename_requests(path, &renames));
     schemas.insert("Error".into(), error.to_value());
     schemas.sort_keys();
+    let tags = surface.groups.iter().map(|group| json!({"name": group.name, "description": group.about}));
     json!({
         "openapi": "3.1.0",
         "info": {"title": surface.title, "version": env!("CARGO_PKG_VERSION")},
@@ -39,6 +36,15 @@ pub fn document(surface: &Surface) -> Value {
     })
 }
 
+/// Lets what operations take refer to the schemas of requests.
+fn rename_requests(path: &mut Value, renames: &Renames) {
+    for operation in path.as_object_mut().into_iter().flat_map(Map::values_mut) {
+        for part in ["parameters", "requestBody"] {
+            operation.get_mut(part).into_iter().for_each(|part| rename(part, renames));
+        }
+    }
+}
+
 fn security_schemes() -> Value {
     json!({
         "session": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "From POST /api/auth/login."},
@@ -46,13 +52,8 @@ fn security_schemes() -> Value {
     })
 }
 
-fn operation(
-    group: &Group,
-    op: &Op,
-    generator: &mut SchemaGenerator,
-    document: fn(&mut SchemaGenerator) -> RowDoc,
-) -> Value {
-    let doc = document(generator);
+fn operation(group: &Group, op: &Op, schemas: &mut Schemas, document: fn(&mut Schemas) -> RowDoc) -> Value {
+    let doc = document(schemas);
     let text = op.doc.trim();
     let (summary, description) = text.split_once("\n\n").unwrap_or((text, ""));
     let mut entry = json!({
@@ -119,11 +120,19 @@ fn parameters(op: &Op, doc: &RowDoc) -> Vec<Value> {
 /// What a status means that a row names itself.
 const fn also(status: u16) -> &'static str {
     match status {
-        402 => "The allowance is used up, or the spend cap is reached; what was sent was kept.",
+        401 => "What the body shows of who you are does not hold.",
+        402 => {
+            "The plan's limit is reached, the allowance is used up, or the payment failed: `code` says which. A message \
+             that was sent was kept."
+        }
+        403 => "You may not do that, or not any more.",
         404 => "Not there, or not yours.",
         409 => {
             "It does not go together with what is there, or somebody is at it; Retry-After may say when to try again."
         }
+        502 => "A provider failed to answer, or refused.",
+        503 => "This is not configured on this installation, or busy.",
+        504 => "A provider took too long.",
         _ => "See the description.",
     }
 }
@@ -138,41 +147,50 @@ const fn forbidden(op: &Op) -> &'static str {
 fn responses(op: &Op, doc: &RowDoc) -> Value {
     let mut responses = Map::new();
     if let Some((status, schema, content_type)) = &doc.ok {
-        let mut success = json!({"description": "Success."});
-        if let Some(schema) = schema {
-            success["content"] = json!({*content_type: {"schema": schema}});
-        } else if *status == 200 {
-            success["content"] = json!({*content_type: {}});
-        }
-        if let Some(other) = doc.other_form {
-            success["content"][other] = json!({"schema": {"type": "string"}});
-        }
-        responses.insert(status.to_string(), success);
+        let success = success(*status, schema.as_ref(), content_type, doc.other_form);
+        // What was there already is told in the same way.
+        let others = op.also.iter().filter(|status| **status < 300);
+        responses.extend(others.chain([status]).map(|status| (status.to_string(), success.clone())));
     }
-    let error = |about: &str| {
+    responses.extend(doc.bare.iter().map(|(status, about)| (status.to_string(), json!({"description": about}))));
+    let refusals = refusals(op, doc).into_iter().map(|(status, about)| {
         let content = json!({"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}});
-        json!({"description": about, "content": content})
-    };
-    if doc.body.is_some() {
-        responses.insert("400".into(), error("The body is not valid JSON."));
-        responses.insert("413".into(), error("The body is too large."));
-    }
-    if doc.body.is_some() || doc.query.is_some() || op.idempotency == Idempotency::Keyed {
-        responses.insert("422".into(), error("The request breaks a rule; each wrong field is named."));
-    }
-    if !op.credentials.is_empty() {
-        responses.insert("401".into(), error("No valid credential."));
-        if op.floor != Floor::Anyone {
-            responses.insert("403".into(), error(forbidden(op)));
-        }
-    }
-    if op.path.contains('{') {
-        responses.insert("404".into(), error(also(404)));
-    }
-    for status in op.also {
-        responses.insert(status.to_string(), error(also(*status)));
-    }
-    responses.insert("429".into(), error("Too many requests; Retry-After says when to come back."));
+        (status, json!({"description": about, "content": content}))
+    });
+    responses.extend(refusals);
     responses.sort_keys();
     Value::Object(responses)
+}
+
+fn success(status: u16, schema: Option<&Schema>, content_type: &str, other_form: Option<&str>) -> Value {
+    let mut success = json!({"description": "Success."});
+    if let Some(schema) = schema {
+        success["content"] = json!({content_type: {"schema": schema}});
+    } else if status == 200 {
+        success["content"] = json!({content_type: {}});
+    }
+    if let Some(other) = other_form {
+        success["content"][other] = json!({"schema": {"type": "string"}});
+    }
+    success
+}
+
+/// Each status of a refusal, with what it means: what follows from the columns, then what the row says itself.
+fn refusals(op: &Op, doc: &RowDoc) -> Vec<(String, &'static str)> {
+    let (has_body, is_keyed) = (doc.body.is_some(), op.idempotency == Idempotency::Keyed);
+    let follows = [
+        (has_body, 400, "The body is not valid JSON, or does not confirm what it should."),
+        (!op.credentials.is_empty(), 401, "No valid credential."),
+        (!op.credentials.is_empty() && op.floor != Floor::Anyone, 403, forbidden(op)),
+        (op.path.contains('{'), 404, also(404)),
+        (op.idempotency != Idempotency::Safe, 409, "Somebody else changed the same at the same time; try again."),
+        (has_body || is_keyed, 413, "The body is too large."),
+        (has_body, 415, "The body is not sent as application/json."),
+        (has_body || doc.query.is_some() || is_keyed, 422, "The request breaks a rule; each wrong field is named."),
+        (true, 429, "Too many requests; Retry-After says when to come back."),
+    ];
+    let follows = follows.into_iter().filter(|(does, ..)| *does).map(|(_, status, about)| (status.to_string(), about));
+    let own = op.also.iter().filter(|status| **status >= 300).map(|status| (status.to_string(), also(*status)));
+    let fault = ("5XX".to_owned(), "Something failed that is no fault of the request; try again later.");
+    follows.chain(own).chain([fault]).collect()
 }

@@ -11,6 +11,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::call::{Call, Visit};
 use super::errors::Dialect;
 use super::gate::{self, Authenticate};
+use super::schemas::Schemas;
 use crate::access::Op;
 use crate::app::App;
 use crate::kernel::id::Named;
@@ -57,7 +58,7 @@ pub struct Row {
     /// What it declares.
     pub op: &'static Op,
     /// What its handler takes and gives.
-    pub document: fn(&mut SchemaGenerator) -> RowDoc,
+    pub document: fn(&mut Schemas) -> RowDoc,
 }
 
 /// What a handler takes and gives, taken from its signature.
@@ -75,12 +76,14 @@ pub struct RowDoc {
     pub ok: Option<(u16, Option<Schema>, &'static str)>,
     /// In which other content type success may come.
     pub other_form: Option<&'static str>,
+    /// Further statuses of success, which come without a body, and what they mean.
+    pub bare: Vec<(u16, &'static str)>,
 }
 
 /// A [`RowDoc`] in the making.
 pub struct OpDoc<'a> {
     /// Makes schemas.
-    pub generator: &'a mut SchemaGenerator,
+    pub schemas: &'a mut Schemas,
     /// See [`RowDoc`].
     pub path: Vec<Schema>,
     /// See [`RowDoc`].
@@ -93,6 +96,8 @@ pub struct OpDoc<'a> {
     pub ok: Option<(u16, Option<Schema>, &'static str)>,
     /// See [`RowDoc`].
     pub other_form: Option<&'static str>,
+    /// See [`RowDoc`].
+    pub bare: Vec<(u16, &'static str)>,
 }
 
 /// An argument of a handler, as the document sees it.
@@ -157,7 +162,7 @@ impl<A: DocPath, B: DocPath, C: DocPath> DocPath for (A, B, C) {
 /// A handler whose signature documents itself. `M` only tells the arities apart.
 pub trait Documented<M> {
     /// What it takes and gives.
-    fn document(generator: &mut SchemaGenerator) -> RowDoc;
+    fn document(schemas: &mut Schemas) -> RowDoc;
 }
 
 macro_rules! documented {
@@ -169,14 +174,14 @@ macro_rules! documented {
             R: DocOut,
             $($argument: DocIn,)*
         {
-            fn document(generator: &mut SchemaGenerator) -> RowDoc {
+            fn document(schemas: &mut Schemas) -> RowDoc {
                 let (query, body, ok, other_form) = (None, None, None, None);
-                let (path, headers) = (Vec::new(), Vec::new());
-                let mut doc = OpDoc { generator, path, query, body, headers, ok, other_form };
+                let (path, headers, bare) = (Vec::new(), Vec::new(), Vec::new());
+                let mut doc = OpDoc { schemas, path, query, body, headers, ok, other_form, bare };
                 $(<$argument as DocIn>::document(&mut doc);)*
                 R::document(&mut doc);
-                let OpDoc { path, query, body, headers, ok, other_form, .. } = doc;
-                RowDoc { path, query, body, headers, ok, other_form }
+                let OpDoc { path, query, body, headers, ok, other_form, bare, .. } = doc;
+                RowDoc { path, query, body, headers, ok, other_form, bare }
             }
         }
     };
@@ -190,8 +195,8 @@ documented!(A, B, C, D, E);
 documented!(A, B, C, D, E, F1);
 
 /// The document of a handler, found by its value.
-pub fn document_of<M, H: Documented<M>>(_: H, generator: &mut SchemaGenerator) -> RowDoc {
-    H::document(generator)
+pub fn document_of<M, H: Documented<M>>(_: H, schemas: &mut Schemas) -> RowDoc {
+    H::document(schemas)
 }
 
 /// Adds one row's route behind its gate. Only `ops!` calls it.
@@ -229,9 +234,9 @@ where
 /// ```
 ///
 /// The columns are credentials, role floor, scope, rate class, plan gate, visibility, audit and idempotency; each must be
-/// given. `also [402 409]` behind them tells the document what else a row answers. At the end, `+ assisted` opens what changes
-/// something to staff who act for somebody, and `+ private` closes what reads. The macro makes `rows()` for tests and the
-/// document, and `router()` for serving.
+/// given. `also [402 409]` behind them tells the document what else a row answers: `200` beside a 201 is the same success
+/// for what was there already. At the end, `+ assisted` opens what changes something to staff who act for somebody, and
+/// `+ private` closes what reads. The macro makes `rows()` for tests and the document, and `router()` for serving.
 #[macro_export]
 macro_rules! ops {
     (@acting) => { $crate::access::Acting::Reads };
@@ -270,7 +275,7 @@ macro_rules! ops {
         pub fn rows() -> Vec<$crate::http::Row> {
             vec![$($crate::http::Row {
                 op: &table::$handler,
-                document: |generator| $crate::http::ops::document_of($handler, generator),
+                document: |schemas| $crate::http::ops::document_of($handler, schemas),
             }),*]
         }
 

@@ -65,13 +65,13 @@ impl<T: Serialize> IntoResponse for Json<T> {
 
 impl<T: Serialize + JsonSchema> DocOut for Json<T> {
     fn document(doc: &mut OpDoc<'_>) {
-        doc.ok = Some((200, Some(doc.generator.subschema_for::<T>()), "application/json"));
+        doc.ok = Some((200, Some(doc.schemas.answers.subschema_for::<T>()), "application/json"));
     }
 }
 
 impl<W: JsonSchema, const STATUS: u16> DocOut for Reply<W, STATUS> {
     fn document(doc: &mut OpDoc<'_>) {
-        let schema = (STATUS != 204).then(|| doc.generator.subschema_for::<W>());
+        let schema = (STATUS != 204).then(|| doc.schemas.answers.subschema_for::<W>());
         doc.ok = Some((STATUS, schema, "application/json"));
     }
 }
@@ -180,9 +180,13 @@ impl IntoResponse for Download {
 /// For what only its caller may have.
 const NOT_KEPT: HeaderValue = HeaderValue::from_static("private, no-store");
 
+/// What the document says of files, whose type is their own.
+const ANY_TYPE: &str = "*/*";
+
 impl DocOut for Download {
     fn document(doc: &mut OpDoc<'_>) {
-        doc.ok = Some((200, None, "application/octet-stream"));
+        doc.ok = Some((200, None, ANY_TYPE));
+        doc.bare.push((302, "The file is at `Location`, for a few minutes."));
     }
 }
 
@@ -194,6 +198,7 @@ impl DocOut for Calendar {
 
 impl DocOut for Asset {
     fn document(doc: &mut OpDoc<'_>) {
-        doc.ok = Some((200, None, "text/html"));
+        doc.ok = Some((200, None, ANY_TYPE));
+        doc.bare.push((304, "It is still what `If-None-Match` says."));
     }
 }

@@ -18,7 +18,7 @@ pub use day::Day;
 pub use error::{Error, Field, Kind, Result};
 pub use id::{Id, Ids, Int, Text};
 pub use page::{Cursor, Limit, Page};
-pub use patch::Patch;
+pub use patch::{Nullable, Patch};
 pub use rng::Rng;
 pub use secret::{Keyring, Secret};
 pub use work::Work;

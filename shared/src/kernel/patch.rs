@@ -1,4 +1,4 @@
-//! The three states of a field in a PATCH body: absent, null, a value.
+//! The three states of a field in a PATCH body: absent, null, a value; and a field that may be null but not absent.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
@@ -72,6 +72,22 @@ impl<T: JsonSchema> JsonSchema for Patch<T> {
     }
 }
 
+/// A field that must be there, where null says something of its own: none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Nullable<T>(pub Option<T>);
+
+impl<T: JsonSchema> JsonSchema for Nullable<T> {
+    fn schema_name() -> Cow<'static, str> {
+        Option::<T>::schema_name()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Option::<T>::json_schema(generator)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +96,22 @@ mod tests {
     struct Body {
         #[serde(default)]
         name: Patch<String>,
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    struct Cap {
+        cents: Nullable<u32>,
+    }
+
+    #[test]
+    fn null_is_none_and_absence_is_an_error_where_the_field_must_be_there() {
+        let read = |json| serde_json::from_str::<Cap>(json).map(|cap| cap.cents.0);
+        assert_eq!(read(r#"{"cents":null}"#).unwrap(), None);
+        assert_eq!(read(r#"{"cents":5}"#).unwrap(), Some(5));
+        assert!(read("{}").unwrap_err().to_string().starts_with("missing field `cents`"));
+        let schema = schemars::schema_for!(Cap).to_value();
+        assert_eq!(schema["required"], serde_json::json!(["cents"]));
+        assert_eq!(schema["properties"]["cents"]["type"], serde_json::json!(["integer", "null"]));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use shared::domain::agent::Snapshot;
-use shared::kernel::{Code, Id};
+use shared::kernel::Id;
 use shared::store;
 use shared::table::Unit;
 use tests::{Agent, Owner, ScriptedModel, TestApp};
@@ -302,10 +302,4 @@ async fn the_agent_s_own_model_key_is_used_and_billed_as_byok() {
     assert_eq!(model.heard()[0].target.api_key.as_ref().unwrap().expose(), "sk-customer-1");
     let usage = test.db_usage(&owner).await;
     assert_eq!((usage[0].key_source.text(), usage[0].unit_cost), ("byok", 4_000));
-}
-
-#[test]
-fn the_codes_of_the_chat_are_the_documented_ones() {
-    assert_eq!(Code::MessageLimitReached.text(), "message_limit_reached");
-    assert_eq!(Code::ConversationBusy.text(), "conversation.busy");
 }
