@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::{Agent, Conversation, Workspace};
 use crate::kernel::{Id, Time};
 
+/// What the ids begin with by which a contact is known that Meta gave, so that no site's own can be one.
+pub const WHATSAPP_USER: &str = "whatsapp:";
+
 /// What Meta calls somebody towards the business of one agent's number: each business portfolio has ids of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WhatsappUser {

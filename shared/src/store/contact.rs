@@ -1,8 +1,11 @@
 //! Contacts and the guards that find them.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::keys;
+use crate::domain::contact::{WHATSAPP_USER, WhatsappUser};
 use crate::domain::lead::Details;
 use crate::domain::{Agent, Contact, Workspace};
 use crate::kernel::{Code, Error, Id, Result, Time};
@@ -132,8 +135,18 @@ pub async fn rename(
     now: Time,
 ) -> Result<()> {
     let workspace = before.workspace_id;
-    let mut contact = Contact { user_id: Some(user.to_owned()), updated_at: now, ..before.clone() };
-    let mut former: Vec<Key> = before.user_id.iter().map(|user| keys::contact_user(workspace, agent, user)).collect();
+    let mut contact = Contact { updated_at: now, ..before.clone() };
+    // What a site calls them stays.
+    let own = before.user_id.as_ref().filter(|name| name.starts_with(WHATSAPP_USER));
+    if own.is_some() || before.user_id.is_none() {
+        contact.user_id = Some(user.to_owned());
+    }
+    let here = before.whatsapp.iter().filter(|known| known.agent_id == agent).map(|known| &known.user_id);
+    let names: BTreeSet<&String> = own.into_iter().chain(here).collect();
+    let mut former: Vec<Key> = names.into_iter().map(|name| keys::contact_user(workspace, agent, name)).collect();
+    // By it the guard is found again when they are erased.
+    contact.whatsapp.retain(|known| known.agent_id != agent);
+    contact.whatsapp.push(WhatsappUser { agent_id: agent, user_id: user.to_owned() });
     if let Some(new) = phone.filter(|new| before.phone.as_deref() != Some(new)) {
         let key = keys::contact_phone(workspace, new);
         let holder = table.get::<Guard>(&key).await?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::super::App;
 use super::super::conversation::{silence_timer, touched_by_visitor};
 use super::{Task, api, drop_files, queue};
+use crate::domain::contact::WHATSAPP_USER;
 use crate::domain::contact::WhatsappUser;
 use crate::domain::conversation::Channel;
 use crate::domain::lead::Details;
@@ -242,14 +243,11 @@ fn go_on(
     Ok(head)
 }
 
-/// What stands before Meta's user ids among those that sites give.
-pub(super) const USER: &str = "whatsapp:";
-
 /// Whoever writes, as a contact: by their user id, else by their phone, which the network vouches for. A phone whose contact
 /// has another user id is another person's by now, and goes over to them. What they call themselves fills a blank only.
 async fn contact(app: &App, line: &Line, peer: &Peer) -> Result<Id<Contact>> {
     let (table, workspace, agent, now) = (&app.table, line.workspace_id, line.agent_id, app.now());
-    let user = peer.user_id.as_ref().map(|id| format!("{USER}{id}"));
+    let user = peer.user_id.as_ref().map(|id| format!("{WHATSAPP_USER}{id}"));
     let by_user = match &user {
         Some(user) => store::contact::of_user(table, workspace, agent, user).await?,
         None => None,
@@ -311,7 +309,7 @@ const fn blank(id: Id<Contact>, workspace_id: Id<Workspace>, now: Time) -> Conta
 async fn is_another(app: &App, line: &Line, holder: &Contact, user: Option<&str>) -> Result<bool> {
     let Some(user) = user else { return Ok(false) };
     let here = holder.whatsapp.iter().filter(|known| known.agent_id == line.agent_id).map(|known| &known.user_id);
-    for known in here.chain(holder.user_id.as_ref().filter(|known| known.starts_with(USER))) {
+    for known in here.chain(holder.user_id.as_ref().filter(|known| known.starts_with(WHATSAPP_USER))) {
         if known == user {
             return Ok(false);
         }

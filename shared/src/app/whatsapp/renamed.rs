@@ -2,7 +2,7 @@
 //! that they had. It may be told more than once, and after they wrote; whoever is known as who they are now stays that.
 
 use super::super::App;
-use super::inbound::USER;
+use crate::domain::contact::WHATSAPP_USER;
 use crate::domain::whatsapp::{Line, Peer, Renamed, Talk};
 use crate::domain::{Contact, Conversation};
 use crate::kernel::{Code, Error, Result, work};
@@ -36,7 +36,7 @@ async fn follow_once(app: &App, line: &Line, renamed: &Renamed) -> Result<()> {
     if let Some(head) = &head {
         go_over(app, &mut unit, head, line, &renamed.is).await?;
     }
-    let user = format!("{USER}{user}");
+    let user = format!("{WHATSAPP_USER}{user}");
     if store::contact::of_user(table, workspace, agent, &user).await?.is_none()
         && let Some(contact) = contact(app, line, &renamed.was, head.as_ref()).await?
     {
@@ -69,7 +69,7 @@ async fn contact(
 ) -> Result<Option<Versioned<Contact>>> {
     let (table, workspace) = (&app.table, line.workspace_id);
     let talked = head.and_then(|head| head.whatsapp.as_ref()?.peer.user_id.as_ref());
-    let former = was.user_id.as_ref().or(talked).map(|user| format!("{USER}{user}"));
+    let former = was.user_id.as_ref().or(talked).map(|user| format!("{WHATSAPP_USER}{user}"));
     if let Some(user) = &former
         && let Some(known) = store::contact::of_user(table, workspace, line.agent_id, user).await?
     {
