@@ -48,6 +48,7 @@ mod usage;
 mod versions;
 mod webhooks;
 mod whatsapp;
+mod whatsapp_files;
 mod whatsapp_out;
 mod whatsapp_people;
 mod widget;

@@ -4,18 +4,16 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use shared::kernel::Id;
-use shared::ports::objects::Objects;
 use shared::ports::queue::QueueName;
 use tests::phones::{SIGNING_SECRET, of_kapso, of_meta, text};
 use tests::{Agent, Owner, Phones, ScriptedModel, TestApp};
 
-const NUMBER: &str = "106540352242922";
-const ANA: &str = "34600111222";
-const BURST: Duration = Duration::from_secs(3);
+pub(super) const NUMBER: &str = "106540352242922";
+pub(super) const ANA: &str = "34600111222";
+pub(super) const BURST: Duration = Duration::from_secs(3);
 
 /// An agent on a number at Meta.
-async fn set() -> (TestApp, Phones, ScriptedModel, Owner, Agent) {
+pub(super) async fn set() -> (TestApp, Phones, ScriptedModel, Owner, Agent) {
     let model = ScriptedModel::new();
     let (test, phones) = Phones::with_app(&model).await;
     let owner = test.owner().await;
@@ -24,18 +22,18 @@ async fn set() -> (TestApp, Phones, ScriptedModel, Owner, Agent) {
     (test, phones, model, owner, agent)
 }
 
-async fn change(owner: &Owner, agent: &Agent, config: Value) -> tests::Answer {
+pub(super) async fn change(owner: &Owner, agent: &Agent, config: Value) -> tests::Answer {
     owner.session.patch(&format!("/api/agents/{}", agent.id), json!({"config": config})).await
 }
 
 /// The only conversation of an agent, with its messages.
-async fn conversation(owner: &Owner, agent: &Agent) -> Value {
+pub(super) async fn conversation(owner: &Owner, agent: &Agent) -> Value {
     let list = owner.conversations(agent).await;
     assert_eq!(list.len(), 1, "{list:?}");
     owner.conversation(agent, list[0]["id"].as_u64().unwrap()).await
 }
 
-fn contents(conversation: &Value) -> Vec<&str> {
+pub(super) fn contents(conversation: &Value) -> Vec<&str> {
     let messages = conversation["messages"].as_array().unwrap();
     messages.iter().map(|message| message["content"].as_str().unwrap()).collect()
 }
@@ -428,210 +426,4 @@ async fn the_last_message_is_the_latest_one_in_whatever_order_they_are_worked_of
     futures_util::future::join_all(at_once).await;
     let open = conversation(&owner, &agent).await["whatsapp"]["window_open_until"].clone();
     assert_eq!(open, json!((now + Duration::from_secs(24 * 3600)).to_string()));
-}
-
-#[tokio::test]
-async fn a_file_is_fetched_kept_and_named_on_its_message() {
-    let (test, phones, model, owner, agent) = set().await;
-    let jpeg = [&[0xff, 0xd8, 0xff, 0xe0][..], &[7; 100]].concat();
-    phones.keeps("media-1", "image/jpeg", &jpeg);
-    phones.keeps("media-2", "image/jpeg", &vec![0; 6 * 1024 * 1024]);
-    let image = |id: &str, media: &str| {
-        json!({"from": ANA, "id": id, "timestamp": test.app.now().seconds().to_string(), "type": "image",
-            "image": {"id": media, "mime_type": "image/jpeg", "caption": "Is this broken?"}})
-    };
-    let body = of_meta(NUMBER, &[image("wamid.1", "media-1"), image("wamid.2", "media-2")], &[]);
-    assert_eq!(test.meta_calls(SIGNING_SECRET, &body).await.expect(200)["taken"], 2);
-    let workers = test.workers();
-    workers.run().await;
-    workers.after(BURST).await;
-    let thread = conversation(&owner, &agent).await;
-    assert_eq!(contents(&thread)[..2], ["[image] Is this broken?"; 2]);
-    let kept = &thread["messages"][0]["meta"]["file"];
-    assert_eq!((&kept["type"], &kept["mime"], &kept["bytes"]), (&json!("image"), &json!("image/jpeg"), &json!(104)));
-    let stored = test.app.objects.get(kept["object"].as_str().unwrap()).await.unwrap().unwrap();
-    assert_eq!(stored, jpeg);
-    let large = &thread["messages"][1]["meta"]["file"];
-    assert_eq!((&large["object"], &large["missing"]), (&Value::Null, &json!("it has more than 5 MB")));
-    let workspace: Id<shared::domain::Workspace> = test.db_workspace(&owner).await.id;
-    assert_eq!(test.app.objects.list(workspace, 10).await.unwrap().len(), 1);
-    assert!(kept["object"].as_str().unwrap().starts_with(&Objects::of(workspace)));
-    assert_eq!(model.heard().len(), 1);
-}
-
-fn image(test: &TestApp, id: &str, image: &Value) -> Value {
-    let at = test.app.now().seconds().to_string();
-    json!({"from": ANA, "id": id, "timestamp": at, "type": "image", "image": image})
-}
-
-#[tokio::test]
-async fn a_file_that_a_provider_cannot_give_just_then_is_asked_for_again_and_the_message_waits() {
-    let (test, phones, _model, owner, agent) = set().await;
-    phones.keeps("media-1", "image/jpeg", &[0xff, 0xd8, 0xff, 0xe0, 7]);
-    let sent = image(&test, "wamid.1", &json!({"id": "media-1", "caption": "Look"}));
-    assert_eq!(test.meta_calls(SIGNING_SECRET, &of_meta(NUMBER, &[sent], &[])).await.expect(200)["taken"], 1);
-    phones.fails_file(429);
-    phones.fails_file(503);
-    let workers = test.workers();
-    workers.run().await;
-    assert!(owner.conversations(&agent).await.is_empty(), "nothing is stored without it");
-    workers.after(Duration::from_secs(5)).await;
-    workers.after(Duration::from_secs(30)).await;
-    let thread = conversation(&owner, &agent).await;
-    assert_eq!(contents(&thread), ["[image] Look"]);
-    let file = &thread["messages"][0]["meta"]["file"];
-    assert_eq!((&file["bytes"], &file["missing"]), (&json!(5), &Value::Null));
-}
-
-#[tokio::test]
-async fn a_file_that_cannot_be_had_after_all_tries_is_told_as_lost_and_its_message_is_kept() {
-    // One that passes, and one that does not.
-    for (status, tries) in [(503, 5), (404, 1)] {
-        let (test, phones, _model, owner, agent) = set().await;
-        phones.keeps("media-1", "image/jpeg", &[0xff, 0xd8, 0xff, 0xe0, 7]);
-        for _ in 0..tries {
-            phones.fails_file(status);
-        }
-        let sent = image(&test, "wamid.1", &json!({"id": "media-1", "caption": "Look"}));
-        assert_eq!(test.meta_calls(SIGNING_SECRET, &of_meta(NUMBER, &[sent], &[])).await.expect(200)["taken"], 1);
-        let workers = test.workers();
-        workers.run().await;
-        for number in 1..tries {
-            assert!(owner.conversations(&agent).await.is_empty(), "after {number} tries");
-            workers.after(Duration::from_secs(300)).await;
-        }
-        let thread = conversation(&owner, &agent).await;
-        assert_eq!(contents(&thread)[0], "[image] Look");
-        let file = &thread["messages"][0]["meta"]["file"];
-        let want = format!("the provider does not say where it is (status {status})");
-        assert_eq!((&file["bytes"], &file["missing"]), (&Value::Null, &json!(want)));
-        assert_eq!(phones.downloads(), 0);
-    }
-}
-
-#[tokio::test]
-async fn a_file_whose_agent_goes_while_it_is_fetched_is_not_kept() {
-    let (test, phones, _model, owner, agent) = set().await;
-    phones.keeps("media-1", "image/jpeg", &[0xff, 0xd8, 0xff, 0xe0, 7]);
-    let sent = image(&test, "wamid.1", &json!({"id": "media-1"}));
-    assert_eq!(test.meta_calls(SIGNING_SECRET, &of_meta(NUMBER, &[sent], &[])).await.expect(200)["taken"], 1);
-    let (workers, held) = (test.workers(), phones.holds_files());
-    let deleting = async {
-        while phones.downloads() == 0 {
-            tokio::task::yield_now().await;
-        }
-        let path = format!("/api/agents/{}?confirmation={}", agent.id, agent.name);
-        owner.session.delete(&path).await.expect(204);
-        held.add_permits(1);
-    };
-    tokio::join!(workers.run(), deleting);
-    let workspace = test.db_workspace(&owner).await.id;
-    assert_eq!(test.app.objects.list(workspace, 10).await.unwrap(), Vec::<String>::new());
-    assert_eq!(test.db_dump().await.of("message").count(), 0);
-}
-
-#[tokio::test]
-async fn a_file_whose_message_was_stored_without_it_meanwhile_is_not_kept() {
-    let (test, phones, _model, owner, agent) = set().await;
-    phones.keeps("media-1", "image/jpeg", &[0xff, 0xd8, 0xff, 0xe0, 7]);
-    let sent = image(&test, "wamid.1", &json!({"id": "media-1"}));
-    assert_eq!(test.meta_calls(SIGNING_SECRET, &of_meta(NUMBER, &[sent], &[])).await.expect(200)["taken"], 1);
-    let queued = test.queue.take(QueueName::Turn).remove(0);
-    let mut task: Value = serde_json::from_str(&queued.body).unwrap();
-    let slow = serde_json::from_value(task.clone()).unwrap();
-    task["tries"] = json!(4);
-    let last_try = serde_json::from_value(task).unwrap();
-    let held = phones.holds_files();
-    let overtaking = async {
-        while phones.downloads() == 0 {
-            tokio::task::yield_now().await;
-        }
-        phones.fails_file(503);
-        Box::pin(shared::turn::channel::run(&test.app, &last_try)).await.unwrap();
-        held.add_permits(1);
-    };
-    let (done, ()) = tokio::join!(Box::pin(shared::turn::channel::run(&test.app, &slow)), overtaking);
-    done.unwrap();
-    let thread = conversation(&owner, &agent).await;
-    assert_eq!(thread["messages"][0]["meta"]["file"]["object"], Value::Null);
-    let workspace = test.db_workspace(&owner).await.id;
-    assert_eq!(test.app.objects.list(workspace, 10).await.unwrap(), Vec::<String>::new());
-}
-
-#[tokio::test]
-async fn what_a_provider_calls_the_type_of_a_file_is_taken_only_if_a_header_can_have_it() {
-    let (test, phones, _model, owner, agent) = set().await;
-    for (number, told) in ["image/jpeg\r\nX-Own: 1", &"x".repeat(101), "imagen/ñ", ""].into_iter().enumerate() {
-        phones.keeps(&format!("media-{number}"), told, &[7]);
-        let sent = image(&test, &format!("wamid.{number}"), &json!({"id": format!("media-{number}")}));
-        assert_eq!(test.meta_calls(SIGNING_SECRET, &of_meta(NUMBER, &[sent], &[])).await.expect(200)["taken"], 1);
-        test.workers().run_queues().await;
-        let thread = conversation(&owner, &agent).await;
-        assert_eq!(thread["messages"][number]["meta"]["file"]["mime"], "application/octet-stream", "{told:?}");
-    }
-}
-
-#[tokio::test]
-async fn what_is_written_under_a_file_is_kept_although_the_file_has_no_id() {
-    let (test, _phones, _model, owner, agent) = set().await;
-    let captions = [json!({"caption": "Is this broken?"}), json!({"id": "not an id", "caption": "And this?"})];
-    for (number, own) in captions.iter().enumerate() {
-        let body = of_meta(NUMBER, &[image(&test, &format!("wamid.{number}"), own)], &[]);
-        assert_eq!(test.meta_calls(SIGNING_SECRET, &body).await.expect(200)["taken"], 1);
-        test.workers().run_queues().await;
-    }
-    let thread = conversation(&owner, &agent).await;
-    assert_eq!(contents(&thread), ["[image] Is this broken?", "[image] And this?"]);
-}
-
-#[tokio::test]
-async fn somebody_who_was_erased_leaves_no_file_and_is_answered_when_they_write_again() {
-    let (test, phones, _model, owner, agent) = set().await;
-    phones.keeps("media-1", "image/jpeg", &[0xff, 0xd8, 0xff, 0xe0, 7]);
-    let workers = test.workers();
-    let write = async |message: Value| {
-        let mut message = message;
-        message["from_user_id"] = json!("ES.1");
-        let body = of_meta(NUMBER, &[message], &[]);
-        assert_eq!(test.meta_calls(SIGNING_SECRET, &body).await.expect(200)["taken"], 1);
-        workers.run().await;
-        workers.after(BURST).await;
-    };
-    let at = test.app.now().seconds().to_string();
-    write(json!({"from": ANA, "id": "wamid.1", "timestamp": at, "type": "image",
-        "image": {"id": "media-1", "mime_type": "image/jpeg", "caption": "I am Ana"}}))
-    .await;
-    let workspace = test.db_workspace(&owner).await.id;
-    assert_eq!(test.app.objects.list(workspace, 10).await.unwrap().len(), 1);
-    let erased = owner.session.post("/api/contacts/erase", json!({"phone": ANA})).await.expect(200);
-    assert_eq!(erased, json!({"conversations": 1, "leads": 0, "next_cursor": null}));
-    workers.run().await;
-    assert!(test.app.objects.list(workspace, 10).await.unwrap().is_empty());
-    let dump = test.db_dump().await;
-    assert_eq!((dump.of("contact").count(), dump.of("contact_guard").count(), dump.of("message").count()), (0, 0, 0));
-    let before = phones.taken().len();
-    write(text("wamid.2", ANA, test.app.now(), "Hello again")).await;
-    assert_eq!(phones.taken().len(), before + 1);
-    assert_eq!(contents(&conversation(&owner, &agent).await)[0], "Hello again");
-}
-
-#[tokio::test]
-async fn a_model_that_sees_is_shown_the_image_and_another_reads_its_mark() {
-    for (provider, sees) in [("openai", 1), ("offline", 0)] {
-        let (test, phones, model, owner, agent) = set().await;
-        let path = format!("/api/agents/{}", agent.id);
-        owner.session.patch(&path, json!({"provider": provider})).await.expect(200);
-        phones.keeps("media-1", "image/jpeg", &[&[0xff, 0xd8, 0xff, 0xe0][..], &[7; 100]].concat());
-        let image = json!({"from": ANA, "id": "wamid.1", "timestamp": "1767225600", "type": "image",
-            "image": {"id": "media-1"}});
-        let now = text("wamid.2", ANA, test.app.now(), "What is this?");
-        let body = of_meta(NUMBER, &[image, now], &[]);
-        assert_eq!(test.meta_calls(SIGNING_SECRET, &body).await.expect(200)["taken"], 2);
-        let workers = test.workers();
-        workers.run().await;
-        workers.after(BURST).await;
-        let heard = model.heard().remove(0);
-        let shared::ports::llm::Message::User { content, images } = &heard.messages[0] else { panic!("a message") };
-        assert_eq!((content.as_str(), images.len()), ("[image]", sees), "{provider}");
-    }
 }
