@@ -240,7 +240,7 @@ fn expanded(resource: &Value) -> usize {
 fn the_stack_has_at_most_four_hundred_resources() {
     let document = document();
     let all: usize = entries(&document["Resources"]).map(|(_, resource)| expanded(resource)).sum();
-    // And the HTTP API, which SAM makes of the routes, with its stage. aws-sam-translator 1.113.0 makes 169, fewer than are
+    // And the HTTP API, which SAM makes of the routes, with its stage. aws-sam-translator 1.113.0 makes 172, fewer than are
     // counted here: only two functions have settings for events that nobody waits for.
     let all = all + 2;
     assert!((100..=400).contains(&all), "{all} resources");
