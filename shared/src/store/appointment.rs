@@ -4,6 +4,7 @@
 //! writes the appointment: no two can take the same time, and nothing is scanned to see whether it is free.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -32,6 +33,17 @@ pub async fn availability(
     provider: Id<User>,
 ) -> Result<Option<Versioned<Availability>>> {
     table.get_versioned(&keys::availability(workspace, provider)).await
+}
+
+/// When the owner of a workspace can be met, cached: for what every turn tells, and no booking goes by.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn cached_availability(table: &Table, id: Id<Workspace>) -> Result<Option<Arc<Availability>>> {
+    match table.get_cached::<Workspace>(&keys::workspace(id)).await? {
+        Some(workspace) => table.get_cached(&keys::availability(id, workspace.owner_user_id)).await,
+        None => Ok(None),
+    }
 }
 
 /// Says when somebody can be met, in place of what was read at version `v`, if there was something.

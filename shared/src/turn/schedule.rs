@@ -57,8 +57,8 @@ enum Action {
 /// Where the agent's appointments take place, if it makes any. A turn goes on without.
 pub(super) async fn zone(app: &App, snapshot: &Snapshot) -> Option<TimeZone> {
     snapshot.tools.iter().find(|tool| tool.tool == Builtin::ScheduleAppointment)?;
-    let hours = appointment::of_workspace(app, snapshot.workspace_id).await;
-    let zone = hours.and_then(|hours| hours.map(|hours| hours.body.zone()).transpose());
+    let hours = store::appointment::cached_availability(&app.table, snapshot.workspace_id).await;
+    let zone = hours.and_then(|hours| hours.map(|hours| hours.zone()).transpose());
     zone.unwrap_or_else(|error| {
         tracing::warn!(%error, "the zone of appointments is not known to a turn");
         None
