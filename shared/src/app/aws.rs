@@ -54,13 +54,14 @@ const SECRET: &str = "SECRET_ARN";
 const BUCKET: &str = "OBJECTS_BUCKET";
 
 /// What a function reads beside its row: what Lambda sets, and what a developer may set to lead it elsewhere.
-pub const AMBIENT: [&str; 10] = [
+pub const AMBIENT: [&str; 11] = [
     "AWS_REGION",
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_DYNAMODB",
+    "AWS_ENDPOINT_URL_S3",
     "AWS_ENDPOINT_URL_SECRETS_MANAGER",
     "AWS_ENDPOINT_URL_SQS",
     "SSL_CERT_FILE",

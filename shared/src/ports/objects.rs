@@ -1,28 +1,25 @@
-//! Objects: files too large for the table, such as uploads and exports. Production keeps them in S3, the local platform
-//! in a directory; both behind `object_store`.
+//! Objects: files too large for the table, such as uploads and exports. Production keeps them in S3 ([`bucket`]), the
+//! local platform in a directory ([`local`]).
 
 mod address;
+mod bucket;
+mod local;
 
+use std::fmt::Display;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::time::Duration;
 
-// The same type as `bytes::Bytes`, which both `object_store` and the HTTP floor speak.
+use async_trait::async_trait;
+// The same type as `bytes::Bytes`, which both kinds of store and the HTTP floor speak.
 use axum::body::Bytes;
-use futures_util::{StreamExt as _, TryStreamExt as _};
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::local::LocalFileSystem;
-use object_store::memory::InMemory;
-use object_store::path::Path;
-use object_store::signer::{Method, SignedUrlOptions, Signer};
-use object_store::{Attribute, Attributes, ClientConfigKey, ObjectStore, ObjectStoreExt as _, PutOptions, RetryConfig};
-use tokio::sync::OnceCell;
 
 pub use address::PATH as ADDRESSES;
 
 use address::Addresses;
+use bucket::Bucket;
+use local::Local;
 
-use super::secrets::private_directory;
 use crate::domain::Workspace;
 use crate::kernel::{Clock, Code, Error, Id, Result, Rng};
 
@@ -47,30 +44,32 @@ pub struct Objects(Place);
 
 #[derive(Clone)]
 enum Place {
-    /// Built on first use, since its client loads TLS roots.
-    S3 { bucket: String, open: Open, store: OnceCell<Arc<dyn Bucket>> },
-    /// A directory or memory, which keep no content types.
-    Local(Arc<dyn ObjectStore>, Option<Addresses>),
+    /// A bucket. Only who makes one names it, so that others do not link it.
+    Elsewhere(Arc<dyn Store>),
+    /// A directory or memory.
+    Here(Local),
     /// Nowhere.
     None,
 }
 
-/// A store that gives signed addresses.
-trait Bucket: ObjectStore + Signer {}
-
-impl Bucket for AmazonS3 {}
-
-/// How a bucket is opened. Only who makes a [`Place::S3`] names it, so that others do not link its library.
-type Open = fn(&str) -> Result<Arc<dyn Bucket>>;
+/// What keeps objects. Keys have been looked at.
+#[async_trait]
+trait Store: Send + Sync {
+    async fn put(&self, key: &str, bytes: Bytes, content_type: &str) -> Result<()>;
+    async fn get(&self, key: &str) -> Result<Option<Bytes>>;
+    async fn address(&self, key: &str, disposition: &str, valid: Duration) -> Result<Option<String>>;
+    async fn delete(&self, key: &str) -> Result<()>;
+    /// Keys whose first segment this is.
+    async fn list(&self, tenant: &str, most: usize) -> Result<Vec<String>>;
+}
 
 impl Objects {
-    /// A bucket. Region, credentials and endpoint come from the standard `AWS_…` variables, read by `object_store`
-    /// on first use; in a function they are the ones of its role. The role needs `s3:ListBucket` too: without it S3
-    /// answers 403 where there is no object, and [`Self::get`] cannot tell that from a refusal.
+    /// A bucket. Region, credentials and endpoint come from the standard `AWS_…` variables, read on first use; in a
+    /// function they are the ones of its role. The role needs `s3:ListBucket` too: without it S3 answers 403 where there
+    /// is no object, and [`Self::get`] cannot tell that from a refusal.
     #[must_use]
     pub fn s3(bucket: impl Into<String>) -> Self {
-        let open: Open = |bucket| open_s3(AmazonS3Builder::from_env(), bucket);
-        Self(Place::S3 { bucket: bucket.into(), open, store: OnceCell::new() })
+        Self(Place::Elsewhere(Arc::new(Bucket::of_environment(bucket.into()))))
     }
 
     /// No store: whatever is asked of it is refused.
@@ -88,17 +87,9 @@ impl Objects {
     /// A bucket of a service that speaks S3's language, with keys of its own instead of the environment's.
     ///
     /// # Errors
-    /// When this is no address.
-    pub fn service(endpoint: &str, bucket: &str, (id, secret): (&str, &str)) -> Result<Self> {
-        let builder = AmazonS3Builder::new()
-            .with_endpoint(endpoint)
-            .with_allow_http(true)
-            .with_region("eu-west-1")
-            .with_access_key_id(id)
-            .with_secret_access_key(secret);
-        let open: Open = |_| Err(Error::internal("a service is opened at once"));
-        let store = OnceCell::new_with(Some(open_s3(builder, bucket)?));
-        Ok(Self(Place::S3 { bucket: bucket.to_owned(), open, store }))
+    /// `not_configured` when this is no address.
+    pub fn service(endpoint: &str, bucket: &str, keys: (&str, &str)) -> Result<Self> {
+        Ok(Self(Place::Elsewhere(Arc::new(Bucket::of_service(endpoint, bucket, keys)?))))
     }
 
     /// A directory, which is made, for its owner only, if it is not there.
@@ -106,11 +97,13 @@ impl Objects {
     /// # Errors
     /// `not_configured` when it cannot be made or entered.
     pub fn directory(path: &FilePath) -> Result<Self> {
-        private_directory(path)?;
-        let store = LocalFileSystem::new_with_prefix(path).map_err(|error| {
-            Error::with_message(Code::NotConfigured, format!("{} cannot hold objects: {error}", path.display()))
-        })?;
-        Ok(Self(Place::Local(Arc::new(store.with_automatic_cleanup(true)), None)))
+        Local::directory(path).map(Place::Here).map(Self)
+    }
+
+    /// Memory, for tests.
+    #[must_use]
+    pub fn memory() -> Self {
+        Self(Place::Here(Local::memory()))
     }
 
     /// The same, if it is a directory or memory, with addresses below [`ADDRESSES`], which [`Self::at`] knows again: they
@@ -118,7 +111,7 @@ impl Objects {
     #[must_use]
     pub fn with_addresses(self, rng: &Rng, clock: Arc<dyn Clock>) -> Self {
         match self.0 {
-            Place::Local(store, _) => Self(Place::Local(store, Some(Addresses::new(rng, clock)))),
+            Place::Here(local) => Self(Place::Here(local.with(Addresses::new(rng, clock)))),
             place => Self(place),
         }
     }
@@ -129,15 +122,9 @@ impl Objects {
     /// # Errors
     /// `unavailable` when the store does not answer.
     pub async fn at(&self, query: &str) -> Result<Option<(Bytes, String)>> {
-        let Place::Local(_, Some(addresses)) = &self.0 else { return Ok(None) };
+        let Place::Here(Local { addresses: Some(addresses), .. }) = &self.0 else { return Ok(None) };
         let Some((key, disposition)) = addresses.read(query) else { return Ok(None) };
         Ok(self.get(&key).await?.map(|bytes| (bytes, disposition)))
-    }
-
-    /// Memory, for tests.
-    #[must_use]
-    pub fn memory() -> Self {
-        Self(Place::Local(Arc::new(InMemory::new()), None))
     }
 
     /// Stores an object, whole or not at all, in place of any that has the key. `content_type` is what a download by
@@ -146,13 +133,8 @@ impl Objects {
     /// # Errors
     /// `validation_error` on `key`; `unavailable` when the store does not take it.
     pub async fn put(&self, key: &str, bytes: impl Into<Bytes>, content_type: &str) -> Result<()> {
-        let path = path(key)?;
-        let mut options = PutOptions::default();
-        if matches!(self.0, Place::S3 { .. }) {
-            options.attributes = Attributes::from_iter([(Attribute::ContentType, content_type.to_owned())]);
-        }
-        let put = self.store().await?.put_opts(&path, bytes.into().into(), options).await;
-        put.map(|_| ()).map_err(failed)
+        check(key)?;
+        self.store()?.put(key, bytes.into(), content_type).await
     }
 
     /// The object's bytes, or `None` when there is none.
@@ -160,31 +142,21 @@ impl Objects {
     /// # Errors
     /// `validation_error` on `key`; `unavailable` when the store does not answer.
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>> {
-        match self.store().await?.get(&path(key)?).await {
-            Ok(found) => found.bytes().await.map(Some).map_err(failed),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(failed(error)),
-        }
+        check(key)?;
+        self.store()?.get(key).await
     }
 
     /// An address at which anybody who has it may download an object for a while, under this `Content-Disposition`; `None`
     /// where objects have no addresses. That there is no object shows only there.
     ///
     /// # Errors
-    /// `validation_error` on `key`; `unavailable` when there are no credentials to sign with.
+    /// `validation_error` on `key`; `not_configured` when there are no credentials to sign with.
     pub async fn address(&self, key: &str, disposition: &str, valid: Duration) -> Result<Option<String>> {
-        let (bucket, open, store) = match &self.0 {
-            Place::S3 { bucket, open, store } => (bucket, open, store),
-            Place::Local(_, Some(addresses)) => {
-                let of = |path: Path| addresses.of(path.as_ref(), disposition, valid);
-                return path(key).map(of).map(Some);
-            }
-            Place::Local(_, None) | Place::None => return Ok(None),
-        };
-        let (path, store) = (path(key)?, store.get_or_try_init(|| async { open(bucket) }).await?);
-        let options = SignedUrlOptions::default().with_query([("response-content-disposition", disposition)]);
-        let url = store.signed_url_opts(Method::GET, &path, valid, &options).await.map_err(failed)?;
-        Ok(Some(url.into()))
+        check(key)?;
+        match &self.0 {
+            Place::None => Ok(None),
+            _ => self.store()?.address(key, disposition, valid).await,
+        }
     }
 
     /// Deletes an object; that there is none is fine.
@@ -192,12 +164,8 @@ impl Objects {
     /// # Errors
     /// `validation_error` on `key`; `unavailable` when the store does not answer.
     pub async fn delete(&self, key: &str) -> Result<()> {
-        match self.store().await?.delete(&path(key)?).await {
-            Ok(()) => Ok(()),
-            // S3 answers 204 for an object that is not there; its 404 means that the bucket is not.
-            Err(object_store::Error::NotFound { .. }) if matches!(self.0, Place::Local(..)) => Ok(()),
-            Err(error) => Err(failed(error)),
-        }
+        check(key)?;
+        self.store()?.delete(key).await
     }
 
     /// Up to `most` keys of a tenant's objects, in no order.
@@ -205,10 +173,7 @@ impl Objects {
     /// # Errors
     /// `unavailable` when the store does not answer.
     pub async fn list(&self, tenant: Id<Workspace>, most: usize) -> Result<Vec<String>> {
-        // A prefix is of whole segments, so that no tenant's id is the beginning of another's.
-        let prefix = Path::from(Self::of(tenant));
-        let found = self.store().await?.list(Some(&prefix)).take(most);
-        found.map_ok(|object| object.location.to_string()).try_collect().await.map_err(failed)
+        self.store()?.list(&Self::of(tenant), most).await
     }
 
     /// The first segment of the keys of a tenant's objects.
@@ -217,51 +182,34 @@ impl Objects {
         tenant.key()
     }
 
-    async fn store(&self) -> Result<&dyn ObjectStore> {
+    fn store(&self) -> Result<&dyn Store> {
         match &self.0 {
-            Place::Local(store, _) => Ok(store.as_ref()),
-            Place::S3 { bucket, open, store } => Ok(store.get_or_try_init(|| async { open(bucket) }).await?.as_ref()),
+            Place::Elsewhere(store) => Ok(store.as_ref()),
+            Place::Here(local) => Ok(local),
             Place::None => Err(Error::new(Code::NotConfigured).caused_by("nothing here keeps objects")),
         }
     }
 }
 
-/// The time-outs stay below the 29 s that a buffered route has. They are set one by one, since a whole set of client
-/// options would undo what the environment says of them.
-fn open_s3(builder: AmazonS3Builder, bucket: &str) -> Result<Arc<dyn Bucket>> {
-    let retry = RetryConfig { max_retries: 3, retry_timeout: Duration::from_secs(10), ..RetryConfig::default() };
-    let builder = builder
-        .with_bucket_name(bucket)
-        // We delete one at a time, and every S3-compatible service knows that request.
-        .with_disable_bulk_delete(true)
-        .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::ConnectTimeout), "5 seconds")
-        .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), "20 seconds")
-        .with_retry(retry);
-    let store = builder.build().map_err(|error| Error::internal(format!("bucket {bucket}: {error}")))?;
-    Ok(Arc::new(store))
-}
-
-fn failed(error: object_store::Error) -> Error {
+fn failed(error: impl Display) -> Error {
     Error::new(Code::Unavailable).caused_by(format!("objects: {error}"))
 }
 
-/// Reads a key. Strict, because a key becomes a path of the local disk and a tenant's border in the bucket.
-fn path(key: &str) -> Result<Path> {
-    let bad =
-        || Error::field("key", "invalid", "An object's key is tenant/name, of letters, digits, '-', '_' and '.'.");
+/// Looks at a key. Strict, because a key becomes a path of the local disk and a tenant's border in the bucket.
+fn check(key: &str) -> Result<()> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let segments: Vec<&str> = key.split('/').collect();
     let good = |segment: &&str| !segment.is_empty() && !segment.starts_with('.') && segment.bytes().all(plain);
-    if key.len() > MAX_KEY || segments.len() < 2 || !segments.iter().all(good) {
-        return Err(bad());
+    if key.len() <= MAX_KEY && segments.len() >= 2 && segments.iter().all(good) {
+        return Ok(());
     }
-    Path::parse(key).map_err(|_| bad())
+    Err(Error::field("key", "invalid", "An object's key is tenant/name, of letters, digits, '-', '_' and '.'."))
 }
 
 #[cfg(test)]
 mod tests {
     use crate::kernel::{ManualClock, Time};
-    use wiremock::matchers::{header, method, path as path_is};
+    use wiremock::matchers::{body_string, header, method, path as path_is, query_param, query_param_is_missing};
     use wiremock::{Mock, MockServer, ResponseTemplate};
 
     use super::*;
@@ -274,10 +222,10 @@ mod tests {
             ws/a?b ws/a#1 C:/a
         ";
         for key in words.split_whitespace().chain(["", "ws/a b", "ws/a\0", "ws/a\n", &long]) {
-            assert_eq!(path(key).unwrap_err().invalid_fields()[0].name, "key", "{key}");
+            assert_eq!(check(key).unwrap_err().invalid_fields()[0].name, "key", "{key}");
         }
         for key in ["ws/a", "00jd3k/uploads/01h-x_y.tar.gz", "ws/a..b"] {
-            assert_eq!(path(key).unwrap().as_ref(), key);
+            check(key).unwrap();
         }
     }
 
@@ -358,7 +306,10 @@ mod tests {
 
         let at = |verb: &str| Mock::given(method(verb)).and(path_is("/bucket/ws/a.txt"));
         let stored = ResponseTemplate::new(200).insert_header("etag", "\"1\"");
-        at("PUT").and(header("content-type", "text/plain")).respond_with(stored).expect(1).mount(&server).await;
+        // A call that failed there is made once more, with all that it had.
+        at("PUT").respond_with(ResponseTemplate::new(503)).up_to_n_times(1).expect(1).mount(&server).await;
+        let whole = at("PUT").and(header("content-type", "text/plain")).and(body_string("hello"));
+        whole.respond_with(stored).expect(1).mount(&server).await;
         objects.put("ws/a.txt", "hello", "text/plain").await.unwrap();
 
         let found = ResponseTemplate::new(200)
@@ -382,6 +333,47 @@ mod tests {
         assert!(objects.delete("ws/no-such-bucket").await.is_err());
 
         Mock::given(path_is("/bucket/ws/no")).respond_with(ResponseTemplate::new(403)).mount(&server).await;
-        assert_eq!(objects.get("ws/no").await.unwrap_err().code(), Code::Unavailable);
+        let refused = objects.get("ws/no").await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unavailable);
+        assert!(!refused.cause().unwrap().contains("X-Amz"), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn a_bucket_that_does_not_answer_shows_no_signature() {
+        let objects = Objects::service("http://127.0.0.1:9", "bucket", ("id", "key")).unwrap();
+        let error = objects.get("ws/a.txt").await.unwrap_err();
+        assert_eq!(error.code(), Code::Unavailable);
+        assert!(!error.cause().unwrap().contains("X-Amz"), "{error:?}");
+        assert_eq!(Objects::service("bucket", "b", ("id", "key")).err().unwrap().code(), Code::NotConfigured);
+    }
+
+    #[tokio::test]
+    async fn a_bucket_is_listed_page_by_page() {
+        let server = MockServer::start().await;
+        let objects = Objects::service(&server.uri(), "bucket", ("id", "key")).unwrap();
+        let tenant = Id::from_int(7).unwrap();
+        let prefix = format!("{}/", Objects::of(tenant));
+        let page = |names: [&str; 2], next: Option<&str>| {
+            let of = |name: &str| format!("<Contents><Key>{prefix}{name}</Key><Size>1</Size></Contents>");
+            let next = next.map(|next| format!("<NextContinuationToken>{next}</NextContinuationToken>"));
+            let more = next.is_some();
+            let (contents, next) = (names.map(of).concat(), next.unwrap_or_default());
+            ResponseTemplate::new(200).set_body_string(format!(
+                "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\
+                 <ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+                 <Name>bucket</Name><IsTruncated>{more}</IsTruncated>{contents}{next}</ListBucketResult>"
+            ))
+        };
+        let asked = || Mock::given(method("GET")).and(query_param("prefix", &prefix));
+        let first = asked().and(query_param_is_missing("continuation-token"));
+        first.respond_with(page(["a", "deep/b"], Some("more"))).mount(&server).await;
+        asked()
+            .and(query_param("continuation-token", "more"))
+            .respond_with(page(["c", "d"], None))
+            .mount(&server)
+            .await;
+        let keys = |names: &[&str]| names.iter().map(|name| format!("{prefix}{name}")).collect::<Vec<_>>();
+        assert_eq!(objects.list(tenant, 10).await.unwrap(), keys(&["a", "deep/b", "c", "d"]));
+        assert_eq!(objects.list(tenant, 3).await.unwrap(), keys(&["a", "deep/b", "c"]));
     }
 }
