@@ -15,6 +15,8 @@ from trial.places import STACK, shown
 from trial.steps import Steps, eventually, expect
 
 PROMPT = "You are Sol.\nQ: When do you open? A: At nine."
+# A picture of one pixel.
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 TOLD = {"agent.created", "agent.published", "agent.message.created", "agent.reply.created"}
 
 
@@ -66,6 +68,7 @@ class Job:
         self._step("api key", lambda: [self.make_key(tenant) for tenant in (self.ana, self.bob)])
         self._step("webhook", lambda: [self.make_webhook(tenant) for tenant in (self.ana, self.bob)])
         self._step("agent", self.make_agents)
+        self._step("upload", self.upload)
         self._step("publish", lambda: [self.publish(tenant) for tenant in (self.ana, self.bob)])
         self._step("chat", self.chat)
         self._step("delivery", self.await_deliveries)
@@ -116,6 +119,18 @@ class Job:
         body = {"name": "Sol", "system_prompt": PROMPT, "tools": ["capture_lead"]}
         self.ana.agent = self.ana.key.post("/api/developers/agents", body)
         self.bob.agent = self.bob.user.post("/api/agents", {**body, "name": "Luna", "provider": "offline"})
+
+    def upload(self) -> None:
+        """Ana uploads a picture for the builder, which is kept in the bucket until she deletes it."""
+        bucket = {"Bucket": self.stack.physical["Objects"]}
+        keys = lambda: [one["Key"] for one in self.stack.client("s3").list_objects_v2(**bucket).get("Contents", [])]
+        kept = self.ana.user.post("/api/builder/uploads", {"data_url": f"data:image/png;base64,{PIXEL}"})
+        expect(len(keys()) == 1, f"The bucket holds {keys()}", self._log)
+        held = self.stack.client("s3").get_object(**bucket, Key=keys()[0])
+        same = held["Body"].read() == base64.b64decode(PIXEL) and held["ContentType"] == "image/png"
+        expect(same, "The bucket holds something else than what was uploaded", self._log)
+        self.ana.user.call("DELETE", f"/api/builder/uploads/{kept['id']}")
+        expect(keys() == [], f"What was deleted is still there: {keys()}", self._log)
 
     def publish(self, tenant: Tenant) -> None:
         """Their agent goes live, and has a page."""

@@ -26,6 +26,7 @@ class Removal:
 
 REMOVALS = [
     Removal("StudioAuth", "ReadSecret", "register"),
+    Removal("StudioAgents", "KeepObjects", "upload"),
     Removal("StudioChat", "WriteTable", "chat"),
     Removal("Relay", "SendDeliveries", "delivery"),
     Removal("Deliver", "ReadSecret", "delivery"),

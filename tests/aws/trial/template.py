@@ -94,6 +94,7 @@ def trial_copy(code: dict[str, Path], without: tuple[str, str] | None) -> Docume
     - the secret is named by `GetAtt Id`, which on AWS is the same ARN as `Ref`: the emulator's `Ref` gives its name,
       which is no resource of a policy;
     - policies on queues name the batch actions too, see BATCHED;
+    - the bucket may be reached by plain http, which is all that the emulator speaks;
     - a function has one policy less, when the trial is to show that it needs it.
     """
     template = read()
@@ -105,6 +106,7 @@ def trial_copy(code: dict[str, Path], without: tuple[str, str] | None) -> Docume
             policies = function["Properties"]["Policies"]
             expect({"Ref": without[1]} in policies, f"{name} has no policy {without[1]}", shown(TEMPLATE))
             policies.remove({"Ref": without[1]})
+    del template["Resources"]["ObjectsPolicy"]
     schedule = template["Resources"]["UsageBatch"]["Properties"]["Events"]["Tick"]["Properties"]
     schedule["ScheduleExpression"] = "rate(1 minute)"
     if without is not None:
