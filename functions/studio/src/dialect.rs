@@ -5,8 +5,8 @@ use axum::response::{IntoResponse, Response};
 use minijinja::context;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
-use shared::http::{Asked, Dialect};
-use shared::kernel::{Error, Kind};
+use shared::http::{Asked, Dialect, usual_status};
+use shared::kernel::Error;
 
 use crate::site::page;
 
@@ -40,7 +40,7 @@ fn schema(generator: &mut SchemaGenerator) -> Schema {
 }
 
 fn render(error: &Error, asked: &Asked) -> Response {
-    let status = status(error.kind());
+    let status = usual_status(error.kind());
     if asked.wants_html && !asked.path.starts_with("/api") && status == StatusCode::NOT_FOUND {
         let body = page("not_found.html", context! { path => &asked.path });
         return (status, body).into_response();
@@ -60,26 +60,5 @@ pub(crate) fn body(error: &Error) -> ErrorOut {
         code: error.code().text().replace('.', "_"),
         field: fields.first().map(|field| field.name.clone()),
         errors: several.collect(),
-    }
-}
-
-const fn status(kind: Kind) -> StatusCode {
-    match kind {
-        Kind::Malformed => StatusCode::BAD_REQUEST,
-        Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
-        Kind::CountLimit | Kind::Allowance => StatusCode::PAYMENT_REQUIRED,
-        Kind::Forbidden | Kind::ScopeMissing | Kind::PlanRequired => StatusCode::FORBIDDEN,
-        Kind::NotFound => StatusCode::NOT_FOUND,
-        Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        Kind::Conflict => StatusCode::CONFLICT,
-        Kind::Stale => StatusCode::PRECONDITION_FAILED,
-        Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Kind::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        Kind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
-        Kind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-        Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        Kind::Upstream => StatusCode::BAD_GATEWAY,
-        Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        Kind::Timeout => StatusCode::GATEWAY_TIMEOUT,
     }
 }

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use schemars::{Schema, SchemaGenerator};
 
-use crate::kernel::Error;
+use crate::kernel::{Error, Kind};
 
 /// How a surface writes errors.
 #[derive(Clone, Copy)]
@@ -41,4 +41,27 @@ impl IntoResponse for Error {
 #[must_use]
 pub fn parked(response: &Response) -> Option<Arc<Error>> {
     response.extensions().get::<Arc<Error>>().cloned()
+}
+
+/// The status of an error, on a surface whose contract asks for no other.
+#[must_use]
+pub const fn usual_status(kind: Kind) -> StatusCode {
+    match kind {
+        Kind::Malformed => StatusCode::BAD_REQUEST,
+        Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Kind::CountLimit | Kind::Allowance => StatusCode::PAYMENT_REQUIRED,
+        Kind::Forbidden | Kind::ScopeMissing | Kind::PlanRequired => StatusCode::FORBIDDEN,
+        Kind::NotFound => StatusCode::NOT_FOUND,
+        Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Kind::Conflict => StatusCode::CONFLICT,
+        Kind::Stale => StatusCode::PRECONDITION_FAILED,
+        Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Kind::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Kind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+        Kind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        Kind::Upstream => StatusCode::BAD_GATEWAY,
+        Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Kind::Timeout => StatusCode::GATEWAY_TIMEOUT,
+    }
 }

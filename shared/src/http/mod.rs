@@ -18,7 +18,7 @@ pub mod serve;
 
 pub use call::{Call, Context, Visit};
 pub use csv::{AcceptsCsv, Csv, Format, JsonOrCsv};
-pub use errors::{Asked, Dialect};
+pub use errors::{Asked, Dialect, usual_status};
 pub use event_stream::{EventStream, SentFrame};
 pub use extract::{IdempotencyKey, Json, LargeJson, LastEventId, MaybeJson, Path, Query, RawBody};
 pub use ops::{Group, Row, Surface};
