@@ -112,11 +112,11 @@ pub(super) fn without_images(text: &str) -> String {
     if has_images(text) { without_bangs(text) } else { text.to_owned() }
 }
 
-/// Whether a text may hold an image in Markdown: `![…](…)`, `![…][…]`, or `![…]` with a definition elsewhere.
+/// Whether a text may hold an image in Markdown: `![…](…)`, `![…][…]`, or `![…]` with a definition elsewhere. What stands
+/// between the brackets may have brackets of its own, escaped ones too, so it is not looked at.
 fn has_images(text: &str) -> bool {
-    let mut starts = text.match_indices("![").map(|(at, _)| &text[at + 2..]).peekable();
-    let defines = starts.peek().is_some() && text.contains("]:");
-    defines || starts.any(|rest| rest.split_once(']').is_some_and(|(_, behind)| behind.starts_with(['(', '['])))
+    let Some(start) = text.find("![") else { return false };
+    text.contains("]:") || ["](", "]["].iter().any(|end| text[start..].contains(end))
 }
 
 /// A text in which no `!` stands before a `[`.
@@ -239,6 +239,8 @@ mod tests {
         for (image, link) in [
             ("![a](https://evil.example)", "[a](https://evil.example)"),
             ("!![a][b]", "[a][b]"),
+            ("![a [b] c](https://evil.example)", "[a [b] c](https://evil.example)"),
+            ("![a \\] b](https://evil.example)", "[a \\] b](https://evil.example)"),
             ("![a]\n\n[a]: https://evil.example", "[a]\n\n[a]: https://evil.example"),
         ] {
             assert_eq!(without_images(image), link);
