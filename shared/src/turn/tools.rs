@@ -250,7 +250,8 @@ async fn http_request(app: &App, tool: &SnapshotTool, place: Place<'_>, given: H
         Ok(answer) if answer.cut.is_some() => refused("the connection broke before the answer was complete"),
         Ok(answer) => {
             let text = redact(String::from_utf8_lossy(&answer.body).into_owned(), &secrets);
-            let body: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+            let text = if answer.truncated { without_cut_secret(text, &secrets) } else { text };
+            let body = serde_json::from_str(&text).map_or(Value::String(text), |body| redact_within(body, &secrets));
             let ok = (200..300).contains(&answer.status);
             Told { ok, result: json!({"status": answer.status, "body": body, "truncated": answer.truncated}) }
         }
@@ -268,15 +269,40 @@ async fn secret_headers(app: &App, tool: &SnapshotTool, place: Place<'_>) -> Res
 }
 
 /// A service that echoes our headers must not get a secret into the model's context.
-fn redact(mut text: String, secrets: &BTreeMap<String, String>) -> String {
-    for secret in secrets.values().filter(|secret| secret.len() >= 4) {
-        text = text.replace(secret.as_str(), "[redacted]");
-        // Also without the scheme word, since services echo just the token.
-        if let Some((_, token)) = secret.split_once(' ').filter(|(_, token)| token.len() >= 4) {
-            text = text.replace(token, "[redacted]");
+fn redact(text: String, secrets: &BTreeMap<String, String>) -> String {
+    telling(secrets).fold(text, |text, secret| text.replace(secret, "[redacted]"))
+}
+
+/// The same in every text of a JSON answer, which may be written with escapes.
+fn redact_within(body: Value, secrets: &BTreeMap<String, String>) -> Value {
+    match body {
+        Value::String(text) => Value::String(redact(text, secrets)),
+        Value::Array(items) => items.into_iter().map(|item| redact_within(item, secrets)).collect(),
+        Value::Object(fields) => {
+            fields.into_iter().map(|(name, value)| (redact(name, secrets), redact_within(value, secrets))).collect()
         }
+        Value::Null | Value::Bool(_) | Value::Number(_) => body,
+    }
+}
+
+/// The end of an answer that was cut may be the beginning of a secret.
+fn without_cut_secret(mut text: String, secrets: &BTreeMap<String, String>) -> String {
+    let ends_with = |secret: &str| {
+        let beginnings = secret.char_indices().skip(4).map(|(end, _)| &secret[..end]);
+        beginnings.filter(|beginning| text.ends_with(beginning)).map(str::len).max()
+    };
+    if let Some(cut) = telling(secrets).filter_map(ends_with).max() {
+        text.truncate(text.len() - cut);
+        text += "[redacted]";
     }
     text
+}
+
+/// What must not be told: secrets, also without their scheme word, since services echo just the token.
+fn telling(secrets: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {
+    let whole = secrets.values().map(String::as_str);
+    let tokens = secrets.values().filter_map(|secret| Some(secret.split_once(' ')?.1));
+    whole.chain(tokens).filter(|secret| secret.len() >= 4)
 }
 
 #[cfg(test)]

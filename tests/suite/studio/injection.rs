@@ -226,6 +226,23 @@ async fn whoever_wrote_an_attack_and_however_willing_the_model_nothing_comes_of_
 }
 
 #[tokio::test]
+async fn a_secret_that_an_answer_writes_with_escapes_or_that_is_cut_is_not_told_either() {
+    let scene = Scene::new().await;
+    let escaped =
+        format!("{{\"sent\": \"{}\", \"{}\": 1}}", SECRET.replace('s', "\\u0073"), SECRET.replace('-', "\\u002d"));
+    let token = &SECRET["Bearer ".len()..];
+    let cut = |secret: &str, kept: usize| format!("{}{secret}", "x".repeat(16 * 1024 - kept));
+    for body in [escaped, cut(SECRET, 25), cut(token, 16), cut(token, 5)] {
+        scene.serves("text/html", &body).await;
+        scene.model.calls("http_request", json!({"method": "GET", "url": scene.service.uri()}));
+        scene.model.says("done");
+        scene.asks("Which key do you use?").await;
+        let (told, is_error) = &scene.results()[0];
+        assert!(!is_error && !told.contains("sk-cr") && !told.contains("crm-8f1c"), "{}", told.replace("xxxx", ""));
+    }
+}
+
+#[tokio::test]
 async fn a_tool_that_the_agent_does_not_have_is_not_called_whatever_the_model_wants() {
     let scene = Scene::new().await;
     let wanted = [
