@@ -22,9 +22,23 @@ pub enum Does {
     BreaksOff(String),
     /// It sends the beginning of a stream, and then nothing more.
     Hangs(String),
+    /// It sends the beginning of a stream, and then one more piece and one more. Should somebody listen for longer than any
+    /// turn of a test may take, it ends as it should.
+    Drips {
+        /// The beginning.
+        begun: String,
+        /// What comes again and again.
+        piece: String,
+        /// The end.
+        end: String,
+    },
     /// It takes the request and says nothing at all.
     IsSilent,
 }
+
+/// How often a stream that drips does so, and its pace.
+const DRIPS: u32 = 1_000;
+const PACE: Duration = Duration::from_millis(10);
 
 impl Does {
     /// It streams this, and ends as HTTP should.
@@ -108,6 +122,16 @@ async fn serve(mut socket: TcpStream, does: Does, heard: &Mutex<Vec<Value>>) -> 
             begin(&mut socket, &begun).await?;
             wait_for_end(&mut socket).await?;
         }
+        Does::Drips { begun, piece, end } => {
+            begin(&mut socket, &begun).await?;
+            for _ in 0..DRIPS {
+                chunks(&mut socket, &piece).await?;
+                // A provider's pace; writing fails once nobody listens any more.
+                tokio::time::sleep(PACE).await;
+            }
+            chunks(&mut socket, &end).await?;
+            socket.write_all(b"0\r\n\r\n").await?;
+        }
         Does::IsSilent => wait_for_end(&mut socket).await?,
     }
     Ok(())
@@ -181,27 +205,24 @@ impl Protocol {
     /// A whole answer of these pieces.
     #[must_use]
     pub fn text(self, pieces: &[&str]) -> String {
-        let end = match self {
+        self.begins(pieces) + &self.ends(pieces)
+    }
+
+    /// The end of an answer of these pieces.
+    #[must_use]
+    pub fn ends(self, pieces: &[&str]) -> String {
+        match self {
             Self::Chat => chat_end("stop"),
             Self::Responses => responses_end(&json!([{"type": "message", "id": "msg_1", "role": "assistant",
                 "status": "completed", "content": [{"type": "output_text", "text": pieces.concat(),
                 "annotations": []}]}])),
             Self::Anthropic => anthropic_end("end_turn"),
-        };
-        self.begins(pieces) + &end
+        }
     }
 
     /// The beginning of an answer, as far as these pieces.
     #[must_use]
     pub fn begins(self, pieces: &[&str]) -> String {
-        let said = |piece: &&str| match self {
-            Self::Chat => chat_delta(&json!({"content": piece})),
-            Self::Responses => named(&json!({"type": "response.output_text.delta", "sequence_number": 4,
-                "item_id": "msg_1", "output_index": 0, "content_index": 0, "delta": piece, "logprobs": [],
-                "obfuscation": "n8Qa"})),
-            Self::Anthropic => named(&json!({"type": "content_block_delta", "index": 0,
-                "delta": {"type": "text_delta", "text": piece}})),
-        };
         let opening = match self {
             Self::Chat => chat_delta(&json!({"role": "assistant", "content": "", "refusal": null})),
             Self::Responses => responses_begin(),
@@ -211,7 +232,20 @@ impl Protocol {
                 anthropic_begin() + &named(&text) + &named(&json!({"type": "ping"}))
             }
         };
-        opening + &pieces.iter().map(said).collect::<String>()
+        opening + &pieces.iter().map(|piece| self.piece(piece)).collect::<String>()
+    }
+
+    /// One more piece of an answer.
+    #[must_use]
+    pub fn piece(self, piece: &str) -> String {
+        match self {
+            Self::Chat => chat_delta(&json!({"content": piece})),
+            Self::Responses => named(&json!({"type": "response.output_text.delta", "sequence_number": 4,
+                "item_id": "msg_1", "output_index": 0, "content_index": 0, "delta": piece, "logprobs": [],
+                "obfuscation": "n8Qa"})),
+            Self::Anthropic => named(&json!({"type": "content_block_delta", "index": 0,
+                "delta": {"type": "text_delta", "text": piece}})),
+        }
     }
 
     /// An answer that calls a tool, with the arguments as the model wrote them.
