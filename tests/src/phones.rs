@@ -156,15 +156,20 @@ impl Phones {
     async fn answer(&self, request: Request) -> Response {
         let (parts, body) = request.into_parts();
         let body = to_bytes(body, usize::MAX).await.expect("a whole body");
-        let credential = credential(&parts.headers);
+        let (credential, query) = (credential(&parts.headers), parts.uri.query().unwrap_or_default());
+        let path = parts.uri.path().to_owned();
+        // Who has this address needs no key.
+        if let Some(id) = query.strip_prefix("token=of-").filter(|_| path == "/kapso/media_download") {
+            return if credential.is_empty() { self.download(id).await } else { refusal(400, 100, "no key, please") };
+        }
         if credential.is_empty() || credential.contains("wrong") {
             return refusal(401, 190, "no such token");
         }
-        let path = parts.uri.path().to_owned();
         match (parts.method.as_str(), path.rsplit('/').next().unwrap_or_default()) {
             ("POST", "messages") => self.send(path, credential, &body).await,
-            (_, id) if path.starts_with("/files/") => self.download(id).await,
-            (_, id) => self.about(id),
+            (_, id) if path.starts_with("/files/") && credential.starts_with("Bearer ") => self.download(id).await,
+            _ if path.starts_with("/files/") => refusal(401, 190, "none of Meta's tokens"),
+            (_, id) => self.about(id, path.starts_with("/kapso/").then_some(query)),
         }
     }
 
@@ -180,8 +185,9 @@ impl Phones {
         file.map_or_else(|| StatusCode::NOT_FOUND.into_response(), |(_, bytes)| Bytes::from(bytes).into_response())
     }
 
-    /// Where a file is, or a number's name.
-    fn about(&self, id: &str) -> Response {
+    /// Where a file is, or a number's name. Kapso wants to know of which number, gives an address of its own beside Meta's,
+    /// and writes the size as a text.
+    fn about(&self, id: &str, at_kapso: Option<&str>) -> Response {
         let mut state = self.state();
         let Some((mime, bytes)) = state.files.get(id).cloned() else {
             return match id.starts_with("foreign") {
@@ -192,8 +198,15 @@ impl Phones {
         if let Some(status) = state.file_answers.pop_front() {
             return StatusCode::from_u16(status).expect("a status").into_response();
         }
-        let about = json!({"url": format!("{}/files/{id}", self.url), "mime_type": mime, "id": id,
+        let mut about = json!({"url": format!("{}/files/{id}", self.url), "mime_type": mime, "id": id,
             "file_size": bytes.len()});
+        if let Some(query) = at_kapso {
+            if !query.starts_with("phone_number_id=") {
+                return refusal(400, 100, "of which number?");
+            }
+            about["file_size"] = json!(bytes.len().to_string());
+            about["download_url"] = json!(format!("{}/kapso/media_download?token=of-{id}", self.url));
+        }
         axum::Json(about).into_response()
     }
 

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use shared::kernel::Id;
 use shared::ports::objects::Objects;
 use shared::ports::queue::QueueName;
-use tests::TestApp;
-use tests::phones::{SIGNING_SECRET, of_meta, text};
+use tests::phones::{SIGNING_SECRET, of_kapso, of_meta, status, text};
+use tests::{Agent, Owner, Phones, ScriptedModel, TestApp};
 
 use super::whatsapp::{ANA, BURST, NUMBER, contents, conversation, set};
 
@@ -215,4 +215,104 @@ async fn a_model_that_sees_is_shown_the_image_and_another_reads_its_mark() {
         let shared::ports::llm::Message::User { content, images } = &heard.messages[0] else { panic!("a message") };
         assert_eq!((content.as_str(), images.len()), ("[image]", sees), "{provider}");
     }
+}
+
+/// An agent on a number at Kapso.
+async fn at_kapso() -> (TestApp, Phones, ScriptedModel, Owner, Agent) {
+    let model = ScriptedModel::new();
+    let (test, phones) = Phones::with_app(&model).await;
+    let owner = test.owner().await;
+    let agent = owner.agent("Soporte").await;
+    test.connects_kapso(&owner, &agent, NUMBER).await;
+    (test, phones, model, owner, agent)
+}
+
+/// Kapso tells something of a message.
+async fn kapso_tells(test: &TestApp, event: &str, message: Value, direction: &str) {
+    let event = format!("whatsapp.message.{event}");
+    let body = of_kapso(NUMBER, message, direction);
+    assert_eq!(test.kapso_calls(SIGNING_SECRET, &event, &body).await.expect(200)["taken"], 1);
+}
+
+#[tokio::test]
+async fn a_file_that_comes_in_through_kapso_is_fetched_by_kapsos_own_address_and_kept() {
+    let (test, phones, _model, owner, agent) = at_kapso().await;
+    let jpeg = [&[0xff, 0xd8, 0xff, 0xe0][..], &[7; 100]].concat();
+    phones.keeps("media-1", "image/jpeg", &jpeg);
+    phones.keeps("media-2", "application/pdf", b"%PDF-1.7");
+    phones.keeps("media-3", "audio/ogg", b"OggS");
+    phones.keeps("media-4", "image/jpeg", &vec![0; 6 * 1024 * 1024]);
+    let message = |number: u32, kind: &str, own: Value| {
+        json!({"from": ANA, "id": format!("wamid.{number}"), "timestamp": test.app.now().seconds().to_string(),
+            "type": kind, kind: own})
+    };
+    let mut voice = of_kapso(NUMBER, message(3, "audio", json!({"id": "media-3", "voice": true})), "inbound");
+    voice["message"]["kapso"]["transcript"] = json!({"text": "Call me"});
+    let data = json!([
+        of_kapso(NUMBER, message(1, "image", json!({"id": "media-1", "caption": "Is this broken?"})), "inbound"),
+        of_kapso(NUMBER, message(2, "document", json!({"id": "media-2", "filename": "offer.pdf"})), "inbound"),
+        voice,
+        of_kapso(NUMBER, message(4, "image", json!({"id": "media-4"})), "inbound"),
+    ]);
+    let batch = json!({"type": "whatsapp.message.received", "batch": true, "data": data});
+    let taken = test.kapso_calls(SIGNING_SECRET, "whatsapp.message.received", &batch).await.expect(200);
+    assert_eq!(taken["taken"], 4);
+    test.workers().run_queues().await;
+    let thread = conversation(&owner, &agent).await;
+    let words = ["[image] Is this broken?", "[document: offer.pdf]", "[voice message] Call me", "[image]"];
+    assert_eq!(contents(&thread)[..4], words);
+    let kept = |at: usize| thread["messages"][at]["meta"]["file"].clone();
+    for (at, mime, bytes) in [(0, "image/jpeg", 104), (1, "application/pdf", 8), (2, "audio/ogg", 4)] {
+        assert_eq!((&kept(at)["mime"], &kept(at)["bytes"]), (&json!(mime), &json!(bytes)), "{}", kept(at));
+    }
+    let stored = test.app.objects.get(kept(0)["object"].as_str().unwrap()).await.unwrap().unwrap();
+    assert_eq!(stored, jpeg);
+    assert_eq!((&kept(3)["object"], &kept(3)["missing"]), (&Value::Null, &json!("it has more than 5 MB")));
+    assert_eq!(phones.downloads(), 3, "Kapso said how large the last one is");
+}
+
+#[tokio::test]
+async fn a_file_that_kapso_cannot_give_just_then_is_asked_for_again() {
+    let (test, phones, _model, owner, agent) = at_kapso().await;
+    phones.keeps("media-1", "image/jpeg", &[0xff, 0xd8, 0xff, 0xe0, 7]);
+    phones.fails_file(429);
+    kapso_tells(&test, "received", image(&test, "wamid.1", &json!({"id": "media-1"})), "inbound").await;
+    let workers = test.workers();
+    workers.run().await;
+    assert!(owner.conversations(&agent).await.is_empty(), "nothing is stored without it");
+    workers.after(Duration::from_secs(5)).await;
+    let thread = conversation(&owner, &agent).await;
+    assert_eq!(thread["messages"][0]["meta"]["file"]["bytes"], 5);
+}
+
+#[tokio::test]
+async fn what_kapso_tells_of_an_answer_is_how_far_it_has_come() {
+    let (test, phones, model, owner, agent) = at_kapso().await;
+    let workers = test.workers();
+    for (number, told) in [(1, vec!["sent", "delivered", "read", "delivered"]), (2, vec!["failed", "delivered"])] {
+        model.says("Hello!");
+        kapso_tells(&test, "received", text(&format!("wamid.{number}"), ANA, test.app.now(), "Hi"), "inbound").await;
+        workers.run().await;
+        workers.after(BURST).await;
+        let taken = phones.taken().pop().unwrap();
+        let mut message = json!({"id": taken.id, "timestamp": "2214550800", "to": ANA, "type": "text"});
+        for state in told {
+            let mut one = status(&taken.id, state);
+            if state == "failed" {
+                one["errors"] = json!([{"code": 131_026, "title": "Undeliverable"}]);
+            }
+            message["kapso"] = json!({"direction": "outbound", "origin": "cloud_api", "statuses": [one]});
+            let body = json!({"message": message, "phone_number_id": NUMBER,
+                "conversation": {"id": "c-1", "phone_number_id": NUMBER}});
+            let event = format!("whatsapp.message.{state}");
+            assert_eq!(test.kapso_calls(SIGNING_SECRET, &event, &body).await.expect(200)["taken"], 1);
+            workers.run().await;
+        }
+    }
+    let thread = conversation(&owner, &agent).await;
+    let delivery = |at: usize| thread["messages"][at]["meta"]["delivery"].clone();
+    assert_eq!(delivery(1), json!({"status": "read", "error": null}));
+    let failed = (delivery(3)["status"].clone(), delivery(3)["error"]["code"].clone());
+    assert_eq!(failed, (json!("failed"), json!("131026")), "and a later word changes nothing");
+    assert!(phones.taken().iter().all(|taken| taken.credential == format!("key-of-{NUMBER}")));
 }
