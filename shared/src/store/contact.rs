@@ -121,8 +121,19 @@ pub async fn guard_user(
     Ok(())
 }
 
-/// Knows a contact, read at version `v`, by another user id and, unless somebody else has it, by another phone. What found it
-/// by the former ones finds it no more.
+/// As whom a contact is known from now on.
+#[derive(Debug, Clone, Copy)]
+pub struct Renaming<'a> {
+    /// What Meta calls them; `None` when that is not known yet.
+    pub user: Option<&'a str>,
+    /// Their number; `None` when they hide it.
+    pub phone: Option<&'a str>,
+    /// The number that is theirs no more.
+    pub former_phone: Option<&'a str>,
+}
+
+/// Knows a contact, read at version `v`, by another user id and another phone, which goes over from whoever has it. What found
+/// it by the former ones finds it no more.
 ///
 /// # Errors
 /// When the table cannot be read.
@@ -131,39 +142,59 @@ pub async fn rename(
     unit: &mut Unit,
     Versioned { body: before, v }: &Versioned<Contact>,
     agent: Id<Agent>,
-    (user, phone): (&str, Option<&str>),
+    names: Renaming<'_>,
     now: Time,
 ) -> Result<()> {
     let workspace = before.workspace_id;
     let mut contact = Contact { updated_at: now, ..before.clone() };
     // What a site calls them stays.
     let own = before.user_id.as_ref().filter(|name| name.starts_with(WHATSAPP_USER));
-    if own.is_some() || before.user_id.is_none() {
-        contact.user_id = Some(user.to_owned());
-    }
     let here = before.whatsapp.iter().filter(|known| known.agent_id == agent).map(|known| &known.user_id);
-    let names: BTreeSet<&String> = own.into_iter().chain(here).collect();
-    let mut former: Vec<Key> = names.into_iter().map(|name| keys::contact_user(workspace, agent, name)).collect();
-    // By it the guard is found again when they are erased.
+    let former: BTreeSet<&String> = own.into_iter().chain(here).collect();
+    let mut former: Vec<Key> = former.into_iter().map(|name| keys::contact_user(workspace, agent, name)).collect();
     contact.whatsapp.retain(|known| known.agent_id != agent);
-    contact.whatsapp.push(WhatsappUser { agent_id: agent, user_id: user.to_owned() });
-    if let Some(new) = phone.filter(|new| before.phone.as_deref() != Some(new)) {
-        let key = keys::contact_phone(workspace, new);
-        let holder = table.get::<Guard>(&key).await?;
+    if own.is_some() || before.user_id.is_none() {
+        let elsewhere = contact.whatsapp.first().map(|known| known.user_id.clone());
+        contact.user_id = names.user.map(str::to_owned).or(elsewhere);
+    }
+    let is_former = |phone: &&str| Some(*phone) == names.former_phone;
+    let phone = names.phone.or(before.phone.as_deref().filter(|phone| !is_former(phone)));
+    if phone != before.phone.as_deref() {
         former.extend(before.phone.iter().map(|old| keys::contact_phone(workspace, old)));
-        contact.phone = holder.is_none().then(|| new.to_owned());
-        if holder.is_none() {
-            let row = Row::new(key, "contact_guard", &Guard { contact_id: contact.id })?;
-            unit.create(row, Error::new(Code::ConcurrentChange));
-        }
+        contact.phone = phone.map(str::to_owned);
     }
     for key in former {
         if table.get::<Guard>(&key).await?.is_some_and(|guard| guard.contact_id == contact.id) {
             unit.delete_if(key, Cond::eq("contact_id", contact.id), Error::new(Code::ConcurrentChange));
         }
     }
-    guard_user(table, unit, &contact, agent, user).await?;
+    if let Some(new) = phone.filter(|new| before.phone.as_deref() != Some(new)) {
+        take_phone(table, unit, &contact, new).await?;
+    }
+    if let Some(user) = names.user {
+        guard_user(table, unit, &contact, agent, user).await?;
+        // By it the guard is found again when they are erased.
+        contact.whatsapp.push(WhatsappUser { agent_id: agent, user_id: user.to_owned() });
+    }
     unit.replace(Row::new(keys::contact(workspace, contact.id), "contact", &contact)?, *v);
+    Ok(())
+}
+
+/// Has a phone find this contact, whomever it found before: they have it no more.
+async fn take_phone(table: &Table, unit: &mut Unit, contact: &Contact, phone: &str) -> Result<()> {
+    let workspace = contact.workspace_id;
+    let key = keys::contact_phone(workspace, phone);
+    let mut free = Cond::new_item();
+    if let Some(Guard { contact_id }) = table.get(&key).await? {
+        free = Cond::eq("contact_id", contact_id);
+        let holder: Option<Versioned<Contact>> = table.get_versioned(&keys::contact(workspace, contact_id)).await?;
+        if let Some(Versioned { body, v }) = holder.filter(|holder| holder.body.id != contact.id) {
+            let bare = Contact { phone: None, updated_at: contact.updated_at, ..body };
+            unit.replace(Row::new(keys::contact(workspace, bare.id), "contact", &bare)?, v);
+        }
+    }
+    let row = Row::new(key, "contact_guard", &Guard { contact_id: contact.id })?;
+    unit.put_if(row, free, Error::new(Code::ConcurrentChange));
     Ok(())
 }
 

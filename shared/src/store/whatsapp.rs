@@ -9,7 +9,7 @@ use super::keys;
 use crate::domain::whatsapp::{Line, Reason, State};
 use crate::domain::{Agent, Conversation, Message, Workspace};
 use crate::kernel::{Code, Error, Id, Result, Time};
-use crate::table::{Cond, Key, Row, Table, Unit, Versioned};
+use crate::table::{Cond, Key, Row, Table, Unit, Update, Versioned};
 
 /// How long a provider's id of a message is recognised: they tell of one for a week, and statuses come late.
 const KEPT: Duration = Duration::from_secs(35 * 24 * 3600);
@@ -125,6 +125,13 @@ pub async fn unpoint(
         unit.delete_if(key, Cond::eq("conversation_id", conversation), Error::new(Code::ConcurrentChange));
     }
     Ok(())
+}
+
+/// Has a conversation forget the number of whoever it is with: it is somebody else's now, who must not get what is written there.
+pub fn lose_phone(unit: &mut Unit, workspace: Id<Workspace>, conversation: Id<Conversation>, phone: &str) {
+    let at = "whatsapp.peer.phone";
+    let update = Update::new(keys::conversation(workspace, conversation)).remove(at);
+    unit.update(update, Cond::eq(at, phone), Error::new(Code::ConcurrentChange));
 }
 
 /// What a provider's id of a message stands for.

@@ -1,5 +1,7 @@
 //! `WhatsApp`: as whom somebody who writes is known, and what finds them.
 
+use std::time::Duration;
+
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -104,4 +106,144 @@ async fn what_finds_nobody_any_more_keeps_nobody_from_being_heard() {
     assert_eq!(owner.conversations(&agent).await.len(), 1);
     owner.session.post("/api/contacts/erase", json!({"phone": ANA})).await.expect(200);
     assert_eq!(test.db_dump().await.of("contact_guard").count(), 0, "and they are erased wholly");
+}
+
+const NEW: &str = "34600333444";
+
+/// A message as somebody is known when they write it.
+fn says(test: &TestApp, id: &str, user: Option<&str>, phone: Option<&str>) -> Value {
+    let mut message = text(id, ANA, test.app.now(), "Hi");
+    (message["from"], message["from_user_id"]) = (json!(phone), json!(user));
+    message
+}
+
+/// Meta tells this, and it is worked off.
+async fn tell(test: &TestApp, message: Value) {
+    let body = of_meta(NUMBER, &[message], &[]);
+    assert_eq!(test.meta_calls(SIGNING_SECRET, &body).await.expect(200)["taken"], 1);
+    test.workers().run_queues().await;
+}
+
+/// What the app tells of itself, now.
+fn system(test: &TestApp, from: Option<&str>, system: &Value) -> Value {
+    let at = test.app.now().seconds().to_string();
+    json!({"id": "wamid.system", "timestamp": at, "from": from, "type": "system", "system": system})
+}
+
+/// How many messages each conversation has, and with whom it is, the oldest first.
+async fn talks(owner: &Owner, agent: &Agent) -> Vec<(u64, Value, Value)> {
+    let mut heads = owner.conversations(agent).await;
+    heads.sort_by_key(|head| head["created_at"].to_string());
+    let of = |head: &Value| {
+        let talk = &head["whatsapp"];
+        (head["message_count"].as_u64().unwrap(), talk["user_id"].clone(), talk["phone"].clone())
+    };
+    heads.iter().map(of).collect()
+}
+
+#[tokio::test]
+async fn a_change_of_number_is_followed_however_it_is_told_and_whoever_gets_the_former_one_is_a_stranger() {
+    // As whom Ana is known, what is told, and as whom the stranger writes.
+    let number: u64 = NEW.parse().unwrap();
+    let forms = [
+        (None, Some(ANA), json!({"type": "user_changed_number", "wa_id": NEW}), None),
+        (Some("ES.1"), Some(ANA), json!({"type": "user_changed_number", "wa_id": NEW}), Some("ES.9")),
+        (None, None, json!({"type": "customer_changed_number", "customer": ANA, "wa_id": NEW}), Some("ES.9")),
+        (None, Some(ANA), json!({"type": "customer_changed_number", "wa_id": ANA, "new_wa_id": number}), None),
+        (Some("ES.1"), Some(NEW), json!({"type": "user_changed_number", "customer": ANA, "wa_id": NEW}), None),
+        (
+            Some("ES.1"),
+            Some(ANA),
+            json!({"type": "user_changed_number", "wa_id": NEW, "user_id": "ES.2", "previous_user_id": "ES.1"}),
+            Some("ES.9"),
+        ),
+    ];
+    for (user, from, told, stranger) in forms {
+        let (test, owner, agent) = set().await;
+        tell(&test, says(&test, "wamid.1", user, Some(ANA))).await;
+        test.clock.advance(Duration::from_secs(60));
+        let change = system(&test, from, &told);
+        tell(&test, change.clone()).await;
+        let once = test.db_dump().await;
+        tell(&test, change.clone()).await;
+        assert_eq!(once.changes_since(&test.db_dump().await), Vec::<String>::new(), "{told}");
+        test.clock.advance(Duration::from_secs(60));
+        tell(&test, says(&test, "wamid.2", stranger, Some(ANA))).await;
+        tell(&test, says(&test, "wamid.3", Some("ES.2"), Some(NEW))).await;
+        tell(&test, change).await;
+        let want = [(2, json!("ES.2"), json!(NEW)), (1, json!(stranger), json!(ANA))];
+        assert_eq!(talks(&owner, &agent).await, want, "{told}");
+        let known = contacts(&test).await;
+        assert_eq!((known.len(), &known[0]["phone"], &known[1]["phone"]), (2, &json!(NEW), &json!(ANA)), "{told}");
+        assert_eq!(known[0]["user_id"], "whatsapp:ES.2", "{told}");
+        // Nothing finds them by what they were.
+        let erased = owner.session.post("/api/contacts/erase", json!({"phone": NEW})).await.expect(200);
+        assert_eq!(erased["conversations"], 1, "{told}");
+        let guards = test.db_dump().await.of("contact_guard").count();
+        assert_eq!(guards, 1 + usize::from(stranger.is_some()), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_had_a_number_before_does_not_get_the_conversation_of_who_has_it_now() {
+    for former in [None, Some("ES.9")] {
+        let (test, owner, agent) = set().await;
+        tell(&test, says(&test, "wamid.1", former, Some(NEW))).await;
+        test.clock.advance(Duration::from_secs(60));
+        tell(&test, says(&test, "wamid.2", None, Some(ANA))).await;
+        test.clock.advance(Duration::from_secs(60));
+        tell(&test, system(&test, Some(ANA), &json!({"type": "user_changed_number", "wa_id": NEW}))).await;
+        tell(&test, says(&test, "wamid.3", Some("ES.2"), Some(NEW))).await;
+        let want = [(1, json!(former), Value::Null), (2, json!("ES.2"), json!(NEW))];
+        assert_eq!(talks(&owner, &agent).await, want, "{former:?}");
+        let known = contacts(&test).await;
+        assert_eq!((known.len(), &known[0]["phone"], &known[1]["phone"]), (2, &Value::Null, &json!(NEW)));
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_is_told_late_moves_neither_a_stranger_nor_who_has_written_since() {
+    let (test, owner, agent) = set().await;
+    tell(&test, says(&test, "wamid.1", Some("ES.1"), Some(ANA))).await;
+    test.clock.advance(Duration::from_secs(60));
+    let late = system(&test, Some(ANA), &json!({"type": "user_changed_number", "wa_id": NEW}));
+    test.clock.advance(Duration::from_secs(60));
+    // A stranger has the former number by now.
+    tell(&test, says(&test, "wamid.2", Some("ES.9"), Some(ANA))).await;
+    let before = test.db_dump().await;
+    tell(&test, late.clone()).await;
+    assert_eq!(before.changes_since(&test.db_dump().await), Vec::<String>::new());
+    let want = [(1, json!("ES.1"), Value::Null), (1, json!("ES.9"), json!(ANA))];
+    assert_eq!(talks(&owner, &agent).await, want, "what is written to the first one does not reach the stranger");
+
+    let (test, owner, agent) = set().await;
+    tell(&test, says(&test, "wamid.1", None, Some(ANA))).await;
+    test.clock.advance(Duration::from_secs(120));
+    tell(&test, says(&test, "wamid.2", None, Some(NEW))).await;
+    let before = test.db_dump().await;
+    tell(&test, late).await;
+    assert_eq!(before.changes_since(&test.db_dump().await), Vec::<String>::new());
+    assert_eq!(owner.conversations(&agent).await.len(), 2);
+}
+
+#[tokio::test]
+async fn who_hides_their_new_number_is_not_answered_at_the_former_one() {
+    let (test, phones) = Phones::with_app(&ScriptedModel::new()).await;
+    let owner = test.owner().await;
+    let agent = owner.agent("Soporte").await;
+    test.connects_meta(&owner, &agent, NUMBER).await;
+    tell(&test, says(&test, "wamid.1", Some("ES.1"), Some(ANA))).await;
+    let told = json!({"type": "user_changed_user_id", "user_id": "ES.2", "previous_user_id": "ES.1"});
+    tell(&test, system(&test, None, &told)).await;
+    let body = of_meta(NUMBER, &[says(&test, "wamid.2", Some("ES.2"), None)], &[]);
+    test.meta_calls(SIGNING_SECRET, &body).await.expect(200);
+    let workers = test.workers();
+    workers.run().await;
+    workers.after(Duration::from_secs(3)).await;
+    let taken = phones.taken().pop().unwrap();
+    assert_eq!((&taken.body["recipient"], &taken.body["to"]), (&json!("ES.2"), &Value::Null));
+    let known = contacts(&test).await;
+    assert_eq!((known.len(), &known[0]["user_id"], &known[0]["phone"]), (1, &json!("whatsapp:ES.2"), &Value::Null));
+    tell(&test, says(&test, "wamid.3", Some("ES.9"), Some(ANA))).await;
+    assert_eq!((contacts(&test).await.len(), owner.conversations(&agent).await.len()), (2, 2));
 }

@@ -121,20 +121,24 @@ async fn forget_unless_kept(
 struct Place {
     head: Option<Conversation>,
     marks: Vec<(String, Option<Id<Conversation>>)>,
+    /// Those of other people who had the number.
+    former: Vec<Id<Conversation>>,
 }
 
 async fn place(app: &App, line: &Line, peer: &Peer) -> Result<Place> {
     let (workspace, agent) = (line.workspace_id, line.agent_id);
-    let mut place = Place { head: None, marks: Vec::new() };
+    let mut place = Place { head: None, marks: Vec::new(), former: Vec::new() };
     for mark in peer.marks() {
         let found = store::whatsapp::conversation_of(&app.table, workspace, agent, &mark).await?;
-        if place.head.is_none()
-            && let Some(id) = found
-        {
+        if let Some(id) = found.filter(|id| place.head.as_ref().is_none_or(|head| head.id != *id)) {
             let head: Option<Conversation> = app.table.get(&store::keys::conversation(workspace, id)).await?;
+            let known = head.as_ref().and_then(|head| head.whatsapp.as_ref()).map(|talk| &talk.peer);
             // A phone may be another person's by now, whom the conversation is none of.
-            let is_theirs = |head: &Conversation| head.whatsapp.as_ref().is_some_and(|talk| talk.peer.may_be(peer));
-            place.head = head.filter(is_theirs);
+            match known {
+                Some(known) if known.may_be(peer) => place.head = place.head.or(head),
+                Some(known) if known.phone.is_some() && known.phone == peer.phone => place.former.push(id),
+                _ => {}
+            }
         }
         place.marks.push((mark, found));
     }
@@ -146,7 +150,7 @@ async fn place(app: &App, line: &Line, peer: &Peer) -> Result<Place> {
 /// Stores a message, unless the agent is gone.
 async fn store_once(app: &App, line: &Line, inbound: &Inbound, file: Option<&File>) -> Result<Option<Message>> {
     let (workspace, agent, now) = (line.workspace_id, line.agent_id, app.now());
-    let Place { head, marks } = place(app, line, &inbound.peer).await?;
+    let Place { head, marks, former } = place(app, line, &inbound.peer).await?;
     let id = head.as_ref().map_or_else(|| app.ids().id(), |head| head.id);
     let message = Message {
         id: app.ids().id(),
@@ -178,6 +182,9 @@ async fn store_once(app: &App, line: &Line, inbound: &Inbound, file: Option<&Fil
     };
     for (mark, before) in marks {
         store::whatsapp::point(&mut unit, (workspace, agent), &mark, before, id)?;
+    }
+    for other in former {
+        store::whatsapp::lose_phone(&mut unit, workspace, other, inbound.peer.phone.as_deref().unwrap_or_default());
     }
     let trace = Trace::In { conversation_id: id, message_id: message.id };
     let key = store::whatsapp::trace_key(workspace, agent, &inbound.id);

@@ -166,13 +166,38 @@ pub struct Inbound {
     pub file: Option<FileRef>,
 }
 
-/// Somebody whose number changed, whereupon Meta calls them otherwise.
+/// Somebody whose number changed, whereupon Meta calls them otherwise. What is not told of who they are is not known: neither
+/// the number nor the user id of before is theirs any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Renamed {
     /// Who they were.
     pub was: Peer,
     /// Who they are.
     pub is: Peer,
+    /// Since when, if that is told.
+    #[serde(default)]
+    pub at: Option<Time>,
+}
+
+impl Renamed {
+    /// Whether a conversation that a mark of before leads to is theirs. One that only the number leads to may be that of
+    /// somebody who has the number now: they write after the change.
+    #[must_use]
+    pub fn was_in(&self, talk: &Talk) -> bool {
+        let is_sure = talk.peer.user_id.is_some() && talk.peer.user_id == self.was.user_id;
+        let is_before = self.at.map_or(self.is.user_id.is_some(), |at| talk.last_inbound_at <= at);
+        is_sure || (talk.peer.may_be(&self.was) && is_before)
+    }
+
+    /// Whether a conversation that a mark of theirs leads to is one that they have begun as who they are. Else it is that of
+    /// somebody who had the number before.
+    #[must_use]
+    pub fn is_in(&self, talk: &Talk) -> bool {
+        match (&talk.peer.user_id, &self.is.user_id) {
+            (Some(one), Some(other)) => one == other,
+            _ => self.at.is_none_or(|at| talk.last_inbound_at > at),
+        }
+    }
 }
 
 /// Where a file that came in is to be had, for some minutes.

@@ -84,29 +84,40 @@ fn sender<'a>(message: &Value, contacts: impl Iterator<Item = &'a Value>) -> Pee
     }
 }
 
-/// What the app tells of itself: somebody's number changed, and with it what Meta calls them.
+/// What the app tells of itself: somebody's number changed, and with it what Meta calls them. Older forms tell the number only,
+/// and those of people who hide theirs the user id only. The body says it in words too, but a name in it may say anything.
 fn renamed(message: &Value) -> Option<Renamed> {
+    const KINDS: [&str; 3] = ["user_changed_number", "customer_changed_number", "user_changed_user_id"];
     let system = Some(&message["system"]).filter(|_| message["type"] == "system")?;
-    if system["type"] != "user_changed_number" && system["type"] != "user_changed_user_id" {
-        return None;
-    }
-    let was = id(&system["previous_user_id"]).or_else(|| id(&message["from_user_id"]));
-    let phone = digits(&system["wa_id"]).or_else(|| digits(&system["new_wa_id"]));
-    change((was, digits(&message["from"])), (id(&system["user_id"]), phone))
+    system["type"].as_str().filter(|kind| KINDS.contains(kind))?;
+    let is = peer(id(&system["user_id"]), digits(&system["new_wa_id"]).or_else(|| digits(&system["wa_id"])));
+    // Whoever sends it may be told as they were, or as they are.
+    let users = [id(&system["previous_user_id"]), id(&message["from_user_id"])];
+    let phones = [digits(&message["from"]), digits(&system["customer"])];
+    let was = peer(
+        users.into_iter().flatten().find(|user| is.user_id.as_ref() != Some(user)),
+        phones.into_iter().flatten().find(|phone| is.phone.as_ref() != Some(phone)),
+    );
+    change(was, is, &message["timestamp"])
 }
 
 /// The same where it is told in a field of its own.
 fn updated(update: &Value) -> Option<Renamed> {
     let user = &update["user_id"];
-    change((id(&user["previous"]), None), (id(&user["current"]), digits(&update["wa_id"])))
+    let is = peer(id(&user["current"]), digits(&update["wa_id"]));
+    let was = peer(id(&user["previous"]).filter(|user| is.user_id.as_ref() != Some(user)), None);
+    change(was, is, &update["timestamp"])
 }
 
 /// `None` unless it says both who they were and who they are.
-fn change(was: (Option<String>, Option<String>), is: (Option<String>, Option<String>)) -> Option<Renamed> {
-    let peer = |(user_id, phone)| Peer { user_id, phone, name: None };
-    let (was, is) = (peer(was), peer(is));
-    let is_told = was.marks().next().is_some() && is.user_id.is_some() && was.user_id != is.user_id;
-    is_told.then_some(Renamed { was, is })
+fn change(was: Peer, is: Peer, at: &Value) -> Option<Renamed> {
+    let is_told = was.marks().next().is_some() && is.marks().next().is_some();
+    let at = Some(moment(at)).filter(|at| at.millis() > 0);
+    is_told.then_some(Renamed { was, is, at })
+}
+
+const fn peer(user_id: Option<String>, phone: Option<String>) -> Peer {
+    Peer { user_id, phone, name: None }
 }
 
 fn of_kapso(event: &str, item: &Value) -> Option<Told> {
@@ -256,7 +267,8 @@ fn id(value: &Value) -> Option<String> {
 }
 
 fn digits(value: &Value) -> Option<String> {
-    let digits: String = value.as_str()?.chars().filter(char::is_ascii_digit).collect();
+    let number = value.as_u64().map(|number| number.to_string());
+    let digits: String = number.as_deref().or(value.as_str())?.chars().filter(char::is_ascii_digit).collect();
     (5..=20).contains(&digits.len()).then_some(digits)
 }
 
