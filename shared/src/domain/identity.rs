@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::contact::WHATSAPP_USER;
 use super::text::Checks;
 use crate::kernel::secret::{constant_time_eq, hmac_sha256};
 use crate::kernel::{Result, Secret};
@@ -46,6 +47,9 @@ impl Claim {
         let given = |text: Option<&str>| text.map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
         // The id is signed as it is, so it is not trimmed.
         checks.required("identity.user_id", user_id, 128);
+        let is_ours = user_id.starts_with(WHATSAPP_USER);
+        let message = "identity.user_id must not begin with whatsapp:, as the ids do that WhatsApp gives";
+        checks.ensure(!is_ours, "identity.user_id", "invalid", message);
         let identity = Identified {
             user_id: user_id.to_owned(),
             name: checks.optional("identity.name", name, 120),

@@ -241,6 +241,46 @@ async fn a_user_is_one_contact_in_all_their_conversations() {
 }
 
 #[tokio::test]
+async fn the_same_user_id_at_two_agents_is_two_people_of_whom_either_may_be_erased() {
+    let test = TestApp::new().await;
+    let owner = test.paying_owner().await;
+    let (table, workspace) = (&test.app.table, test.db_workspace(&owner).await.id);
+    let mut agents = Vec::new();
+    for (name, visitor) in [("Soporte", "Ana"), ("Ventas", "Berta")] {
+        let agent = owner.agent(name).await;
+        let mut identity = signed(&new_secret(&owner, &agent).await, "user-42");
+        (identity["name"], identity["email"]) = (json!(visitor), json!("user@example.com"));
+        send(&mut test.visitor(&agent), "Hello", identity).await.expect(200);
+        agents.push(agent);
+    }
+    let contact = async |agent: &Agent| {
+        let known = contact::of_user(table, workspace, Id::from_int(agent.id).unwrap(), "user-42").await.unwrap();
+        known.map(|known| known.body)
+    };
+    let (ana, berta) = (contact(&agents[0]).await.unwrap(), contact(&agents[1]).await.unwrap());
+    assert_ne!(ana.id, berta.id);
+    assert_eq!((ana.name.as_deref(), ana.email.as_deref()), (Some("Ana"), Some("user@example.com")));
+    assert_eq!((berta.name.as_deref(), berta.email.as_deref()), (Some("Berta"), None), "an address is one contact's");
+    let whom = json!({"agent_id": agents[0].id, "user_id": "user-42"});
+    assert_eq!(owner.session.post("/api/contacts/erase", whom).await.expect(200)["conversations"], 1);
+    assert!(contact(&agents[0]).await.is_none() && owner.conversations(&agents[0]).await.is_empty());
+    assert_eq!(contact(&agents[1]).await.map(|known| known.id), Some(berta.id));
+    assert_eq!(owner.conversations(&agents[1]).await[0]["identity"]["name"], "Berta");
+}
+
+#[tokio::test]
+async fn no_site_signs_anybody_as_whom_whatsapp_calls_so() {
+    let (test, owner, agent, secret) = set().await;
+    for door in ["", "/stream"] {
+        let visitor = test.visitor(&agent);
+        let body = json!({"message": "Hello", "identity": signed(&secret, "whatsapp:ES.1")});
+        let refused = visitor.persona.post(&format!("{}{door}", visitor.path()), body).await.expect(422);
+        assert_eq!(refused["field"], "identity.user_id", "{refused}");
+    }
+    assert!(owner.conversations(&agent).await.is_empty());
+}
+
+#[tokio::test]
 async fn a_known_user_costs_a_turn_no_more_than_nobody() {
     let (test, owner, agent, secret) = set().await;
     test.db_set_plan(&owner, PlanKey::Agency).await;
