@@ -329,8 +329,15 @@ impl TestApp {
     /// # Panics
     /// When it is not.
     pub async fn writes(&self, number: &str, id: &str, phone: &str, words: &str) {
-        let body = of_meta(number, &[text(id, phone, self.app.now(), words)], &[]);
-        let taken = self.meta_calls(SIGNING_SECRET, &body).await.expect(200);
+        self.comes_in(number, text(id, phone, self.app.now(), words)).await;
+    }
+
+    /// Meta tells of a message to a number, and its callback is taken.
+    ///
+    /// # Panics
+    /// When it is not.
+    pub async fn comes_in(&self, number: &str, message: Value) {
+        let taken = self.meta_calls(SIGNING_SECRET, &of_meta(number, &[message], &[])).await.expect(200);
         assert_eq!(taken["taken"], 1, "{taken}");
     }
 

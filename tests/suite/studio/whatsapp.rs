@@ -96,8 +96,7 @@ async fn a_number_that_somebody_took_without_its_key_goes_to_who_has_the_key() {
     assert_eq!(change(&owner, &agent, take.clone()).await.code(409), "whatsapp_number_taken", "nobody showed a key");
     test.connects_meta(&owner, &agent, NUMBER).await;
     assert_eq!(change(&squatter, &squatting, take).await.code(409), "whatsapp_number_taken");
-    let body = of_meta(NUMBER, &[text("wamid.1", ANA, test.app.now(), "Hello")], &[]);
-    assert_eq!(test.meta_calls(SIGNING_SECRET, &body).await.expect(200)["taken"], 1);
+    test.comes_in(NUMBER, text("wamid.1", ANA, test.app.now(), "Hello")).await;
 }
 
 #[tokio::test]
@@ -270,8 +269,7 @@ async fn people_are_known_by_their_user_id_and_a_phone_may_come_to_be_anothers()
     let write = async |id: &str, user: Option<&str>, phone: Option<&str>| {
         let mut message = text(&id.replace(' ', "-"), ANA, test.app.now(), id);
         (message["from"], message["from_user_id"]) = (json!(phone), json!(user));
-        let body = of_meta(NUMBER, &[message], &[]);
-        assert_eq!(test.meta_calls(SIGNING_SECRET, &body).await.expect(200)["taken"], 1);
+        test.comes_in(NUMBER, message).await;
         workers.run().await;
         workers.after(BURST).await;
     };
@@ -325,87 +323,6 @@ async fn a_number_that_another_person_has_now_goes_over_to_a_contact_of_theirs()
     assert_eq!((dump.of("contact").count(), dump.of("contact_guard").count()), (0, 0));
 }
 
-/// What Meta tells when somebody's number changes, and with it their user id.
-fn changed(id: &str, from: Option<&str>, system: &Value) -> Value {
-    let mut message = json!({"id": id, "timestamp": "2214550800", "type": "system", "system": system});
-    if let Some(from) = from {
-        message["from"] = json!(from);
-    }
-    message
-}
-
-#[tokio::test]
-async fn somebody_whose_number_changes_stays_who_they_were_in_the_conversation_that_they_had() {
-    let (test, _phones, _model, owner, agent) = set().await;
-    let tell = async |message: Value| {
-        let body = of_meta(NUMBER, &[message], &[]);
-        assert_eq!(test.meta_calls(SIGNING_SECRET, &body).await.expect(200)["taken"], 1);
-        test.workers().run_queues().await;
-    };
-    let write = async |id: &str, user: &str, phone: Option<&str>| {
-        let mut message = text(id, ANA, test.app.now(), "Hi");
-        (message["from"], message["from_user_id"]) = (json!(phone), json!(user));
-        tell(message).await;
-    };
-    write("wamid.1", "ES.1", Some(ANA)).await;
-    // The number and the user id, told twice.
-    let system = json!({"body": "User Ana changed from 34600111222 to 34600333444", "type": "user_changed_number",
-        "wa_id": "34600333444", "user_id": "ES.2", "previous_user_id": "ES.1"});
-    tell(changed("wamid.s1", Some(ANA), &system)).await;
-    let once = test.db_dump().await;
-    tell(changed("wamid.s1", Some(ANA), &system)).await;
-    assert_eq!(once.changes_since(&test.db_dump().await), Vec::<String>::new());
-    write("wamid.2", "ES.2", Some("34600333444")).await;
-    // Only the user id: they hide their number.
-    let system = json!({"body": "User Ana changed from ES.2 to ES.3", "type": "user_changed_user_id",
-        "user_id": "ES.3", "previous_user_id": "ES.2"});
-    tell(changed("wamid.s2", None, &system)).await;
-    write("wamid.3", "ES.3", None).await;
-    // In a field of its own.
-    let mut body = of_meta(NUMBER, &[], &[]);
-    let change = &mut body["entry"][0]["changes"][0];
-    change["field"] = json!("user_id_update");
-    change["value"]["user_id_update"] = json!([{"user_id": {"previous": "ES.3", "current": "ES.4"}}]);
-    assert_eq!(test.meta_calls(SIGNING_SECRET, &body).await.expect(200)["taken"], 1);
-    test.workers().run_queues().await;
-    write("wamid.4", "ES.4", None).await;
-    let thread = conversation(&owner, &agent).await;
-    assert_eq!(contents(&thread).iter().filter(|said| **said == "Hi").count(), 4, "{thread}");
-    assert_eq!((&thread["whatsapp"]["user_id"], &thread["whatsapp"]["phone"]), (&json!("ES.4"), &Value::Null));
-    let dump = test.db_dump().await;
-    let known: Vec<_> = dump.of("contact").map(|contact| [&contact["user_id"], &contact["phone"]]).collect();
-    assert_eq!(known, [[&json!("whatsapp:ES.4"), &Value::Null]], "nobody knows their number any more");
-    assert_eq!((dump.of("contact_guard").count(), dump.of("whatsapp_peer").count()), (1, 1), "a user each");
-    // Whoever has the former number now is somebody else, and so is whoever Meta calls by a former id.
-    write("wamid.5", "ES.9", Some(ANA)).await;
-    assert_eq!(owner.conversations(&agent).await.len(), 2);
-    let them = json!({"agent_id": agent.id, "user_id": "whatsapp:ES.4"});
-    assert_eq!(owner.session.post("/api/contacts/erase", them).await.expect(200)["conversations"], 1);
-    assert_eq!(conversation(&owner, &agent).await["whatsapp"]["user_id"], "ES.9");
-}
-
-#[tokio::test]
-async fn a_change_of_somebody_who_is_known_as_both_or_as_neither_changes_nothing() {
-    let (test, _phones, _model, owner, agent) = set().await;
-    let tell = async |message: Value| {
-        let body = of_meta(NUMBER, &[message], &[]);
-        assert_eq!(test.meta_calls(SIGNING_SECRET, &body).await.expect(200)["taken"], 1);
-        test.workers().run_queues().await;
-    };
-    for (id, user) in [("wamid.1", "ES.1"), ("wamid.2", "ES.2")] {
-        let mut message = text(id, ANA, test.app.now(), "Hi");
-        (message["from"], message["from_user_id"]) = (Value::Null, json!(user));
-        tell(message).await;
-    }
-    let before = test.db_dump().await;
-    for (from, to) in [("ES.1", "ES.2"), ("ES.7", "ES.8")] {
-        let system = json!({"type": "user_changed_user_id", "user_id": to, "previous_user_id": from});
-        tell(changed(&format!("wamid.{from}"), None, &system)).await;
-    }
-    assert_eq!(before.changes_since(&test.db_dump().await), Vec::<String>::new());
-    assert_eq!(owner.conversations(&agent).await.len(), 2);
-}
-
 #[tokio::test]
 async fn the_last_message_is_the_latest_one_in_whatever_order_they_are_worked_off() {
     let (test, _phones, _model, owner, agent) = set().await;
@@ -416,8 +333,7 @@ async fn the_last_message_is_the_latest_one_in_whatever_order_they_are_worked_of
     let now = test.app.now();
     for late in 0..5_u32 {
         let at = shared::kernel::Time::from_millis(now.millis() - i64::from(late) * 60_000);
-        let body = of_meta(NUMBER, &[text(&format!("wamid.late-{late}"), ANA, at, "And")], &[]);
-        assert_eq!(test.meta_calls(SIGNING_SECRET, &body).await.expect(200)["taken"], 1);
+        test.comes_in(NUMBER, text(&format!("wamid.late-{late}"), ANA, at, "And")).await;
     }
     let at_once = test.queue.take(QueueName::Turn).into_iter().map(async |message| {
         let task = serde_json::from_str(&message.body).unwrap();

@@ -50,7 +50,7 @@ async fn a_file_that_a_provider_cannot_give_just_then_is_asked_for_again_and_the
     let (test, phones, _model, owner, agent) = set().await;
     phones.keeps("media-1", "image/jpeg", &[0xff, 0xd8, 0xff, 0xe0, 7]);
     let sent = image(&test, "wamid.1", &json!({"id": "media-1", "caption": "Look"}));
-    assert_eq!(test.meta_calls(SIGNING_SECRET, &of_meta(NUMBER, &[sent], &[])).await.expect(200)["taken"], 1);
+    test.comes_in(NUMBER, sent).await;
     phones.fails_file(429);
     phones.fails_file(503);
     let workers = test.workers();
@@ -74,7 +74,7 @@ async fn a_file_that_cannot_be_had_after_all_tries_is_told_as_lost_and_its_messa
             phones.fails_file(status);
         }
         let sent = image(&test, "wamid.1", &json!({"id": "media-1", "caption": "Look"}));
-        assert_eq!(test.meta_calls(SIGNING_SECRET, &of_meta(NUMBER, &[sent], &[])).await.expect(200)["taken"], 1);
+        test.comes_in(NUMBER, sent).await;
         let workers = test.workers();
         workers.run().await;
         for number in 1..tries {
@@ -95,7 +95,7 @@ async fn a_file_whose_agent_goes_while_it_is_fetched_is_not_kept() {
     let (test, phones, _model, owner, agent) = set().await;
     phones.keeps("media-1", "image/jpeg", &[0xff, 0xd8, 0xff, 0xe0, 7]);
     let sent = image(&test, "wamid.1", &json!({"id": "media-1"}));
-    assert_eq!(test.meta_calls(SIGNING_SECRET, &of_meta(NUMBER, &[sent], &[])).await.expect(200)["taken"], 1);
+    test.comes_in(NUMBER, sent).await;
     let (workers, held) = (test.workers(), phones.holds_files());
     let deleting = async {
         while phones.downloads() == 0 {
@@ -116,7 +116,7 @@ async fn a_file_whose_message_was_stored_without_it_meanwhile_is_not_kept() {
     let (test, phones, _model, owner, agent) = set().await;
     phones.keeps("media-1", "image/jpeg", &[0xff, 0xd8, 0xff, 0xe0, 7]);
     let sent = image(&test, "wamid.1", &json!({"id": "media-1"}));
-    assert_eq!(test.meta_calls(SIGNING_SECRET, &of_meta(NUMBER, &[sent], &[])).await.expect(200)["taken"], 1);
+    test.comes_in(NUMBER, sent).await;
     let queued = test.queue.take(QueueName::Turn).remove(0);
     let mut task: Value = serde_json::from_str(&queued.body).unwrap();
     let slow = serde_json::from_value(task.clone()).unwrap();
@@ -145,7 +145,7 @@ async fn what_a_provider_calls_the_type_of_a_file_is_taken_only_if_a_header_can_
     for (number, told) in ["image/jpeg\r\nX-Own: 1", &"x".repeat(101), "imagen/ñ", ""].into_iter().enumerate() {
         phones.keeps(&format!("media-{number}"), told, &[7]);
         let sent = image(&test, &format!("wamid.{number}"), &json!({"id": format!("media-{number}")}));
-        assert_eq!(test.meta_calls(SIGNING_SECRET, &of_meta(NUMBER, &[sent], &[])).await.expect(200)["taken"], 1);
+        test.comes_in(NUMBER, sent).await;
         test.workers().run_queues().await;
         let thread = conversation(&owner, &agent).await;
         assert_eq!(thread["messages"][number]["meta"]["file"]["mime"], "application/octet-stream", "{told:?}");
@@ -157,8 +157,7 @@ async fn what_is_written_under_a_file_is_kept_although_the_file_has_no_id() {
     let (test, _phones, _model, owner, agent) = set().await;
     let captions = [json!({"caption": "Is this broken?"}), json!({"id": "not an id", "caption": "And this?"})];
     for (number, own) in captions.iter().enumerate() {
-        let body = of_meta(NUMBER, &[image(&test, &format!("wamid.{number}"), own)], &[]);
-        assert_eq!(test.meta_calls(SIGNING_SECRET, &body).await.expect(200)["taken"], 1);
+        test.comes_in(NUMBER, image(&test, &format!("wamid.{number}"), own)).await;
         test.workers().run_queues().await;
     }
     let thread = conversation(&owner, &agent).await;
@@ -173,8 +172,7 @@ async fn somebody_who_was_erased_leaves_no_file_and_is_answered_when_they_write_
     let write = async |message: Value| {
         let mut message = message;
         message["from_user_id"] = json!("ES.1");
-        let body = of_meta(NUMBER, &[message], &[]);
-        assert_eq!(test.meta_calls(SIGNING_SECRET, &body).await.expect(200)["taken"], 1);
+        test.comes_in(NUMBER, message).await;
         workers.run().await;
         workers.after(BURST).await;
     };

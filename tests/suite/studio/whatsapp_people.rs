@@ -10,26 +10,21 @@ use shared::kernel::Id;
 use shared::store::keys;
 use shared::table::Row;
 use tests::phones::{SIGNING_SECRET, of_meta, text};
-use tests::{Agent, Owner, Phones, ScriptedModel, TestApp};
+use tests::{Agent, Owner, TestApp};
 
-const NUMBER: &str = "106540352242922";
-const ANA: &str = "34600111222";
+use super::whatsapp::{ANA, BURST, NUMBER, contents, conversation};
+
+const NEW: &str = "34600333444";
 
 /// An agent on a number at Meta.
 async fn set() -> (TestApp, Owner, Agent) {
-    let (test, _phones) = Phones::with_app(&ScriptedModel::new()).await;
-    let owner = test.owner().await;
-    let agent = owner.agent("Soporte").await;
-    test.connects_meta(&owner, &agent, NUMBER).await;
+    let (test, _phones, _model, owner, agent) = super::whatsapp::set().await;
     (test, owner, agent)
 }
 
 /// Somebody writes to a number from Ana's phone.
 async fn writes(test: &TestApp, number: &str, id: &str, user: Option<&str>) {
-    let mut message = text(id, ANA, test.app.now(), "Hi");
-    message["from_user_id"] = json!(user);
-    let body = of_meta(number, &[message], &[]);
-    assert_eq!(test.meta_calls(SIGNING_SECRET, &body).await.expect(200)["taken"], 1);
+    test.comes_in(number, says(test, id, user, Some(ANA))).await;
     test.workers().run_queues().await;
 }
 
@@ -108,8 +103,6 @@ async fn what_finds_nobody_any_more_keeps_nobody_from_being_heard() {
     assert_eq!(test.db_dump().await.of("contact_guard").count(), 0, "and they are erased wholly");
 }
 
-const NEW: &str = "34600333444";
-
 /// A message as somebody is known when they write it.
 fn says(test: &TestApp, id: &str, user: Option<&str>, phone: Option<&str>) -> Value {
     let mut message = text(id, ANA, test.app.now(), "Hi");
@@ -119,8 +112,7 @@ fn says(test: &TestApp, id: &str, user: Option<&str>, phone: Option<&str>) -> Va
 
 /// Meta tells this, and it is worked off.
 async fn tell(test: &TestApp, message: Value) {
-    let body = of_meta(NUMBER, &[message], &[]);
-    assert_eq!(test.meta_calls(SIGNING_SECRET, &body).await.expect(200)["taken"], 1);
+    test.comes_in(NUMBER, message).await;
     test.workers().run_queues().await;
 }
 
@@ -139,6 +131,61 @@ async fn talks(owner: &Owner, agent: &Agent) -> Vec<(u64, Value, Value)> {
         (head["message_count"].as_u64().unwrap(), talk["user_id"].clone(), talk["phone"].clone())
     };
     heads.iter().map(of).collect()
+}
+
+#[tokio::test]
+async fn somebody_whose_number_changes_stays_who_they_were_in_the_conversation_that_they_had() {
+    let (test, owner, agent) = set().await;
+    tell(&test, says(&test, "wamid.1", Some("ES.1"), Some(ANA))).await;
+    // The number and the user id, told twice.
+    let told = json!({"body": "User Ana changed from 34600111222 to 34600333444", "type": "user_changed_number",
+        "wa_id": NEW, "user_id": "ES.2", "previous_user_id": "ES.1"});
+    tell(&test, system(&test, Some(ANA), &told)).await;
+    let once = test.db_dump().await;
+    tell(&test, system(&test, Some(ANA), &told)).await;
+    assert_eq!(once.changes_since(&test.db_dump().await), Vec::<String>::new());
+    tell(&test, says(&test, "wamid.2", Some("ES.2"), Some(NEW))).await;
+    // Only the user id: they hide their number.
+    let told = json!({"body": "User Ana changed from ES.2 to ES.3", "type": "user_changed_user_id",
+        "user_id": "ES.3", "previous_user_id": "ES.2"});
+    tell(&test, system(&test, None, &told)).await;
+    tell(&test, says(&test, "wamid.3", Some("ES.3"), None)).await;
+    // In a field of its own.
+    let mut body = of_meta(NUMBER, &[], &[]);
+    let change = &mut body["entry"][0]["changes"][0];
+    change["field"] = json!("user_id_update");
+    change["value"]["user_id_update"] = json!([{"user_id": {"previous": "ES.3", "current": "ES.4"}}]);
+    assert_eq!(test.meta_calls(SIGNING_SECRET, &body).await.expect(200)["taken"], 1);
+    test.workers().run_queues().await;
+    tell(&test, says(&test, "wamid.4", Some("ES.4"), None)).await;
+    let thread = conversation(&owner, &agent).await;
+    assert_eq!(contents(&thread).iter().filter(|said| **said == "Hi").count(), 4, "{thread}");
+    assert_eq!((&thread["whatsapp"]["user_id"], &thread["whatsapp"]["phone"]), (&json!("ES.4"), &Value::Null));
+    let dump = test.db_dump().await;
+    let known: Vec<_> = dump.of("contact").map(|contact| [&contact["user_id"], &contact["phone"]]).collect();
+    assert_eq!(known, [[&json!("whatsapp:ES.4"), &Value::Null]], "nobody knows their number any more");
+    assert_eq!((dump.of("contact_guard").count(), dump.of("whatsapp_peer").count()), (1, 1), "a user each");
+    // Whoever has the former number now is somebody else, and so is whoever Meta calls by a former id.
+    tell(&test, says(&test, "wamid.5", Some("ES.9"), Some(ANA))).await;
+    assert_eq!(owner.conversations(&agent).await.len(), 2);
+    let them = json!({"agent_id": agent.id, "user_id": "whatsapp:ES.4"});
+    assert_eq!(owner.session.post("/api/contacts/erase", them).await.expect(200)["conversations"], 1);
+    assert_eq!(conversation(&owner, &agent).await["whatsapp"]["user_id"], "ES.9");
+}
+
+#[tokio::test]
+async fn a_change_of_somebody_who_is_known_as_both_or_as_neither_changes_nothing() {
+    let (test, owner, agent) = set().await;
+    for (id, user) in [("wamid.1", "ES.1"), ("wamid.2", "ES.2")] {
+        tell(&test, says(&test, id, Some(user), None)).await;
+    }
+    let before = test.db_dump().await;
+    for (from, to) in [("ES.1", "ES.2"), ("ES.7", "ES.8")] {
+        let told = json!({"type": "user_changed_user_id", "user_id": to, "previous_user_id": from});
+        tell(&test, system(&test, None, &told)).await;
+    }
+    assert_eq!(before.changes_since(&test.db_dump().await), Vec::<String>::new());
+    assert_eq!(owner.conversations(&agent).await.len(), 2);
 }
 
 #[tokio::test]
@@ -228,18 +275,14 @@ async fn a_change_that_is_told_late_moves_neither_a_stranger_nor_who_has_written
 
 #[tokio::test]
 async fn who_hides_their_new_number_is_not_answered_at_the_former_one() {
-    let (test, phones) = Phones::with_app(&ScriptedModel::new()).await;
-    let owner = test.owner().await;
-    let agent = owner.agent("Soporte").await;
-    test.connects_meta(&owner, &agent, NUMBER).await;
+    let (test, phones, _model, owner, agent) = super::whatsapp::set().await;
     tell(&test, says(&test, "wamid.1", Some("ES.1"), Some(ANA))).await;
     let told = json!({"type": "user_changed_user_id", "user_id": "ES.2", "previous_user_id": "ES.1"});
     tell(&test, system(&test, None, &told)).await;
-    let body = of_meta(NUMBER, &[says(&test, "wamid.2", Some("ES.2"), None)], &[]);
-    test.meta_calls(SIGNING_SECRET, &body).await.expect(200);
+    test.comes_in(NUMBER, says(&test, "wamid.2", Some("ES.2"), None)).await;
     let workers = test.workers();
     workers.run().await;
-    workers.after(Duration::from_secs(3)).await;
+    workers.after(BURST).await;
     let taken = phones.taken().pop().unwrap();
     assert_eq!((&taken.body["recipient"], &taken.body["to"]), (&json!("ES.2"), &Value::Null));
     let known = contacts(&test).await;
