@@ -86,6 +86,7 @@ impl TestApp {
             expires_at: now + std::time::Duration::from_secs(24 * 3600),
             decided_at: None,
             decided_by: None,
+            lapse: None,
         };
         let mut unit = Unit::new();
         store::builder::create(&mut unit, &thread).expect("a thread");

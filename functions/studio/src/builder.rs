@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::app::App;
 use shared::builder::{self, Detail};
-use shared::domain::builder::{Action, ActionStatus, BuilderRole, Step};
+use shared::domain::builder::{Action, ActionStatus, BuilderRole, Lapse, Step};
 use shared::domain::{Agent, BuilderMessage, BuilderThread, User};
 use shared::http::{Call, Done, Json, NoContent, Path, Query};
 use shared::kernel::{Int, Result, Text, Time};
@@ -98,6 +98,9 @@ struct BuilderActionOut {
     arguments: Value,
     agent_id: Int<Agent>,
     status: ActionStatus,
+    /// Why it has `expired`: the agent had changed and the same call waits as another action (`shown_anew`), the agent was
+    /// deleted, what it is about is gone, or nobody decided within 24 hours (`too_late`).
+    reason: Option<Lapse>,
     created_at: Time,
     expires_at: Time,
     decided_at: Option<Time>,
@@ -139,6 +142,7 @@ impl BuilderActionOut {
         Self {
             action_id: action.id.into(),
             status: action.standing(app.now()),
+            reason: action.lapsed(app.now()),
             action: action.tool,
             summary: action.summary,
             arguments: action.arguments,

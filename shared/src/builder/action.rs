@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::others;
 use super::perform::{self, Actor};
 use super::tools::Tool;
 use crate::access::Caller;
 use crate::app::{App, Draft};
-use crate::domain::builder::{Action, ActionStatus, BuilderRole};
+use crate::domain::builder::{Action, ActionStatus, BuilderRole, Lapse};
 use crate::domain::{Agent, BuilderMessage, BuilderThread};
 use crate::kernel::{Code, Error, Id, Kind, Result};
-use crate::ports::queue::{Outgoing, QueueName};
 use crate::store;
 use crate::table::Unit;
 
@@ -41,6 +41,7 @@ pub(super) fn ask(app: &App, actor: &Actor, tool: Tool, agent: &Agent, given: &V
         expires_at: now + WAITS,
         decided_at: None,
         decided_by: None,
+        lapse: None,
     }
 }
 
@@ -48,7 +49,8 @@ pub(super) fn ask(app: &App, actor: &Actor, tool: Tool, agent: &Agent, given: &V
 ///
 /// # Errors
 /// `not_found`, `action.settled` when it was decided before, is too old or is not what was shown any more; what the agent
-/// became too different for is shown anew, as another action. And what the command says; then it still waits.
+/// became too different for is shown anew, as another action, and what it is about nothing for any more expires. And what
+/// the command says; then it still waits.
 pub async fn decide(
     app: &App,
     caller: &Caller,
@@ -61,13 +63,17 @@ pub async fn decide(
     store::builder::get(&app.table, caller.workspace_id, thread, now).await?;
     let mut action = store::builder::action(&app.table, caller.workspace_id, thread, action).await?;
     if action.standing(now) != ActionStatus::Pending {
-        return Err(Error::new(Code::ActionSettled));
+        return Err(settled(action.lapsed(now)));
     }
     let actor = Actor { caller: caller.clone(), address, thread };
     let (mut unit, then) = match approve {
         true => match carry_out(app, &actor, &action).await? {
-            Carried::Out(unit, then) => (unit, then),
+            Carried::Out(agent, Draft { mut unit, then, .. }) => {
+                others::take_along(app, &actor, &action, &agent, &mut unit).await?;
+                (unit, then)
+            }
             Carried::Stale(agent) => return Err(show_anew(app, &actor, &action, &agent).await?),
+            Carried::Lapsed(lapse) => return Err(others::let_lapse(app, &actor, &action, lapse).await?),
         },
         false => (Unit::new(), Vec::new()),
     };
@@ -79,12 +85,28 @@ pub async fn decide(
     Ok(Draft { unit, value: action, then })
 }
 
+/// What a decision is answered with that comes too late.
+pub(super) fn settled(lapse: Option<Lapse>) -> Error {
+    let message = match lapse {
+        Some(Lapse::AgentDeleted) => "The agent was deleted: nothing is left to confirm.",
+        Some(Lapse::Gone) => "What this is about is not there any more: nothing is left to confirm.",
+        Some(Lapse::TooLate) => "Nobody decided about this within 24 hours. Ask the builder for it again.",
+        Some(Lapse::ShownAnew) => {
+            "The agent has changed since this was shown. It is shown anew in the thread: look at it and decide again."
+        }
+        None => return Error::new(Code::ActionSettled),
+    };
+    Error::with_message(Code::ActionSettled, message)
+}
+
 /// What came of a confirmation.
 enum Carried {
-    /// What was shown: its writes, and what is sent after them.
-    Out(Unit, Vec<(QueueName, Outgoing)>),
+    /// What was shown, of the agent as it was: its writes, and what is sent after them.
+    Out(Box<Agent>, Draft<perform::Made>),
     /// Nothing: the agent is not what was shown any more.
     Stale(Box<Agent>),
+    /// Nothing: it is about nothing any more.
+    Lapsed(Lapse),
 }
 
 async fn carry_out(app: &App, actor: &Actor, action: &Action) -> Result<Carried> {
@@ -97,20 +119,17 @@ async fn carry_out(app: &App, actor: &Actor, action: &Action) -> Result<Carried>
     };
     // Read after the draft, whose writes hold only for what the agent was before: a change in between fails them.
     let agent = match store::agent::get(&app.table, actor.caller.workspace_id, action.agent_id).await {
-        Err(error) if error.kind() == Kind::NotFound => return Err(Error::new(Code::ActionSettled)),
-        agent => agent?.body,
+        Err(error) if error.kind() == Kind::NotFound => return Ok(Carried::Lapsed(Lapse::AgentDeleted)),
+        agent => Box::new(agent?.body),
     };
     if action.revision.is_some_and(|shown| shown != agent.revision) {
-        return Ok(Carried::Stale(Box::new(agent)));
+        return Ok(Carried::Stale(agent));
     }
-    let draft = match draft {
-        // What it is about is gone.
-        Err(error) if error.kind() == Kind::NotFound || error.code() == Code::ConfirmationMismatch => {
-            return Err(Error::new(Code::ActionSettled));
-        }
-        other => other?,
-    };
-    Ok(Carried::Out(draft.unit, draft.then))
+    match draft {
+        Err(error) if error.kind() == Kind::NotFound => Ok(Carried::Lapsed(Lapse::Gone)),
+        Err(error) if error.code() == Code::ConfirmationMismatch => Err(Error::new(Code::ActionSettled)),
+        draft => Ok(Carried::Out(agent, draft?)),
+    }
 }
 
 /// Stores the same call as another action, shown as the agent is now: whoever wants it has to look again. Gives what the
@@ -120,17 +139,21 @@ async fn show_anew(app: &App, actor: &Actor, action: &Action, agent: &Agent) -> 
     let tool = Tool::find(&action.tool).ok_or_else(|| Error::new(Code::ActionSettled))?;
     let anew = ask(app, actor, tool, agent, &action.arguments);
     let mut unit = Unit::new();
-    store::builder::overtake(&mut unit, workspace, action);
+    store::builder::expire(&mut unit, workspace, action, Lapse::ShownAnew);
     store::builder::create_action(&mut unit, workspace, &anew)?;
     add_note(app, &mut unit, &actor.caller, &anew, "Not done, since the agent has changed, and shown anew")?;
+    perform::note_down(app, actor, &mut unit, "show_builder_action_anew", target(action))?;
     app.commit(unit).await?;
-    let message =
-        "The agent has changed since this was shown. It is shown anew in the thread: look at it and decide again.";
-    Ok(Error::with_message(Code::ActionSettled, message))
+    Ok(settled(Some(Lapse::ShownAnew)))
+}
+
+/// The action, as the audit log names it.
+pub(super) fn target(action: &Action) -> String {
+    format!("/api/builder/threads/{}/actions/{}", action.thread_id.text(), action.id.text())
 }
 
 /// What the thread says of an action, if the thread is still there.
-fn add_note(app: &App, unit: &mut Unit, caller: &Caller, action: &Action, what: &str) -> Result<()> {
+pub(super) fn add_note(app: &App, unit: &mut Unit, caller: &Caller, action: &Action, what: &str) -> Result<()> {
     let (workspace, thread) = (caller.workspace_id, action.thread_id);
     unit.check(store::keys::builder_thread(workspace, thread), store::builder::stands(), Error::not_found());
     store::builder::add_message(unit, workspace, thread, &note(app, action, what))

@@ -10,6 +10,7 @@
 //! A model has no way to that request, so it does not matter what it was talked into.
 
 mod action;
+mod others;
 mod perform;
 mod prompt;
 mod run;

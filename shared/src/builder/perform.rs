@@ -18,6 +18,7 @@ use crate::domain::agent::{Agent, AgentStatus, Definition, Guardrails};
 use crate::domain::audit::AuditEntry;
 use crate::kernel::{Error, Id, Limit, Patch, Result};
 use crate::store;
+use crate::table::Unit;
 use crate::turn::{arguments, fitting};
 
 /// How many agents a model is told of.
@@ -104,18 +105,27 @@ pub(super) async fn delete(app: &App, actor: &Actor, agent: Id<Agent>, name: &st
 
 /// The entry that the operation itself would leave, with the thread as its place.
 fn audit(app: &App, actor: &Actor, tool: Tool, draft: &mut Draft<Made>) -> Result<()> {
+    let target = format!("/api/agents/{}", draft.value.agent_id.int());
+    note_down(app, actor, &mut draft.unit, tool.name(), target)
+}
+
+/// Adds an entry of the audit log that names the thread.
+///
+/// # Errors
+/// When it does not serialise.
+pub(super) fn note_down(app: &App, actor: &Actor, unit: &mut Unit, action: &str, target: String) -> Result<()> {
     let entry = AuditEntry {
         id: app.ids().uuid(),
         workspace_id: actor.caller.workspace_id,
         actor: actor.caller.actor(),
         impersonator: actor.caller.impersonator,
         reason: Some(format!("builder {}", actor.thread.text())),
-        action: tool.name().into(),
-        target: format!("/api/agents/{}", draft.value.agent_id.int()),
+        action: action.into(),
+        target,
         ip: Some(actor.address.to_string()),
         at: app.now(),
     };
-    store::audit::create(&mut draft.unit, &entry)
+    store::audit::create(unit, &entry)
 }
 
 fn with<T>(draft: Draft<T>, value: impl FnOnce(T) -> Made) -> Draft<Made> {

@@ -141,6 +141,23 @@ pub struct Action {
     /// By whom: `user_…`.
     #[serde(default)]
     pub decided_by: Option<String>,
+    /// Why it is stored as expired.
+    #[serde(default)]
+    pub lapse: Option<Lapse>,
+}
+
+/// Why an action can be confirmed no more, though nobody decided about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Lapse {
+    /// Nobody decided in time.
+    TooLate,
+    /// The agent had changed: the same call waits as another action, shown as the agent is by then.
+    ShownAnew,
+    /// The agent was deleted.
+    AgentDeleted,
+    /// What it is about is not there any more, such as a tool that the agent does not have now.
+    Gone,
 }
 
 /// How an action stands.
@@ -153,7 +170,7 @@ pub enum ActionStatus {
     Done,
     /// It was declined.
     Declined,
-    /// Nobody decided in time, or it was shown anew.
+    /// Nobody decided in time, it was shown anew, or there is nothing left to do it to.
     Expired,
 }
 
@@ -162,6 +179,17 @@ impl Action {
     #[must_use]
     pub fn standing(&self, now: Time) -> ActionStatus {
         if self.status == ActionStatus::Pending && self.expires_at <= now { ActionStatus::Expired } else { self.status }
+    }
+
+    /// Why it has expired, when it has.
+    #[must_use]
+    pub fn lapsed(&self, now: Time) -> Option<Lapse> {
+        match (self.status, self.standing(now)) {
+            // Being shown anew was the only reason before reasons were stored.
+            (ActionStatus::Expired, _) => Some(self.lapse.unwrap_or(Lapse::ShownAnew)),
+            (_, ActionStatus::Expired) => Some(Lapse::TooLate),
+            _ => None,
+        }
     }
 }
 

@@ -44,6 +44,14 @@ pub fn replace(unit: &mut Unit, agent: &Agent, v: u64) -> Result<()> {
     Ok(())
 }
 
+/// The head as a unit will leave it, when the unit writes it.
+///
+/// # Errors
+/// When it does not read.
+pub fn written(unit: &Unit) -> Result<Option<Agent>> {
+    unit.rows_of("agent").next().cloned().map(decode).transpose()
+}
+
 /// One agent's head.
 ///
 /// # Errors

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::keys;
-use crate::domain::builder::{Action, ActionStatus, Frame, Position, Run};
+use crate::domain::builder::{Action, ActionStatus, Frame, Lapse, Position, Run};
 use crate::domain::{BuilderMessage, BuilderThread, User, Workspace};
 use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Result, Time};
 use crate::table::{Cond, Index, Key, Query, Refusal, Row, Table, Unit, Update, decode};
@@ -250,11 +250,28 @@ pub fn settle(unit: &mut Unit, workspace: Id<Workspace>, action: &Action, status
     unit.update(update, Cond::eq("status", ActionStatus::Pending), Error::new(Code::ActionSettled));
 }
 
-/// Notes that an action can be confirmed no more, since it was shown anew.
-pub fn overtake(unit: &mut Unit, workspace: Id<Workspace>, action: &Action) {
+/// Notes that an action can be confirmed no more. It fails as a concurrent change when the action is not what was read.
+pub fn expire(unit: &mut Unit, workspace: Id<Workspace>, action: &Action, lapse: Lapse) {
     let update = Update::new(keys::builder_action(workspace, action.thread_id, action.id));
-    let update = update.set("status", ActionStatus::Expired);
-    unit.update(update, Cond::eq("status", ActionStatus::Pending), Error::new(Code::ActionSettled));
+    let update = update.set("status", ActionStatus::Expired).set("lapse", lapse);
+    unit.update(update, is_as_read(action), Error::new(Code::ConcurrentChange));
+}
+
+/// Moves an action that waits on to another revision of its agent, as which it is shown from then on. It fails as a
+/// concurrent change when the action is not what was read.
+pub fn follow(unit: &mut Unit, workspace: Id<Workspace>, action: &Action, revision: u32, summary: &str) {
+    let update = Update::new(keys::builder_action(workspace, action.thread_id, action.id));
+    let update = update.set("revision", revision).set("summary", summary);
+    unit.update(update, is_as_read(action), Error::new(Code::ConcurrentChange));
+}
+
+/// The condition that an action still waits, for the revision that it was read with.
+fn is_as_read(action: &Action) -> Cond {
+    let waits = Cond::eq("status", ActionStatus::Pending);
+    match action.revision {
+        Some(revision) => waits.and(Cond::eq("revision", revision)),
+        None => waits,
+    }
 }
 
 /// Begins to delete a thread that no run holds: from now on it is not there for anybody, and no run can write to it. Says

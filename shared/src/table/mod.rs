@@ -32,7 +32,7 @@ pub use meter::{Call, Meter};
 pub use query::{Index, Query, Rows};
 pub use row::{Row, Versioned, decode, decode_versioned, value};
 pub use scan::Scanned;
-pub use unit::{Failed, Refusal, Unit};
+pub use unit::{Failed, MAX_WRITES, Refusal, Unit};
 
 use crate::kernel::{Clock, Error, Result, Rng};
 use cache::Cache;

@@ -15,6 +15,9 @@ use super::{Cond, Item, Key, MAX_RETRIES, Row, Table, Update, unavailable};
 use crate::kernel::secret::sha256_hex;
 use crate::kernel::{Code, Error, Result};
 
+/// How many writes and demands a unit may have.
+pub const MAX_WRITES: usize = 100;
+
 /// Writes that happen together. Exactly one becomes a plain conditional write at half the price; several become one
 /// transaction (at most 100 actions, no item twice).
 #[derive(Debug, Clone, Default)]
@@ -65,6 +68,12 @@ impl Unit {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.writes.is_empty()
+    }
+
+    /// How many writes and demands there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.writes.len()
     }
 
     /// Whether there is a write or a demand of this item; there can be one.

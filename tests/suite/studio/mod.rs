@@ -8,6 +8,7 @@ mod auth;
 mod billing;
 mod bookings;
 mod builder;
+mod builder_actions;
 mod builder_images;
 mod builder_threads;
 mod chat;
