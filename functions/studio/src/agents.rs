@@ -241,6 +241,7 @@ struct AiOut {
 /// A tool of an agent.
 #[derive(Debug, Serialize, JsonSchema)]
 struct ToolOut {
+    agent_id: Int<Agent>,
     name: String,
     description: String,
     /// The JSON schema of its arguments.
@@ -289,7 +290,7 @@ impl AgentOut {
             config: ConfigOut { ai, kapso, whatsapp },
             has_identity_secret: agent.has_identity_secret,
             widget: definition.widget,
-            tools: definition.tools.into_iter().map(ToolOut::from).collect(),
+            tools: definition.tools.into_iter().map(|binding| ToolOut::new(agent.id.into(), binding)).collect(),
             public_url: page.map(|slug| format!("{}/{slug}", app.config.public_base_url)),
             published_at: agent.published_at,
             summary: AgentSummaryOut::new(owner, agent, counts),
@@ -297,10 +298,11 @@ impl AgentOut {
     }
 }
 
-impl From<ToolBinding> for ToolOut {
-    fn from(binding: ToolBinding) -> Self {
+impl ToolOut {
+    fn new(agent: Int<Agent>, binding: ToolBinding) -> Self {
         let missing = binding.missing_fields();
         Self {
+            agent_id: agent,
             name: binding.tool.name().into(),
             description: binding.tool.description().into(),
             schema: binding.tool.parameters(&binding.config),
@@ -380,7 +382,8 @@ async fn find_agent_stats(
 
 async fn list_tools(State(app): State<App>, call: Call, Path(id): Path<Int<Agent>>) -> Result<Json<ListOut<ToolOut>>> {
     let detail = agent::detail(&app, &call.caller, id.0).await?;
-    Ok(Json(ListOut::whole(detail.definition.tools.into_iter().map(ToolOut::from).collect())))
+    let tools = detail.definition.tools.into_iter().map(|binding| ToolOut::new(id, binding));
+    Ok(Json(ListOut::whole(tools.collect())))
 }
 
 /// A tool to attach.
@@ -407,7 +410,7 @@ async fn attach_tool(
     let command = AttachTool { name: body.name, config: body.config, is_active: body.is_active };
     let attach = || agent::attach_tool(&app, &call.caller, id.0, &command);
     let status = |(_, is_new): &(ToolBinding, bool)| if *is_new { 201 } else { 200 };
-    call.run_with_status(&app, attach, status, |(binding, _)| ToolOut::from(binding)).await
+    call.run_with_status(&app, attach, status, |(binding, _)| ToolOut::new(id, binding)).await
 }
 
 async fn detach_tool(

@@ -65,6 +65,8 @@ struct AdminUserOut {
     name: String,
     /// `owner`, `client` or `superadmin`.
     role: &'static str,
+    /// The owner whose client they are, by the workspace that they log in to; null for everybody else.
+    parent_user_id: Option<Int<User>>,
     status: UserStatus,
     email_verified: bool,
     created_at: Time,
@@ -120,7 +122,7 @@ struct AdminAgentOut {
 
 impl From<Listed> for AdminUserOut {
     fn from(listed: Listed) -> Self {
-        let Listed { user, account } = listed;
+        let Listed { user, account, parent } = listed;
         let role = match (user.staff_role, &account) {
             (Some(StaffRole::Superadmin), _) => "superadmin",
             (_, Some(_)) => "owner",
@@ -147,6 +149,7 @@ impl From<Listed> for AdminUserOut {
             email: user.email,
             name: user.name,
             role,
+            parent_user_id: parent.map(Int),
             status: user.status,
             email_verified: user.email_verified,
             created_at: user.created_at,

@@ -22,6 +22,8 @@ pub struct Listed {
     pub user: User,
     /// Their account, unless they have none: clients pay for nothing.
     pub account: Option<(BillingAccount, Allowance, u64)>,
+    /// The owner of the workspace that they log in to, for clients.
+    pub parent: Option<Id<User>>,
 }
 
 /// A page of users, newest first; or the one with that e-mail.
@@ -36,12 +38,25 @@ pub async fn users(app: &App, email: Option<&str>, after: Option<&Cursor>, limit
         }
         None => store::user::page(&app.table, after, limit).await?,
     };
-    let ids: Vec<Id<BillingAccount>> = page.items.iter().map(|user| user.billing_account_id).collect();
+    let Page { items, next, total } = page;
+    Ok(Page { items: listed(app, items).await?, next, total })
+}
+
+/// Users with their accounts, and clients with whose they are.
+async fn listed(app: &App, users: Vec<User>) -> Result<Vec<Listed>> {
+    let ids: Vec<Id<BillingAccount>> = users.iter().map(|user| user.billing_account_id).collect();
     let accounts = store::billing::many(&app.table, &ids, app.now()).await?;
-    Ok(page.map(|user| {
-        let account = accounts.iter().find(|(account, ..)| account.id == user.billing_account_id).cloned();
-        Listed { user, account }
-    }))
+    let account_of = |user: &User| accounts.iter().find(|(account, ..)| account.id == user.billing_account_id);
+    let is_client =
+        |user: &User| account_of(user).is_none() && user.staff_role.is_none() && user.status != UserStatus::Deleted;
+    let homes: Vec<Id<Workspace>> =
+        users.iter().filter(|user| is_client(user)).map(|user| user.default_workspace_id).collect();
+    let homes = store::workspace::many(&app.table, &homes).await?;
+    let one = |user: User| {
+        let home = homes.iter().find(|home| home.id == user.default_workspace_id && is_client(&user));
+        Listed { account: account_of(&user).cloned(), parent: home.map(|home| home.owner_user_id), user }
+    };
+    Ok(users.into_iter().map(one).collect())
 }
 
 /// A user in full.
@@ -67,8 +82,8 @@ pub async fn user(app: &App, id: Id<User>) -> Result<Detail> {
         Some(owned) => store::agent::all(&app.table, owned.workspace_id).await?,
         None => Vec::new(),
     };
-    let account = store::billing::many(&app.table, &[user.billing_account_id], app.now()).await?.pop();
-    Ok(Detail { listed: Listed { user, account }, memberships, agents })
+    let listed = listed(app, vec![user]).await?.pop().ok_or_else(Error::not_found)?;
+    Ok(Detail { listed, memberships, agents })
 }
 
 /// The workspace that a user owns; clients own none.

@@ -44,6 +44,19 @@ pub async fn get(table: &Table, workspace: Id<Workspace>) -> Result<Versioned<Wo
     table.get_versioned(&keys::workspace(workspace)).await?.ok_or_else(Error::not_found)
 }
 
+/// The workspaces of these ids that are there, in any order.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn many(table: &Table, workspaces: &[Id<Workspace>]) -> Result<Vec<Workspace>> {
+    // No batch may name a key twice.
+    let mut once: Vec<Id<Workspace>> = workspaces.to_vec();
+    once.sort_unstable();
+    once.dedup();
+    let keys: Vec<_> = once.into_iter().map(keys::workspace).collect();
+    table.batch_get(&keys).await?.into_iter().map(decode).collect()
+}
+
 /// Replaces a workspace that was read at version `v`.
 ///
 /// # Errors

@@ -328,6 +328,7 @@ async fn a_tool_is_attached_once_and_configured_after() {
     };
     assert_eq!(form().await, false);
     let first = owner.session.post(&path, json!({"name": "capture_lead"})).await.expect(201);
+    assert_eq!(first["agent_id"], json!(agent.id));
     assert_eq!(
         (&first["is_active"], &first["config_status"], &first["missing_fields"]),
         (&json!(true), &json!("complete"), &json!([]))

@@ -40,6 +40,10 @@ async fn users_are_listed_newest_first_and_found_by_e_mail() {
     assert_eq!(known, [client, other.user_id, owner.user_id]);
     let shown = |id: u64| list["items"].as_array().unwrap().iter().find(|user| user["id"] == id).unwrap();
     assert_eq!((&shown(owner.user_id)["role"], &shown(client)["role"]), (&json!("owner"), &json!("client")));
+    assert_eq!(shown(client)["parent_user_id"], json!(owner.user_id));
+    assert!(shown(owner.user_id)["parent_user_id"].is_null() && shown(other.user_id)["parent_user_id"].is_null());
+    let alone = root.get(&format!("/api/admin/users/{client}")).await.expect(200);
+    assert_eq!((&alone["role"], &alone["parent_user_id"]), (&json!("client"), &json!(owner.user_id)));
     let account = &shown(owner.user_id)["account"];
     assert_eq!(
         (&account["plan"], &account["agents_used"], &account["messages_limit"]),
