@@ -84,7 +84,7 @@ fn dollars(micro: MicroDollars) -> f64 {
 
 /// Cents with their fraction: 4,000 micro-dollars are 0.4.
 #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 micro-dollars, nine billion dollars")]
-fn cents(micro: MicroDollars) -> f64 {
+pub(crate) fn cents(micro: MicroDollars) -> f64 {
     micro as f64 / 10_000.0
 }
 
@@ -96,8 +96,14 @@ async fn list_plans(_: State<App>, _: Visit) -> Result<Json<PlansOut>> {
 /// How an account stands.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct AccountOut {
+    /// Who pays: the owner's user id.
+    owner_id: Int<User>,
     plan: PlanKey,
     status: SubscriptionStatus,
+    /// What Polar calls you; null before it told of you.
+    polar_customer_id: Option<String>,
+    /// The subscription at Polar that the plan comes from; null without one.
+    polar_subscription_id: Option<String>,
     /// When what is paid for ends or is paid for again.
     paid_until: Option<Time>,
     /// Whether it ends then.
@@ -105,9 +111,14 @@ pub(crate) struct AccountOut {
     /// Null on a trial, which has no period.
     period_start: Option<Time>,
     period_end: Option<Time>,
+    /// Messages that were taken of the allowance, also those that are being answered: all of the trial, which is one period
+    /// for ever; else those of `period_start` to `period_end`, the calendar month in UTC, on plans with that period.
     messages_used_current_period: u64,
-    /// Of this calendar month; counted a moment after the reply.
+    /// Replies of models with our key: on the trial since the account was made (two years at most), else of the same calendar month. Counted a
+    /// moment after the reply. Together with `messages_used_byok` they are `messages_used_current_period`, but for
+    /// what is being answered, and for what was used before the account went from the trial to a plan, or back to it.
     messages_used_managed: i64,
+    /// Replies of models with your own key, in the same time.
     messages_used_byok: i64,
     /// Included messages of the period.
     messages_limit: u64,
@@ -127,8 +138,11 @@ pub(crate) struct AccountOut {
 impl From<Standing> for AccountOut {
     fn from(standing: Standing) -> Self {
         Self {
+            owner_id: standing.account.owner_user_id.into(),
             plan: standing.plan.key,
             status: standing.account.status,
+            polar_customer_id: standing.account.customer_id.clone(),
+            polar_subscription_id: standing.account.subscription_id.clone(),
             paid_until: standing.account.paid_until,
             cancel_at_period_end: standing.account.cancel_at_period_end,
             period_start: standing.period_start,

@@ -21,9 +21,10 @@ pub struct Standing {
     pub plan: &'static Plan,
     /// What was used in the period.
     pub allowance: Allowance,
-    /// Replies this month with our key, as far as they are counted.
+    /// Replies with our key, as far as they are counted: of this month, and on a trial since the account was made, two years
+    /// at most.
     pub managed: i64,
-    /// Replies this month with the customer's key, as far as they are counted.
+    /// Replies with the customer's key, in the same way.
     pub byok: i64,
     /// Published agents.
     pub agents_used: u64,
@@ -76,9 +77,13 @@ pub(super) async fn standing_as(app: &App, caller: &Caller, account: BillingAcco
     let (now, today) = (app.now(), Day::of(app.now()));
     let (first, last) = (today.first_of_month(), today.last_of_month());
     let plan = account.effective_plan();
+    let counted_since = match plan.period {
+        Period::Once => Day::of(account.created_at).max(today.plus(-TRIAL_DAYS)),
+        Period::Month => first,
+    };
     let (allowance, counted, agents_used, seats_used) = tokio::try_join!(
         async { store::billing::allowance(&app.table, account.id, &account.period(now)).await },
-        store::rollup::usage(&app.table, account.id, first, last),
+        store::rollup::usage(&app.table, account.id, counted_since, last),
         store::agent::published_count(&app.table, account.id),
         store::workspace::seats_used(&app.table, caller.workspace_id),
     )?;
@@ -93,6 +98,8 @@ pub(super) async fn standing_as(app: &App, caller: &Caller, account: BillingAcco
     Ok(Standing { account, plan, allowance, managed, byok, agents_used, seats_used, period_start, period_end })
 }
 
+/// How many days of an account on the trial are looked at: it may have had a plan before, and used much.
+const TRIAL_DAYS: i32 = 730;
 /// The longest time that usage is asked for.
 const MAX_DAYS: u32 = 366;
 /// How many days are shown when the caller does not say.
@@ -163,7 +170,7 @@ pub struct Usage {
 /// # Errors
 /// `validation_error` for days that are the wrong way round or too far apart, or hold too much usage to be shown.
 pub async fn usage(app: &App, caller: &Caller, query: &UsageQuery) -> Result<Usage> {
-    let (since, until) = days(app, query)?;
+    let (since, until) = days(app, query.since, query.until)?;
     let counted = store::rollup::usage(&app.table, caller.billing_account_id, since, until).await?;
     let clients =
         if query.by_client || query.client.is_some() { clients(app, caller).await? } else { Clients::default() };
@@ -247,9 +254,10 @@ async fn clients(app: &App, caller: &Caller) -> Result<Clients> {
     }
 }
 
-fn days(app: &App, query: &UsageQuery) -> Result<(Day, Day)> {
-    let until = query.until.unwrap_or_else(|| Day::of(app.now()));
-    let since = query.since.unwrap_or_else(|| until.plus(1 - USUAL_DAYS));
+/// The days that are asked for, both included.
+pub(super) fn days(app: &App, since: Option<Day>, until: Option<Day>) -> Result<(Day, Day)> {
+    let until = until.unwrap_or_else(|| Day::of(app.now()));
+    let since = since.unwrap_or_else(|| until.plus(1 - USUAL_DAYS));
     match since.count_through(until) {
         0 => Err(Error::field("until", "out_of_range", "until must not be before since")),
         days if days > MAX_DAYS => {

@@ -50,8 +50,12 @@ struct SubscriptionIn {
     customer: Option<CustomerIn>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 struct CustomerIn {
+    /// Polar's own.
+    #[serde(default)]
+    id: Option<String>,
+    /// Ours.
     #[serde(default)]
     external_id: Option<String>,
 }
@@ -67,8 +71,8 @@ struct OrderIn {
 /// A customer with what is active of theirs.
 #[derive(Debug, Deserialize)]
 struct StateIn {
-    #[serde(default)]
-    external_id: Option<String>,
+    #[serde(flatten)]
+    customer: CustomerIn,
     #[serde(default)]
     active_subscriptions: Vec<SubscriptionIn>,
 }
@@ -111,31 +115,38 @@ struct News {
     /// Whether these are all that are active.
     are_all: bool,
     payment_method: Option<bool>,
+    /// The customer's id at Polar, where it is told.
+    customer: Option<String>,
+    /// Whether Polar has the customer no more.
+    is_deleted: bool,
 }
 
 fn read(app: &App, callback: Callback) -> Result<Option<(Id<BillingAccount>, News)>, serde_json::Error> {
     let Callback { kind, timestamp: at, data } = callback;
-    let news = News { at, subscriptions: Vec::new(), are_all: false, payment_method: None };
+    let news =
+        News { at, subscriptions: Vec::new(), are_all: false, payment_method: None, customer: None, is_deleted: false };
     let (who, news) = match kind.as_str() {
         kind if kind.starts_with("subscription.") => {
             let told: SubscriptionIn = serde_json::from_value(data)?;
-            let who = told.customer.as_ref().and_then(|customer| customer.external_id.clone());
+            let (who, customer) = named(told.customer.clone());
             // Whoever pays for something has a card there.
             let pays = ["active", "past_due"].contains(&told.status.as_str()).then_some(true);
-            (who, News { subscriptions: vec![told], payment_method: pays, ..news })
+            (who, News { subscriptions: vec![told], payment_method: pays, customer, ..news })
         }
         "order.paid" => {
             let order: OrderIn = serde_json::from_value(data)?;
             let pays = (order.total_amount > 0).then_some(true);
-            (order.customer.and_then(|customer| customer.external_id), News { payment_method: pays, ..news })
+            let (who, customer) = named(order.customer);
+            (who, News { payment_method: pays, customer, ..news })
         }
         "customer.state_changed" => {
             let state: StateIn = serde_json::from_value(data)?;
-            (state.external_id, News { subscriptions: state.active_subscriptions, are_all: true, ..news })
+            let (who, customer) = named(Some(state.customer));
+            (who, News { subscriptions: state.active_subscriptions, are_all: true, customer, ..news })
         }
         "customer.deleted" => {
             let gone: CustomerIn = serde_json::from_value(data)?;
-            (gone.external_id, News { are_all: true, payment_method: Some(false), ..news })
+            (gone.external_id, News { are_all: true, payment_method: Some(false), is_deleted: true, ..news })
         }
         _ => return Ok(None),
     };
@@ -144,6 +155,11 @@ fn read(app: &App, callback: Callback) -> Result<Option<(Id<BillingAccount>, New
         tracing::warn!(product = unknown.product_id, "POLAR_PRODUCTS does not name a product that somebody has");
     }
     Ok(who.and_then(|text| Id::from_text(&text)).map(|account| (account, news)))
+}
+
+/// What we call a customer, and what Polar does.
+fn named(customer: Option<CustomerIn>) -> (Option<String>, Option<String>) {
+    customer.map_or((None, None), |customer| (customer.external_id, customer.id))
 }
 
 /// The writes that make the news count.
@@ -165,6 +181,9 @@ async fn apply(app: &App, account: Id<BillingAccount>, news: &News) -> Result<Un
     }
     if let Some(saved) = news.payment_method {
         account.note_payment_method(saved, news.at);
+    }
+    if news.customer.is_some() || news.is_deleted {
+        account.note_customer(news.customer.clone(), news.at);
     }
     account.follow(&known, app.now());
     store::billing::replace(&mut unit, &account, v)?;

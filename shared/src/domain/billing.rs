@@ -37,6 +37,12 @@ pub struct BillingAccount {
     /// When the provider last told of everything that is live: what was true before that is not any more.
     #[serde(default)]
     pub all_told_at: Option<Time>,
+    /// The customer, by the provider's own id.
+    #[serde(default)]
+    pub customer_id: Option<String>,
+    /// When the provider told of that: what is older changes nothing.
+    #[serde(default)]
+    pub customer_told_at: Option<Time>,
     /// The subscription that the plan comes from, by the provider's id.
     #[serde(default)]
     pub subscription_id: Option<String>,
@@ -171,6 +177,8 @@ impl BillingAccount {
             has_payment_method: false,
             payment_method_told_at: None,
             all_told_at: None,
+            customer_id: None,
+            customer_told_at: None,
             subscription_id: None,
             paid_until: None,
             cancel_at_period_end: false,
@@ -239,6 +247,15 @@ impl BillingAccount {
         let known = self.payment_method_told_at.map(|at| (at, self.has_payment_method));
         if known.is_none_or(|known| known < (told_at, saved)) {
             (self.has_payment_method, self.payment_method_told_at) = (saved, Some(told_at));
+        }
+    }
+
+    /// Takes over the customer's id, none when they were deleted, unless something newer is known.
+    pub fn note_customer(&mut self, id: Option<String>, told_at: Time) {
+        // Of two at the same moment always the same one counts, in whatever order they come.
+        let known = self.customer_told_at.map(|at| (at, self.customer_id.clone()));
+        if known.is_none_or(|known| known < (told_at, id.clone())) {
+            (self.customer_id, self.customer_told_at) = (id, Some(told_at));
         }
     }
 

@@ -50,6 +50,7 @@ async fn a_free_account_stands_at_the_start_of_its_trial() {
     let test = TestApp::new().await;
     let owner = test.owner().await;
     let expected = json!({
+        "owner_id": owner.user_id, "polar_customer_id": null, "polar_subscription_id": null,
         "plan": "free", "status": "none", "paid_until": null, "cancel_at_period_end": false, "period_start": null, "period_end": null,
         "messages_used_current_period": 0, "messages_used_managed": 0, "messages_used_byok": 0,
         "messages_limit": 50, "free_messages_remaining": 50,
@@ -69,6 +70,7 @@ async fn a_paid_account_counts_by_calendar_month_and_has_no_trial() {
     test.visitor(&agent).says("Hello").await;
     test.workers().run().await;
     let expected = json!({
+        "owner_id": owner.user_id, "polar_customer_id": null, "polar_subscription_id": null,
         "plan": "pro", "status": "none", "paid_until": null, "cancel_at_period_end": false,
         "period_start": "2040-03-01T00:00:00.000Z", "period_end": "2040-04-01T00:00:00.000Z",
         "messages_used_current_period": 1, "messages_used_managed": 1, "messages_used_byok": 0,
@@ -155,4 +157,21 @@ async fn what_an_account_costs_is_for_admins_owners_and_keys_and_not_for_who_edi
         }
         assert_eq!(editor.get(path).await.code(403), "forbidden", "{path}");
     }
+}
+
+#[tokio::test]
+async fn what_is_used_by_whose_key_adds_up_to_what_is_used_of_the_trial_also_in_the_next_month() {
+    let test = TestApp::new().await;
+    let owner = test.owner().await;
+    let agent = owner.agent("Soporte").await;
+    test.visitor(&agent).says("Hello").await;
+    test.clock.advance(std::time::Duration::from_secs(40 * 24 * 3600));
+    let owner = Owner { session: owner.again().await, ..owner };
+    let own = json!({"config": {"ai": {"provider": "offline", "api_key": "sk-own"}}});
+    owner.session.patch(&format!("/api/agents/{}", agent.id), own).await.expect(200);
+    test.visitor(&agent).says("Hello").await;
+    test.workers().run().await;
+    let now = account(&owner).await;
+    let used = ["messages_used_current_period", "messages_used_managed", "messages_used_byok"].map(|name| &now[name]);
+    assert_eq!(used, [&json!(2), &json!(1), &json!(1)], "the trial is one period for ever: {now}");
 }
