@@ -259,6 +259,7 @@ const REQUESTS: &[(&str, Make)] = &[
     ("list_plans", |_| at("/api/billing/plans")),
     ("find_account", |_| at("/api/billing/account")),
     ("list_usage", |_| at("/api/billing/usage")),
+    ("list_usage_events", |_| at("/api/billing/usage-events")),
     ("create_checkout_session", |_| at("/api/billing/checkout-session").body(json!({"plan_slug": "pro"}))),
     ("create_portal_session", |_| at("/api/billing/portal-session")),
     ("update_subscription", |_| at("/api/billing/subscription").body(json!({"cancel_at_period_end": true}))),

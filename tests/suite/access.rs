@@ -245,8 +245,15 @@ async fn staff_who_act_for_an_owner_get_a_403_for_what_is_theirs_alone_and_chang
     }
     wrong.finish();
     private.sort_unstable();
-    let known =
-        ["download_file", "export_conversation", "find_account", "list_api_keys", "list_audit_log", "list_usage"];
+    let known = [
+        "download_file",
+        "export_conversation",
+        "find_account",
+        "list_api_keys",
+        "list_audit_log",
+        "list_usage",
+        "list_usage_events",
+    ];
     assert_eq!(private, known);
 }
 

@@ -30,6 +30,7 @@ pub mod site;
 pub mod skill;
 pub mod slots;
 pub mod uploads;
+pub mod usage_events;
 pub mod versions;
 
 use shared::http::{Group, Surface};
@@ -131,8 +132,11 @@ pub const INBOX: Group = Group {
 pub const BILLING: Group = Group {
     name: "billing",
     about: "Plans, how the account stands, what it used, and buying.",
-    rows: || billing::rows().into_iter().chain(checkout::rows()).collect(),
-    router: |app, surface| billing::router(app, surface).merge(checkout::router(app, surface)),
+    rows: || billing::rows().into_iter().chain(usage_events::rows()).chain(checkout::rows()).collect(),
+    router: |app, surface| {
+        let rest = usage_events::router(app, surface).merge(checkout::router(app, surface));
+        billing::router(app, surface).merge(rest)
+    },
     streams: false,
 };
 

@@ -60,7 +60,7 @@ pub const ENTITIES: [(&str, &str); 13] = [
     ("Lead", "LeadOut"),
     ("Appointment", "AppointmentOut"),
     ("BillingAccount", "AccountOut"),
-    ("UsageEvent", "ParkedUsageOut"),
+    ("UsageEvent", "UsageEventOut"),
     ("ClientAgentGrant", "GrantOut"),
     ("DeveloperApiKey", "ApiKeyOut"),
     ("WebhookEndpoint", "WebhookOut"),

@@ -45,6 +45,7 @@ pub mod tenant;
 mod tool_config;
 pub mod upload;
 pub mod usage;
+pub mod usage_event;
 pub mod version;
 pub mod webhook;
 pub mod whatsapp;

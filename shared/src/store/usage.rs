@@ -309,6 +309,26 @@ pub async fn made_between(
     Ok(Page { items, next: rows.more_after.map(|position| Cursor { position }), total: None })
 }
 
+/// Usage events of an account in a month that were made from one time on and before another, newest first.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn newest(
+    table: &Table,
+    account: Id<BillingAccount>,
+    month: Time,
+    (from, to): (Time, Time),
+    before: Option<Uuid>,
+    limit: usize,
+) -> Result<Page<UsageEvent>> {
+    let partition = keys::usage(account, month, Uuid::nil()).pk;
+    let query = Query::between(Index::Main, partition, first_id(from).to_string(), first_id(to).to_string());
+    let before = before.map(|id| Cursor { position: id.to_string() });
+    let rows = table.query(&query.newest_first().after(before.as_ref()), limit).await?;
+    let items = rows.items.into_iter().map(decode).collect::<Result<_>>()?;
+    Ok(Page { items, next: rows.more_after.map(|position| Cursor { position }), total: None })
+}
+
 /// The smallest id of a moment.
 fn first_id(at: Time) -> Uuid {
     let millis = u64::try_from(at.millis()).unwrap_or(0);

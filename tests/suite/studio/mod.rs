@@ -46,6 +46,7 @@ mod tenants;
 mod tools;
 mod turn;
 mod usage;
+mod usage_events;
 mod versions;
 mod webhooks;
 mod whatsapp;
