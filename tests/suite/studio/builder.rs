@@ -82,6 +82,7 @@ async fn a_description_becomes_a_draft_and_its_page_answers_once_somebody_confir
         "tool_called",
         "external_action",
         "tool_output",
+        "plan_step_updated",
         "text_delta",
         "done",
     ];

@@ -165,3 +165,53 @@ async fn no_key_that_a_model_gives_a_tool_is_kept_or_used() {
     assert!(!shown.contains("s3cret") && shown.contains("[redacted]"), "{shown}");
     assert!(!test.db_dump().await.contains("s3cret"));
 }
+
+#[tokio::test]
+async fn offline_a_plan_tells_what_became_of_each_step_and_nothing_is_told_as_done_that_waits() {
+    let test = TestApp::new().await;
+    let owner = test.owner().await;
+    let message = "Quiero un bot llamado Toby para mi peluquería. Publicalo.";
+    let frames = test.builds(&owner.session, json!({"message": message})).await;
+    let steps = async |frames: &[Frame]| {
+        let plan = owner.session.get(&path(frames)).await.expect(200)["plan"].clone();
+        plan.as_array().unwrap().iter().map(|step| step["status"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(steps(&frames).await, ["completed", "completed"], "it was asked for");
+    let publish = place(&frames, of(&frames, "external_action")[0]);
+    owner.session.post(&publish, json!({"approve": true})).await.expect(200);
+    let thread = frames[0].data["thread_id"].clone();
+    // The agent is live by now.
+    let body = json!({"message": "Pregunta: ¿Atienden gatos? Respuesta: No.", "thread_id": thread});
+    let frames = test.builds(&owner.session, body).await;
+    let said: String = of(&frames, "text_delta").iter().map(|data| data["text"].as_str().unwrap()).collect();
+    assert!(said.contains("espera tu confirmación") && !said.contains("ya conoce"), "{said}");
+    assert_eq!(steps(&frames).await, ["in_progress"]);
+    // Another agent in the same thread: its publication is asked for all the same.
+    let body = json!({"message": "Crea otro agente llamado Luna para mi hotel. Publicalo.", "thread_id": thread});
+    let frames = test.builds(&owner.session, body).await;
+    let asked = of(&frames, "external_action").len();
+    assert_eq!((asked, steps(&frames).await), (1, vec!["completed".to_owned(); 2]));
+    let long = "x".repeat(121);
+    let body = json!({"message": format!("Cambiale el nombre a \"{long}\""), "thread_id": thread});
+    let frames = test.builds(&owner.session, body).await;
+    let said: String = of(&frames, "text_delta").iter().map(|data| data["text"].as_str().unwrap()).collect();
+    assert!(said.contains("No ha funcionado"), "{said}");
+    assert_eq!(steps(&frames).await, ["failed"]);
+}
+
+#[tokio::test]
+async fn a_run_is_taken_up_behind_a_frame_that_was_sent_and_behind_no_other() {
+    let test = TestApp::new().await;
+    let owner = test.owner().await;
+    let frames = test.builds(&owner.session, json!({"message": "hola"})).await;
+    let (run, last) = frames.last().unwrap().id.rsplit_once('-').unwrap();
+    let body = json!({"thread_id": frames[0].data["thread_id"]});
+    let after = async |number: u32| {
+        let id = format!("{run}-{number}");
+        owner.session.call("POST", BUILDER, &[("last-event-id", id.as_str())], Some(body.clone())).await
+    };
+    let last: u32 = last.parse().unwrap();
+    assert!(after(last - 1).await.text.contains("event: done"));
+    assert_eq!(after(last).await.text, "", "that was all");
+    assert_eq!(after(last + 1).await.code(422), "validation_error");
+}

@@ -7,17 +7,20 @@ use serde_json::{Value, json};
 
 use super::phrases::Lang;
 use super::{Message, Request, ToolCall, offered};
+use crate::domain::text::shorten;
 use wish::{Does, Wish};
 
 /// The tool by whose offer it knows that it is to build.
 const MAKE_PLAN: &str = "make_plan";
+/// How much of a name stands in a step of the plan.
+const NAME: usize = 60;
 
 /// One step of the plan, with its calls. Those that name an agent get its id when it is known.
 struct Task {
     name: String,
     calls: Vec<(&'static str, Value)>,
-    /// Whether a person has to confirm it, so that it is not done when its calls are answered.
-    waits: bool,
+    /// Whether it is to ask for something: it is done when that waits for a confirmation.
+    asks: bool,
 }
 
 /// What to say or to call next; `None` when it is not asked to build.
@@ -29,27 +32,53 @@ pub(super) fn answer(request: &Request) -> Option<(String, Vec<ToolCall>)> {
     let wish = Wish::read(content, thread_agent(&request.system));
     let tasks = tasks(&wish);
     let rounds = open.iter().filter(|message| matches!(message, Message::Assistant { .. })).count();
-    let failures = failures(open);
-    if tasks.is_empty() || !failures.is_empty() || rounds > tasks.len() {
-        let agent = made(open).or(wish.agent);
-        return Some((summary(&wish, &tasks, agent, &failures, !images.is_empty()), Vec::new()));
+    let calls = next(&tasks, open, rounds, made(open).or(wish.agent));
+    if calls.is_empty() {
+        return Some((summary(&wish, &tasks, open, !images.is_empty()), Vec::new()));
     }
-    let calls = match rounds.checked_sub(1).and_then(|at| Some((at, tasks.get(at)?))) {
-        None => vec![(MAKE_PLAN, json!({"steps": tasks.iter().map(|task| &task.name).collect::<Vec<_>>()}))],
-        Some((at, task)) => {
-            let step = |status: &str| ("update_plan", json!({"step": at + 1, "status": status}));
-            let agent = made(open).or(wish.agent);
-            let calls = task.calls.iter().map(|(name, arguments)| (*name, with_agent(name, arguments, agent)));
-            let done = (!task.waits).then(|| step("completed"));
-            [step("in_progress")].into_iter().chain(calls).chain(done).collect()
-        }
-    };
     let call = |(number, (name, arguments)): (usize, (&str, Value))| ToolCall {
         id: format!("offline_{rounds}_{number}"),
         name: name.to_owned(),
         arguments,
     };
     Some((String::new(), calls.into_iter().enumerate().map(call).collect()))
+}
+
+/// The calls of a round: the plan first; then how the task of the round before stands, and the next one. None when there is
+/// nothing left to do.
+fn next(tasks: &[Task], open: &[Message], rounds: usize, agent: Option<u64>) -> Vec<(&'static str, Value)> {
+    if tasks.is_empty() {
+        return Vec::new();
+    }
+    let Some(at) = rounds.checked_sub(1) else {
+        return vec![(MAKE_PLAN, json!({"steps": tasks.iter().map(|task| &task.name).collect::<Vec<_>>()}))];
+    };
+    let step = |at: usize, status: &str| ("update_plan", json!({"step": at + 1, "status": status}));
+    let last = open.iter().rposition(|message| matches!(message, Message::Assistant { .. })).map_or(0, |last| last + 1);
+    let done = at.checked_sub(1).filter(|done| *done < tasks.len());
+    if !failures(open).is_empty() {
+        // Told in the round behind the failure, and then no more is done.
+        let failed = done.filter(|_| !failures(&open[last..]).is_empty());
+        return failed.map(|failed| step(failed, "failed")).into_iter().collect();
+    }
+    // What waits for a confirmation has not happened.
+    let done = done.filter(|done| tasks[*done].asks || !waits(&open[last..], ""));
+    let task = tasks.get(at).into_iter().flat_map(|task| {
+        let calls = task.calls.iter().map(|(name, arguments)| (*name, with_agent(name, arguments, agent)));
+        [step(at, "in_progress")].into_iter().chain(calls).collect::<Vec<_>>()
+    });
+    done.map(|done| step(done, "completed")).into_iter().chain(task).collect()
+}
+
+/// Whether calls of a tool, or of any, wait for a confirmation.
+fn waits(open: &[Message], tool: &str) -> bool {
+    open.iter().any(|message| match message {
+        Message::ToolResult { name, content, is_error: false, .. } if tool.is_empty() || name == tool => {
+            let told: Value = serde_json::from_str(content).unwrap_or_default();
+            told["status"] == "waiting_for_confirmation"
+        }
+        Message::User { .. } | Message::Assistant { .. } | Message::ToolResult { .. } => false,
+    })
 }
 
 fn with_agent(tool: &str, arguments: &Value, agent: Option<u64>) -> Value {
@@ -100,20 +129,19 @@ const fn in_language(lang: Lang, [en, es, pt]: [&'static str; 3]) -> &'static st
 fn tasks(wish: &Wish) -> Vec<Task> {
     let say = |texts: [&'static str; 3]| in_language(wish.lang, texts);
     let mut tasks = Vec::new();
-    let mut task =
-        |name: String, calls: Vec<(&'static str, Value)>, waits: bool| tasks.push(Task { name, calls, waits });
+    let mut task = |name: String, calls: Vec<(&'static str, Value)>, asks: bool| tasks.push(Task { name, calls, asks });
     if wish.does == Does::Create {
         let fields = json!({
             "name": wish.name(), "description": wish.purpose(), "system_prompt": wish.instructions(),
             "greeting_message": wish.greeting(), "fallback_message": wish.fallback(), "tools": wish.tools,
         });
         let name = say(["Create the agent", "Crear el agente", "Criar o agente"]);
-        task(format!("{name} {}", wish.name()), vec![("create_agent", fields)], false);
+        task(format!("{name} {}", shorten(&wish.name(), NAME)), vec![("create_agent", fields)], false);
     }
     if wish.does == Does::Change {
         if let Some(name) = &wish.named {
             let text = say(["Rename the agent to", "Cambiar el nombre a", "Mudar o nome para"]);
-            task(format!("{text} {name}"), vec![("update_agent", json!({"name": name}))], false);
+            task(format!("{text} {}", shorten(name, NAME)), vec![("update_agent", json!({"name": name}))], false);
         }
         if !wish.tools.is_empty() {
             let calls = wish.tools.iter().map(|tool| ("attach_tool", json!({"name": tool}))).collect();
@@ -149,8 +177,9 @@ fn tasks(wish: &Wish) -> Vec<Task> {
     tasks
 }
 
-fn summary(wish: &Wish, tasks: &[Task], agent: Option<u64>, failures: &[String], shows: bool) -> String {
+fn summary(wish: &Wish, tasks: &[Task], open: &[Message], shows: bool) -> String {
     let say = |texts: [&'static str; 3]| in_language(wish.lang, texts).to_owned();
+    let (failures, agent) = (failures(open), made(open).or(wish.agent));
     let mut said = Vec::new();
     if !failures.is_empty() {
         let intro = say(["That did not work:", "No ha funcionado:", "Não funcionou:"]);
@@ -170,11 +199,11 @@ fn summary(wish: &Wish, tasks: &[Task], agent: Option<u64>, failures: &[String],
             ]);
             said.push(format!("{made} {}.", wish.name()));
         }
-        if !wish.faqs.is_empty() {
+        if !wish.faqs.is_empty() && !waits(open, "add_faq") {
             let added = say(["Questions that it knows now:", "Preguntas que ya conoce:", "Perguntas que já conhece:"]);
             said.push(format!("{added} {}.", wish.faqs.len()));
         }
-        if tasks.iter().any(|task| task.waits) {
+        if waits(open, "") {
             said.push(say([
                 "Part of it waits for your confirmation, and has not happened yet.",
                 "Una parte espera tu confirmación y todavía no ha ocurrido.",

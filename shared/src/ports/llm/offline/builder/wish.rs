@@ -25,7 +25,9 @@ const NOT_YET: &str = "\
 const LEADS: &str = "\
     lead, leads, contact details, contact data, contact information, datos de contacto, contacto, contactos, \
     dados de contato, contato, contatos, quote, quotes, presupuesto, presupuestos, orcamento, orcamentos, interesados, \
-    interessados, prospects, prospectos, capture, captar, captura";
+    interessados, prospects, prospectos, capture, captar, captura, ask for a phone, ask for their phone, ask for an email, \
+    ask for their email, pedir el telefono, pida el telefono, pide el telefono, pedir el correo, pida el correo, pedir el mail, \
+    pedir o telefone, peca o telefone, pergunte o telefone, pedir o email";
 const APPOINTMENTS: &str = "\
     appointment, appointments, booking, bookings, book, schedule, cita, citas, turno, turnos, reserva, reservas, reservar, \
     agenda, agendar, agende, agendamento, agendamentos, consultas, marcar";
@@ -87,7 +89,7 @@ impl Wish {
         let agent = agent.filter(|_| does != Does::Create);
         Self {
             subject: subject(&rest),
-            facts: facts(&rest),
+            facts: facts(&rest, named.as_deref()),
             publishes: publishes && !is_idle,
             lang,
             does,
@@ -162,13 +164,15 @@ fn tools(spaced: &str) -> Vec<&'static str> {
     wanted.into_iter().filter(|(_, phrases)| has_any(spaced, phrases)).map(|(tool, _)| tool).collect()
 }
 
-/// What the description says beside that an agent is wanted: every sentence that is no order to the builder.
-fn facts(text: &str) -> String {
+/// What the description says beside that an agent is wanted: every sentence that is no order to the builder, and does not
+/// only give the agent its name.
+fn facts(text: &str, named: Option<&str>) -> String {
     let is_order = |sentence: &&str| {
         let spaced = spaced(sentence);
         let is_short = words(sentence).len() <= 4;
         (has_any(&spaced, MAKES) && has_any(&spaced, AGENTS))
             || has_any(&spaced, NOT_YET)
+            || (named.is_some() && words(sentence).len() <= 6 && name(sentence).as_deref() == named)
             || (has_any(&spaced, PUBLISHES) && is_short)
     };
     let line = |line: &str| sentences(line).into_iter().filter(|one| !is_order(one)).collect::<Vec<_>>().join(" ");
@@ -183,7 +187,7 @@ fn bare(token: &str) -> &str {
 
 /// The name that the description gives: in quotes, or in capitals behind "called", "llamado", "chamada" and the like.
 fn name(text: &str) -> Option<String> {
-    const MARKS: [&str; 22] = [
+    const MARKS: [&str; 24] = [
         "called",
         "named",
         "llamado",
@@ -192,6 +196,8 @@ fn name(text: &str) -> Option<String> {
         "llama",
         "llamalo",
         "llamala",
+        "llamarse",
+        "llamar",
         "nombre",
         "chamado",
         "chamada",
@@ -218,7 +224,9 @@ fn name(text: &str) -> Option<String> {
         if !is_mark {
             continue;
         }
-        let from = at + 1 + folded[at + 1..].iter().take_while(|word| JOINTS.contains(&word.as_str())).count();
+        // "Llamar a Juan" is a call and no name.
+        let joints = if folded[at] == "llamar" { &[][..] } else { &JOINTS[..] };
+        let from = at + 1 + folded[at + 1..].iter().take_while(|word| joints.contains(&word.as_str())).count();
         let found = quoted(&tokens[from..]).or_else(|| capitals(&tokens[from..]));
         if found.is_some() {
             return found;
@@ -341,6 +349,14 @@ mod tests {
         assert!(en.instructions().ends_with("We deliver on Mondays."), "{}", en.instructions());
         let behind = Wish::read("A bot for my shop.\nQ: Cards? A: Yes, all. Publish it.", None);
         assert_eq!((behind.publishes, behind.faqs[0].1.as_str()), (true, "Yes, all."));
+        let named = Wish::read(
+            "Quiero un bot para mi peluquería. Abrimos a las 10. Pedir el teléfono. Se tiene que llamar Toby. Publicalo.",
+            None,
+        );
+        assert_eq!((named.name().as_str(), &named.tools[..]), ("Toby", &["capture_lead"][..]));
+        assert!(named.instructions().ends_with("Abrimos a las 10. Pedir el teléfono."), "{}", named.instructions());
+        let call = Wish::read("Un bot para mi taller. En urgencias llamar a Pedro.", None);
+        assert!(call.named.is_none() && call.instructions().contains("Pedro"));
         let pt =
             Wish::read("Preciso de um assistente chamado \"Bia da Loja\" para a minha loja, mas não publique.", None);
         assert_eq!((pt.lang, pt.name().as_str(), pt.publishes), (Lang::Pt, "Bia da Loja", false));
