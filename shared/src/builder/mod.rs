@@ -184,6 +184,13 @@ async fn resume(app: &App, caller: &Caller, thread: Option<Id<BuilderThread>>, h
     if !is_known {
         return Err(Error::not_found());
     }
+    // Every frame is stored before it is sent, so nobody has one that is not.
+    let before = Position { run: had.run, number: had.number.saturating_sub(1) };
+    let last = store::builder::frames_after(&app.table, place.workspace, place.thread, before, 1).await?;
+    if had.number > 0 && last.first().is_none_or(|(number, _)| *number != had.number) {
+        let message = "Last-Event-ID names a frame that was never sent";
+        return Err(Error::field("Last-Event-ID", "invalid", message));
+    }
     Ok(Frames::stored(app, place, had.number))
 }
 
