@@ -102,7 +102,7 @@ pub fn storage(table: &str, bucket: Option<&str>) -> Result<(Table, Option<Objec
         environment(name).ok_or_else(|| missing(name))?;
     }
     let table = Table::on_aws(&sdk()?, table, Rng::from_system(), Arc::new(SystemClock));
-    Ok((table, bucket.map(Objects::s3)))
+    Ok((table, bucket.map(|bucket| Objects::s3(bucket, environment))))
 }
 
 /// The installation's secrets, for the operator's commands.

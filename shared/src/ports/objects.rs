@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use axum::body::Bytes;
 
 pub use address::PATH as ADDRESSES;
+pub use bucket::Environment;
 
 use address::Addresses;
 use bucket::Bucket;
@@ -64,12 +65,12 @@ trait Store: Send + Sync {
 }
 
 impl Objects {
-    /// A bucket. Region, credentials and endpoint come from the standard `AWS_…` variables, read on first use; in a
+    /// A bucket. Region, credentials and endpoint come from the standard `AWS_…` variables, asked for on first use; in a
     /// function they are the ones of its role. The role needs `s3:ListBucket` too: without it S3 answers 403 where there
     /// is no object, and [`Self::get`] cannot tell that from a refusal.
     #[must_use]
-    pub fn s3(bucket: impl Into<String>) -> Self {
-        Self(Place::Elsewhere(Arc::new(Bucket::of_environment(bucket.into()))))
+    pub fn s3(bucket: impl Into<String>, environment: Environment) -> Self {
+        Self(Place::Elsewhere(Arc::new(Bucket::of_account(bucket.into(), environment))))
     }
 
     /// No store: whatever is asked of it is refused.
@@ -336,6 +337,33 @@ mod tests {
         let refused = objects.get("ws/no").await.unwrap_err();
         assert_eq!(refused.code(), Code::Unavailable);
         assert!(!refused.cause().unwrap().contains("X-Amz"), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn a_bucket_of_this_account_is_where_the_environment_says() {
+        let address = async |environment: Environment| {
+            Objects::s3("bucket", environment).address("ws/a", "attachment", Duration::from_secs(60)).await
+        };
+        let account = |name: &str| match name {
+            "AWS_REGION" => Some("eu-central-1".into()),
+            "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" | "AWS_SESSION_TOKEN" => Some(name.to_lowercase()),
+            _ => None,
+        };
+        let ours = address(account).await.unwrap().unwrap();
+        assert!(ours.starts_with("https://bucket.s3.eu-central-1.amazonaws.com/ws/a?"), "{ours}");
+        for part in ["X-Amz-Credential=aws_access_key_id%2F", "X-Amz-Security-Token=aws_session_token&"] {
+            assert!(ours.contains(part), "{ours} has no {part}");
+        }
+        assert!(!ours.contains("secret_access"), "{ours}");
+        let elsewhere = address(|name| match name {
+            "AWS_ENDPOINT_URL" => Some("http://127.0.0.1:4566".into()),
+            "AWS_ENDPOINT_URL_S3" => Some("http://127.0.0.1:9000".into()),
+            _ => Some("x".into()),
+        });
+        let elsewhere = elsewhere.await.unwrap().unwrap();
+        assert!(elsewhere.starts_with("http://127.0.0.1:9000/bucket/ws/a?"), "{elsewhere}");
+        let error = address(|_| None).await.unwrap_err();
+        assert_eq!((error.code(), error.message()), (Code::NotConfigured, "The variable AWS_REGION is missing."));
     }
 
     #[tokio::test]

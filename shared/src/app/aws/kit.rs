@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 
-use super::LazyMailer;
+use super::{LazyMailer, environment};
 use crate::app::function::{FUNCTIONS, Function, Use};
 use crate::app::renewed::Renewed;
 use crate::kernel::{Clock, Code, Error, Result, Secret};
@@ -66,7 +66,7 @@ impl Kit {
                 Use::Secret => kit.secrets = secrets_manager,
                 Use::Send(_) | Use::Consume(_) | Use::DeadLetters(_) => kit.queue = sqs,
                 Use::Mail => kit.mailer = smtp,
-                Use::Objects | Use::ReadObjects => kit.objects = |bucket| Objects::s3(bucket),
+                Use::Objects | Use::ReadObjects => kit.objects = |bucket| Objects::s3(bucket, environment),
                 Use::Read | Use::Write | Use::Count | Use::Follow | Use::Stream => {}
             }
             at += 1;

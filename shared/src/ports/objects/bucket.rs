@@ -1,7 +1,6 @@
 //! A bucket of S3, or of a service that speaks its language. Each call is an address that `rusty-s3` signs for a moment,
 //! called by the client of our own services: a small part of what a whole SDK or a store for every cloud would weigh.
 
-use std::env;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -31,9 +30,12 @@ const MAX_REASON: usize = 500;
 /// A bucket, opened on first use.
 pub(super) struct Bucket {
     name: String,
-    open: fn(&str) -> Result<Opened>,
+    environment: Environment,
     opened: OnceCell<Opened>,
 }
+
+/// A variable of the environment, unless it is not set.
+pub type Environment = fn(&str) -> Option<String>;
 
 struct Opened {
     signer: Signer,
@@ -43,25 +45,23 @@ struct Opened {
 
 impl Bucket {
     /// A bucket of this account: region, credentials and endpoint are those of the standard `AWS_…` variables.
-    pub(super) fn of_environment(name: String) -> Self {
-        Self { name, open: Opened::of_environment, opened: OnceCell::new() }
+    pub(super) const fn of_account(name: String, environment: Environment) -> Self {
+        Self { name, environment, opened: OnceCell::const_new() }
     }
 
     /// A bucket of a service elsewhere.
     pub(super) fn of_service(endpoint: &str, name: &str, (id, secret): (&str, &str)) -> Result<Self> {
         let opened = Opened::new(endpoint, UrlStyle::Path, (name, "eu-west-1"), Credentials::new(id, secret))?;
-        let open = |_: &str| Err(Error::internal("a service is opened at once"));
-        Ok(Self { name: name.to_owned(), open, opened: OnceCell::new_with(Some(opened)) })
+        Ok(Self { name: name.to_owned(), environment: |_| None, opened: OnceCell::new_with(Some(opened)) })
     }
 
     async fn opened(&self) -> Result<&Opened> {
-        self.opened.get_or_try_init(|| async { (self.open)(&self.name) }).await
+        self.opened.get_or_try_init(|| async { Opened::of_account(&self.name, self.environment) }).await
     }
 }
 
 impl Opened {
-    fn of_environment(name: &str) -> Result<Self> {
-        let given = |name: &str| env::var(name).ok().filter(|value| !value.trim().is_empty());
+    fn of_account(name: &str, given: Environment) -> Result<Self> {
         let missing = |name: &str| Error::with_message(Code::NotConfigured, format!("The variable {name} is missing."));
         let required = |name: &str| given(name).ok_or_else(|| missing(name));
         let region = required("AWS_REGION")?;
