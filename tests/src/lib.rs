@@ -35,7 +35,7 @@ use shared::ports::llm::Llm;
 use shared::ports::mail::MemoryMailer;
 use shared::ports::objects::Objects;
 use shared::ports::polar::Polar;
-use shared::ports::queue::{MemoryQueue, Queue};
+use shared::ports::queue::{MemoryQueue, Queue, QueueName};
 use shared::ports::secrets::MemorySecrets;
 use shared::store;
 use shared::table::Table;
@@ -175,10 +175,17 @@ impl TestApp {
         Visitor::new(self.anonymous(), agent.slug.clone())
     }
 
-    /// A new owner on the free plan.
+    /// A new owner on the free plan, who is not mailed a link to verify their address: tests count mail.
+    ///
+    /// # Panics
+    /// When the queue is not the test's.
     pub async fn owner(&self) -> Owner {
         let number = self.owners.fetch_add(1, Ordering::Relaxed);
-        Owner::register(self.anonymous(), &format!("owner{number}@example.com")).await
+        let owner = Owner::register(self.anonymous(), &format!("owner{number}@example.com")).await;
+        let mut waiting = self.queue.take(QueueName::Deliver);
+        waiting.retain(|message| !message.body.contains("\"task\":\"verify_email\""));
+        self.queue.send(QueueName::Deliver, waiting).await.expect("the queue takes what it had");
+        owner
     }
 
     /// A new owner on a paid plan, set directly.

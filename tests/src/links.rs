@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use shared::domain::verification;
 use shared::kernel::Id;
 use shared::kernel::secret::sha256_hex;
 use shared::store;
@@ -50,6 +51,16 @@ impl TestApp {
         let membership = store::workspace::membership(&self.app.table, workspace, user).await.expect("readable");
         let invitation = membership.expect("a member").invitation.expect("an invitation");
         invitation.token(&self.app.keys().await.expect("keys").link, workspace, user)
+    }
+
+    /// The token of a link to verify an address.
+    ///
+    /// # Panics
+    /// When nobody has that address.
+    pub async fn verification_token(&self, email: &str) -> String {
+        let user = store::user::by_email(&self.app.table, email).await.expect("readable").expect("a user");
+        let keys = self.app.keys().await.expect("keys");
+        verification::token(&keys.link, &user, self.app.now() + verification::LIFETIME)
     }
 
     /// A token to set a password anew.

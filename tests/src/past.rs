@@ -169,7 +169,7 @@ impl TestApp {
             email: format!("{}@example.com", id.text()),
             password_hash: hash.await.expect("a hash"),
             name: format!("{role:?}"),
-            email_verified: true,
+            email_verified: false,
             status: UserStatus::Active,
             staff_role: None,
             default_workspace_id: workspace.id,

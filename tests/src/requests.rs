@@ -44,6 +44,8 @@ pub struct Things {
     pub invitation: String,
     /// A token to set the owner's password anew.
     pub reset: String,
+    /// A token to verify the owner's e-mail.
+    pub verification: String,
     /// A lead of the published agent.
     pub lead: u64,
     /// Its e-mail.
@@ -120,6 +122,8 @@ const REQUESTS: &[(&str, Make)] = &[
     ("reset_password", |its| {
         at("/api/auth/reset-password").body(json!({"token": its.reset, "password": "another horse"})).gives(204)
     }),
+    ("verify_email", |its| at("/api/auth/verify-email").body(json!({"token": its.verification})).gives(204)),
+    ("send_verification", |_| at("/api/auth/verify-email/send")),
     ("accept_invitation", |its| {
         at("/api/auth/invitations/accept").body(json!({"token": its.invitation, "password": PASSWORD}))
     }),
@@ -369,7 +373,7 @@ impl Scene {
 }
 
 /// Rows after which a scene lacks what another row's request names.
-const SPENDS: [&str; 18] = [
+const SPENDS: [&str; 19] = [
     "delete_builder_upload",
     "delete_builder_thread",
     "decide_builder_action",
@@ -380,6 +384,7 @@ const SPENDS: [&str; 18] = [
     "detach_tool",
     "change_password",
     "reset_password",
+    "verify_email",
     "accept_invitation",
     "delete_client",
     "invite_client",
@@ -456,6 +461,7 @@ async fn one_of_everything(test: &TestApp, owner: &Owner) -> (Agent, Things) {
         client,
         invitation,
         reset: test.reset_token(&owner.email).await,
+        verification: test.verification_token(&owner.email).await,
         lead: lead["id"].as_u64().expect("an id"),
         lead_email,
         user: owner.user_id,
@@ -486,6 +492,7 @@ pub fn missing() -> Things {
         client: nowhere + 5,
         invitation: "inv_k1.AAAA".into(),
         reset: "nothing".into(),
+        verification: "ver_k1.AAAA".into(),
         lead: nowhere + 6,
         lead_email: "nobody@example.com".into(),
         user: nowhere + 7,

@@ -4,7 +4,7 @@ use axum::extract::State;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::app::auth::{self, LoggedIn, Register};
-use shared::app::{App, account};
+use shared::app::{App, account, verification};
 use shared::domain::user::StaffRole;
 use shared::domain::{Membership, Role, User, Workspace};
 use shared::http::{Call, Created, Done, Json, NoContent, Visit};
@@ -13,7 +13,8 @@ use shared::kernel::{Int, Result, Secret, Time};
 shared::ops! {
     /// Register a person.
     ///
-    /// Makes the user with a workspace and a billing account on the free plan, and logs in.
+    /// Makes the user with a workspace and a billing account on the free plan, and logs in. A link to verify the e-mail is
+    /// mailed.
     POST "/api/auth/register" => register, [] Anyone "" Auth Any Known Unaudited Own also [409];
     /// Log in.
     ///
@@ -39,6 +40,14 @@ shared::ops! {
     ///
     /// A link holds for an hour and once. All sessions end.
     POST "/api/auth/reset-password" => reset_password, [] Anyone "" Auth Any Known Unaudited Own;
+    /// Verify an e-mail by a mailed link.
+    ///
+    /// A link holds for seven days. Taken again it changes nothing.
+    POST "/api/auth/verify-email" => verify_email, [] Anyone "" Auth Any Known Unaudited Own;
+    /// Have another link mailed to verify your e-mail.
+    ///
+    /// Five an hour. 409 `email_already_verified` when there is nothing to verify any more.
+    POST "/api/auth/verify-email/send" => send_verification, [User] Client "" Auth Any Known Unaudited Own also [409];
     /// Accept an invitation and log in.
     ///
     /// Somebody new sets their password with it; somebody who has one here gives it.
@@ -105,6 +114,20 @@ struct ResetPasswordIn {
     /// 8 to 256 characters.
     #[schemars(length(min = 8, max = 256))]
     password: String,
+}
+
+/// A link that verifies an e-mail.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct VerifyEmailIn {
+    /// What stands behind `#token=` in the link.
+    token: String,
+}
+
+/// What becomes of it.
+#[derive(Debug, Serialize, JsonSchema)]
+struct SendVerificationOut {
+    /// For people.
+    detail: String,
 }
 
 /// An invitation to accept.
@@ -257,6 +280,15 @@ async fn forgot_password(
 async fn reset_password(State(app): State<App>, visit: Visit, Json(body): Json<ResetPasswordIn>) -> Result<NoContent> {
     let password = Secret::new(body.password);
     visit.run(&app, || account::reset_password(&app, &body.token, &password), |()| ()).await
+}
+
+async fn verify_email(State(app): State<App>, visit: Visit, Json(body): Json<VerifyEmailIn>) -> Result<NoContent> {
+    visit.run(&app, || verification::redeem(&app, &body.token), |()| ()).await
+}
+
+async fn send_verification(State(app): State<App>, call: Call) -> Result<Done<SendVerificationOut>> {
+    let out = |email| SendVerificationOut { detail: format!("A mail is on its way to {email}.") };
+    call.run(&app, || verification::send_again(&app, &call.caller), out).await
 }
 
 async fn accept_invitation(

@@ -121,6 +121,7 @@ async fn auth_page(_: State<App>, _: Visit, Path(name): Path<String>) -> Result<
     let title = match name.as_str() {
         "invitation" => "Accept your invitation",
         "reset" => "Set your password anew",
+        "verify" => "Verify your e-mail",
         _ => return Err(Error::new(Code::RouteNotFound)),
     };
     Ok(page("auth.html", context! { page => name, title }))

@@ -134,7 +134,11 @@ pub async fn deliver_slow(app: App, batch: SqsEvent) -> Result<SqsBatchResponse>
 async fn deliver_from(app: &App, queue: QueueName, batch: SqsEvent) -> Result<SqsBatchResponse> {
     let lane = |task: &Task| match task {
         Task::Deliver { webhook_id, .. } | Task::Attempt { webhook_id, .. } => Some(*webhook_id),
-        Task::Replay(_) | Task::Relay(_) | Task::Mail { .. } | Task::ResetPassword { .. } => None,
+        Task::Replay(_)
+        | Task::Relay(_)
+        | Task::Mail { .. }
+        | Task::ResetPassword { .. }
+        | Task::VerifyEmail { .. } => None,
     };
     let work = async |task: Task| Box::pin(app::deliver::run(app, queue, &task)).await;
     Ok(desk(app, queue, PER_ENDPOINT).each(batch, lane, work).await)

@@ -12,6 +12,8 @@ pub enum RateClass {
     Auth,
     /// Log-in attempts on one e-mail.
     AuthEmail,
+    /// Mails with a link to verify an address, by that address.
+    VerificationMail,
     /// Calls that show no valid credential where one is asked for, by address.
     Unrecognised,
     /// Authenticated work, by credential.
@@ -84,6 +86,7 @@ impl RateClass {
         let (limit, seconds, exact) = match self {
             Self::Auth => (100, 10, true),
             Self::AuthEmail => (5, 60, true),
+            Self::VerificationMail => (5, 3_600, true),
             Self::Unrecognised => (300, 300, false),
             Self::General | Self::Staff => (600, 60, false),
             Self::Workspace => (3_000, 60, false),
@@ -110,6 +113,7 @@ impl RateClass {
         match self {
             Self::Auth => "auth",
             Self::AuthEmail => "auth_email",
+            Self::VerificationMail => "verification_mail",
             Self::Unrecognised => "unrecognised",
             Self::General => "general",
             Self::Workspace => "workspace",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
 use serde::{Deserialize, Serialize};
 
-use super::{App, Draft, password};
+use super::{App, Draft, password, verification};
 use crate::access::{Caller, Credential, RateClass};
 use crate::domain::api_key::KeyKind;
 use crate::domain::session::LIFETIME;
@@ -55,11 +55,26 @@ pub struct LoggedIn {
     pub owner: Id<User>,
 }
 
-/// Makes a user with a workspace, a billing account on the free plan and a session.
+/// Makes a user with a workspace, a billing account on the free plan and a session, and has them mailed a link to verify
+/// their address.
 ///
 /// # Errors
 /// `validation_error`, `email.already_registered`, `rate_limited`.
 pub async fn register(app: &App, command: &Register) -> Result<Draft<LoggedIn>> {
+    let mut draft = join(app, command, false).await?;
+    draft.then.push(verification::asked(draft.value.user.id)?);
+    Ok(draft)
+}
+
+/// The same for somebody whom the installation makes by itself: they have nothing to show and are mailed nothing.
+///
+/// # Errors
+/// As [`register`].
+pub async fn register_trusted(app: &App, command: &Register) -> Result<Draft<LoggedIn>> {
+    join(app, command, true).await
+}
+
+async fn join(app: &App, command: &Register, is_trusted: bool) -> Result<Draft<LoggedIn>> {
     let mut checks = Checks::new();
     let email = checks.email("email", &command.email);
     // What looks like an address may still be one that mail cannot be sent to.
@@ -70,7 +85,8 @@ pub async fn register(app: &App, command: &Register) -> Result<Draft<LoggedIn>> 
     checks.finish()?;
     let local_part = email.split('@').next().unwrap_or_default().to_owned();
     let name = name.unwrap_or(local_part);
-    let user = new_user(app, email, &name, password::hash(&app.rng, &command.password).await?);
+    let mut user = new_user(app, email, &name, password::hash(&app.rng, &command.password).await?);
+    user.email_verified = is_trusted;
     let mut unit = Unit::new();
     store::user::create(&mut unit, &user)?;
     let workspace = add_home(app, &mut unit, &user).await?;
@@ -339,18 +355,18 @@ pub async fn ensure_superadmin(app: &App, email: &str, password: &Secret) -> Res
     let known = store::user::by_email(&app.table, &email.trim().to_lowercase()).await?;
     let mut user = match known {
         Some(user) => user,
-        None => app.complete(register(app, &command).await?).await?.user,
+        None => app.complete(register_trusted(app, &command).await?).await?.user,
     };
     let is_same = password::verify(Some(user.password_hash.clone()), password).await?;
+    let mut unit = Unit::new();
     if !is_same || user.staff_role.is_none() {
         // Whoever logged in before, with another password or as somebody else, does not become the operator.
-        let mut unit = Unit::new();
         store::session::delete_all(&app.table, &mut unit, user.id, None).await?;
-        app.commit(unit).await?;
     }
+    app.commit(unit).await?;
+    user.email_verified = true;
     user.password_hash = password::hash(&app.rng, password).await?;
     user.staff_role = Some(crate::domain::user::StaffRole::Superadmin);
-    user.email_verified = true;
     store::user::overwrite(&app.table, &user).await?;
     Ok(user)
 }

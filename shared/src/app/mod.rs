@@ -46,6 +46,7 @@ mod tool_config;
 pub mod upload;
 pub mod usage;
 pub mod usage_event;
+pub mod verification;
 pub mod version;
 pub mod webhook;
 pub mod whatsapp;
@@ -121,7 +122,7 @@ pub struct Keys {
     pub handle: Keyring,
     /// Seals customers' secrets.
     pub seal: Keyring,
-    /// Authenticates the links of invitations.
+    /// Authenticates the links of invitations, and those that verify an address.
     pub link: Keyring,
 }
 
@@ -145,7 +146,8 @@ pub struct Draft<T> {
     pub unit: Unit,
     /// What they make.
     pub value: T,
-    /// Messages to send once it is written. Only for haste: what must not be lost is also found by the clock.
+    /// Messages to send once it is written. Only for haste: what must not be lost is also found by the clock,
+    /// or asked for again by whoever misses it.
     pub then: Vec<(QueueName, Outgoing)>,
 }
 

@@ -27,6 +27,7 @@ pub mod text;
 pub mod tool;
 pub mod usage;
 pub mod user;
+pub mod verification;
 pub mod webhook;
 pub mod whatsapp;
 pub mod workspace;

@@ -54,6 +54,8 @@ codes! {
     Conflict                 "conflict"                   Conflict         "The request conflicts with what is stored.";
     ConcurrentChange         "concurrent_change"          Conflict         "Somebody else changed this at the same time. Read it again and retry.";
     EmailAlreadyRegistered   "email.already_registered"   Conflict         "That e-mail is registered already. Log in instead.";
+    EmailAlreadyVerified     "email.already_verified"     Conflict         "Your e-mail is verified already.";
+    VerificationInvalid      "verification.invalid"       Malformed        "This link does not hold, or no longer. Log in and have another one sent: POST /api/auth/verify-email/send.";
     StaffProtected           "staff.protected"            Forbidden        "That is staff of the installation.";
     ClientAlreadyExists      "client.already_exists"      Conflict         "That person is in this workspace already.";
     ClientLimitReached       "client.limit_reached"       Conflict         "A workspace can have 500 clients. Remove one first.";

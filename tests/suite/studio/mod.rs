@@ -47,6 +47,7 @@ mod tools;
 mod turn;
 mod usage;
 mod usage_events;
+mod verification;
 mod versions;
 mod webhooks;
 mod whatsapp;

@@ -17,8 +17,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{App, account, notify, outbox};
-use crate::domain::{Delivery, Event, Webhook, Workspace};
+use super::{App, account, notify, outbox, verification};
+use crate::domain::{Delivery, Event, User, Webhook, Workspace};
 use crate::kernel::{Code, Error, Id, Result, work};
 use crate::ports::queue::{Outgoing, QueueName};
 use crate::store;
@@ -74,6 +74,14 @@ pub enum Task {
         #[serde(default)]
         request_id: Option<String>,
     },
+    /// Mail somebody a link to verify their address, if it is not verified by then.
+    VerifyEmail {
+        /// Whose.
+        user_id: Id<User>,
+        /// The request that asked for it.
+        #[serde(default)]
+        request_id: Option<String>,
+    },
 }
 
 impl Task {
@@ -102,7 +110,7 @@ impl Task {
             Self::Deliver { event, .. } | Self::Mail { event } => Some(event.workspace_id),
             Self::Attempt { workspace_id, .. } => Some(*workspace_id),
             Self::Replay(step) => Some(step.workspace_id),
-            Self::Relay(_) | Self::ResetPassword { .. } => None,
+            Self::Relay(_) | Self::ResetPassword { .. } | Self::VerifyEmail { .. } => None,
         }
     }
 
@@ -116,6 +124,7 @@ impl Task {
             Self::Relay(_) => "relay",
             Self::Mail { .. } => "mail",
             Self::ResetPassword { .. } => "reset_password",
+            Self::VerifyEmail { .. } => "verify_email",
         }
     }
 
@@ -135,7 +144,11 @@ impl Task {
                 *deferred += 1;
                 *deferred
             }
-            Self::Replay(_) | Self::Relay(_) | Self::Mail { .. } | Self::ResetPassword { .. } => 0,
+            Self::Replay(_)
+            | Self::Relay(_)
+            | Self::Mail { .. }
+            | Self::ResetPassword { .. }
+            | Self::VerifyEmail { .. } => 0,
         };
         (task, deferred)
     }
@@ -156,6 +169,10 @@ pub async fn run(app: &App, queue: QueueName, task: &Task) -> Result<()> {
         Task::ResetPassword { email, request_id } => {
             work::follow(request_id.as_deref());
             account::mail_reset(app, email).await
+        }
+        Task::VerifyEmail { user_id, request_id } => {
+            work::follow(request_id.as_deref());
+            verification::mail(app, *user_id).await
         }
         Task::Replay(step) => replay::step(app, step).await,
         Task::Relay(stretch) => outbox::step(app, stretch).await,

@@ -1,0 +1,85 @@
+//! Whether an e-mail address is shown to be its person's.
+
+use super::deliver::Task;
+use super::{App, Draft};
+use crate::access::{Caller, RateClass};
+use crate::domain::User;
+use crate::domain::user::UserStatus;
+use crate::domain::verification::{self, VerificationToken};
+use crate::kernel::secret::sha256_hex;
+use crate::kernel::{Code, Error, Id, Result, work};
+use crate::ports::mail::{self, Mail};
+use crate::ports::queue::{Outgoing, QueueName};
+use crate::store;
+use crate::table::{Unit, Versioned};
+
+/// The wish for a mail with the link. It goes out once the person is stored; who misses it asks for another one.
+pub(super) fn asked(user: Id<User>) -> Result<(QueueName, Outgoing)> {
+    let task = Task::VerifyEmail { user_id: user, request_id: work::request_id() };
+    Ok((QueueName::Deliver, Outgoing::now(task.to_json()?)))
+}
+
+/// Has the link mailed to the caller once more. Links before hold on.
+///
+/// # Errors
+/// `email.already_verified`, `rate_limited`, or the queue does not take it.
+pub async fn send_again(app: &App, caller: &Caller) -> Result<Draft<String>> {
+    let id = caller.user_id.ok_or_else(|| Error::new(Code::Forbidden))?;
+    let user = store::user::get(&app.table, id).await?.ok_or_else(Error::not_found)?;
+    if user.email_verified {
+        return Err(Error::new(Code::EmailAlreadyVerified));
+    }
+    app.count_call(RateClass::VerificationMail, &sha256_hex(&user.email)).await?;
+    let (queue, message) = asked(id)?;
+    app.queue.send(queue, vec![message]).await?;
+    Ok(Draft::done(user.email))
+}
+
+/// Mails the link, unless there is nothing to show any more.
+///
+/// # Errors
+/// When the table or the mail server fails; the queue then gives the task again, and another link is made.
+pub async fn mail(app: &App, user: Id<User>) -> Result<()> {
+    let user = store::user::get(&app.table, user).await?;
+    let waits = |user: &User| user.status == UserStatus::Active && !user.email_verified;
+    let Some(user) = user.filter(waits) else { return Ok(()) };
+    let token = verification::token(&app.keys().await?.link, &user, app.now() + verification::LIFETIME);
+    let text = format!(
+        "Somebody, most likely you, registered with this address.\n\n\
+         Verify within seven days that it is yours: {}/auth/verify#token={token}\n\n\
+         If it was not you, do nothing: the address is not verified then.\n",
+        app.config.public_base_url,
+    );
+    let subject = "Verify your e-mail".to_owned();
+    match app.mailer.send(&Mail { to: user.email, subject, text, attachment: None }).await {
+        Err(error) if mail::is_refusal(&error) => {
+            tracing::warn!(user = user.id.text(), %error, "a link to verify an address is not mailed");
+            Ok(())
+        }
+        outcome => outcome,
+    }
+}
+
+/// Takes a mailed link. Taken again it changes nothing.
+///
+/// # Errors
+/// `verification.invalid`.
+pub async fn redeem(app: &App, token: &str) -> Result<Draft<()>> {
+    let invalid = || Error::new(Code::VerificationInvalid);
+    let token = VerificationToken::read(token).ok_or_else(invalid)?;
+    let found = store::user::get_versioned(&app.table, token.user_id).await;
+    let Versioned { body: mut user, v } = found.map_err(|error| match error.code() {
+        Code::NotFound => invalid(),
+        _ => error,
+    })?;
+    if !token.fits(&app.keys().await?.link, &user, app.now()) || user.status != UserStatus::Active {
+        return Err(invalid());
+    }
+    if user.email_verified {
+        return Ok(Draft::done(()));
+    }
+    (user.email_verified, user.updated_at) = (true, app.now());
+    let mut unit = Unit::new();
+    store::user::replace(&mut unit, &user, v)?;
+    Ok(Draft::new(unit, ()))
+}
