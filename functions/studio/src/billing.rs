@@ -104,6 +104,9 @@ pub(crate) struct AccountOut {
     polar_customer_id: Option<String>,
     /// The subscription at Polar that the plan comes from; null without one.
     polar_subscription_id: Option<String>,
+    /// Whether the installation's models answer only once the owner's e-mail is verified, which it is not yet. Agents with
+    /// a model key of their own answer.
+    email_verification_required: bool,
     /// When what is paid for ends or is paid for again.
     paid_until: Option<Time>,
     /// Whether it ends then.
@@ -143,6 +146,7 @@ impl From<Standing> for AccountOut {
             status: standing.account.status,
             polar_customer_id: standing.account.customer_id.clone(),
             polar_subscription_id: standing.account.subscription_id.clone(),
+            email_verification_required: standing.awaits_verification,
             paid_until: standing.account.paid_until,
             cancel_at_period_end: standing.account.cancel_at_period_end,
             period_start: standing.period_start,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::auth::{self, LoggedIn};
 use super::deliver::Task;
-use super::{App, Draft, password};
+use super::{App, Draft, password, verification};
 use crate::access::{Caller, RateClass};
 use crate::domain::invitation::InvitationToken;
 use crate::domain::text::{Checks, is_email};
@@ -53,7 +53,7 @@ pub async fn accept_invitation(
         }
     }
     // The link came by mail to that address.
-    (user.email_verified, user.updated_at) = (true, app.now());
+    verification::note(app, &mut unit, &mut user).await?;
     store::user::replace(&mut unit, &user, user_v)?;
     let workspace = store::workspace::get(&app.table, membership.workspace_id).await?.body;
     let joined = Membership { status: MembershipStatus::Active, invitation: None, ..membership };
@@ -137,9 +137,9 @@ pub async fn reset_password(app: &App, token: &str, new: &Secret) -> Result<Draf
         return Err(Error::new(Code::ResetInvalid));
     }
     user.password_hash = password::hash(&app.rng, new).await?;
-    // The link came by mail to that address.
-    (user.email_verified, user.updated_at) = (true, app.now());
     let mut unit = Unit::new();
+    // The link came by mail to that address.
+    verification::note(app, &mut unit, &mut user).await?;
     store::user::use_reset(&mut unit, &hash);
     store::user::replace(&mut unit, &user, v)?;
     store::session::delete_all(&app.table, &mut unit, user.id, None).await?;

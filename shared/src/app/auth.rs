@@ -148,7 +148,9 @@ async fn add_home(app: &App, unit: &mut Unit, user: &User) -> Result<Workspace> 
     let membership = Membership::new(workspace.id, user.id, Role::Owner, now);
     store::workspace::create(unit, &workspace)?;
     store::workspace::add_member(unit, &membership)?;
-    store::billing::create(unit, &BillingAccount::new(user.billing_account_id, user.id, now))?;
+    let mut account = BillingAccount::new(user.billing_account_id, user.id, now);
+    account.awaits_verification = !user.email_verified;
+    store::billing::create(unit, &account)?;
     Ok(workspace)
 }
 
@@ -363,8 +365,8 @@ pub async fn ensure_superadmin(app: &App, email: &str, password: &Secret) -> Res
         // Whoever logged in before, with another password or as somebody else, does not become the operator.
         store::session::delete_all(&app.table, &mut unit, user.id, None).await?;
     }
+    verification::note(app, &mut unit, &mut user).await?;
     app.commit(unit).await?;
-    user.email_verified = true;
     user.password_hash = password::hash(&app.rng, password).await?;
     user.staff_role = Some(crate::domain::user::StaffRole::Superadmin);
     store::user::overwrite(&app.table, &user).await?;

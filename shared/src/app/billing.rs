@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::App;
 use super::client::Client;
+use super::{App, verification};
 use crate::access::Caller;
 use crate::domain::billing::Allowance;
 use crate::domain::plan::{Period, Plan};
@@ -34,6 +34,8 @@ pub struct Standing {
     pub period_start: Option<Time>,
     /// First moment after the period.
     pub period_end: Option<Time>,
+    /// Whether the installation's models wait for the owner to verify their address.
+    pub awaits_verification: bool,
 }
 
 impl Standing {
@@ -95,7 +97,19 @@ pub(super) async fn standing_as(app: &App, caller: &Caller, account: BillingAcco
         counted.iter().filter(|counted| counted.bucket.key_source == source).map(|counted| counted.sums.messages).sum()
     };
     let (managed, byok) = (replies(KeySource::Managed), replies(KeySource::Byok));
-    Ok(Standing { account, plan, allowance, managed, byok, agents_used, seats_used, period_start, period_end })
+    let awaits_verification = verification::is_awaited(app, &account);
+    Ok(Standing {
+        account,
+        plan,
+        allowance,
+        managed,
+        byok,
+        agents_used,
+        seats_used,
+        period_start,
+        period_end,
+        awaits_verification,
+    })
 }
 
 /// How many days of an account on the trial are looked at: it may have had a plan before, and used much.

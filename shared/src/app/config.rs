@@ -46,6 +46,7 @@ pub const DEPLOYED: &[&str] = &[
     "KAPSO_BASE_URL",
     "META_GRAPH_BASE_URL",
     "CHATIA_BURST_SECONDS",
+    "CHATIA_VERIFY_EMAIL",
 ];
 
 /// The variables that are for development and tests: production has their defaults.
@@ -92,6 +93,8 @@ pub struct Config {
     pub meta_base_url: Url,
     /// `CHATIA_BURST_SECONDS`: how long a turn waits for more of the same person's messages on a phone; 2 s.
     pub burst: Duration,
+    /// `CHATIA_VERIFY_EMAIL`: whether the installation's models answer only for owners whose address is verified; `false`.
+    pub verify_email: bool,
     /// `CHATIA_EGRESS_ALLOW`: networks that may be called although they are not public, for development.
     pub egress_allow: Vec<Cidr>,
     /// `CHATIA_WEBHOOK_RETRY_SECONDS`: waits before the retries.
@@ -154,6 +157,7 @@ impl Config {
             kapso_base_url: url("KAPSO_BASE_URL", "https://api.kapso.ai/meta/whatsapp/v24.0")?,
             meta_base_url: url("META_GRAPH_BASE_URL", "https://graph.facebook.com/v26.0")?,
             burst: burst("CHATIA_BURST_SECONDS", given)?,
+            verify_email: yes("CHATIA_VERIFY_EMAIL", &text("CHATIA_VERIFY_EMAIL", "false"))?,
             egress_allow: Cidr::parse_list(&text("CHATIA_EGRESS_ALLOW", ""))?,
             webhook_retries: given("CHATIA_WEBHOOK_RETRY_SECONDS")
                 .map_or(Ok(RETRY_SCHEDULE.to_vec()), |text| retries(&text))?,
@@ -200,6 +204,10 @@ fn openai_api(text: &str) -> Result<OpenAiApi> {
         "responses" => Ok(OpenAiApi::Responses),
         _ => Err(Error::field("OPENAI_API", "invalid", "OPENAI_API must be chat or responses")),
     }
+}
+
+fn yes(name: &str, text: &str) -> Result<bool> {
+    text.trim().parse().map_err(|_| Error::field(name, "invalid", format!("{name} must be true or false")))
 }
 
 /// A time that can be made shorter, for tests.
@@ -261,6 +269,7 @@ mod tests {
         let config = Config::read(|name| (name == "CHATIA_PROVIDER").then(|| "openai".to_owned())).unwrap();
         assert_eq!(config.builder(), ("openai".into(), "gpt-5.4".into()));
         assert_eq!(config.openai_api, OpenAiApi::Chat);
+        assert!(!config.verify_email, "whoever tries it out has no mail");
     }
 
     #[test]
@@ -273,6 +282,8 @@ mod tests {
         assert!(Config::read(lookup).unwrap_err().to_string().contains("chat or responses"));
         let lookup = |name: &str| (name == "CHATIA_TURN_SECONDS").then(|| "25".to_owned());
         assert!(Config::read(lookup).unwrap_err().to_string().contains("up to 24 seconds"));
+        let lookup = |name: &str| (name == "CHATIA_VERIFY_EMAIL").then(|| "on".to_owned());
+        assert!(Config::read(lookup).unwrap_err().to_string().contains("CHATIA_VERIFY_EMAIL must be true or false"));
         for wrong in ["starter", "starter=", "gold=1", "free=1"] {
             let lookup = |name: &str| (name == "POLAR_PRODUCTS").then(|| wrong.to_owned());
             assert!(Config::read(lookup).unwrap_err().to_string().contains("POLAR_PRODUCTS"), "{wrong}");

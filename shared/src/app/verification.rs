@@ -1,13 +1,16 @@
-//! Whether an e-mail address is shown to be its person's.
+//! Whether an e-mail address is shown to be its person's, and what that decides: the installation's own models answer
+//! for an account whose owner has shown it, where `CHATIA_VERIFY_EMAIL` says so.
 
 use super::deliver::Task;
 use super::{App, Draft};
 use crate::access::{Caller, RateClass};
-use crate::domain::User;
+use crate::domain::usage::KeySource;
 use crate::domain::user::UserStatus;
 use crate::domain::verification::{self, VerificationToken};
+use crate::domain::{BillingAccount, User};
 use crate::kernel::secret::sha256_hex;
 use crate::kernel::{Code, Error, Id, Result, work};
+use crate::ports::llm::OFFLINE;
 use crate::ports::mail::{self, Mail};
 use crate::ports::queue::{Outgoing, QueueName};
 use crate::store;
@@ -78,8 +81,45 @@ pub async fn redeem(app: &App, token: &str) -> Result<Draft<()>> {
     if user.email_verified {
         return Ok(Draft::done(()));
     }
-    (user.email_verified, user.updated_at) = (true, app.now());
     let mut unit = Unit::new();
+    note(app, &mut unit, &mut user).await?;
     store::user::replace(&mut unit, &user, v)?;
     Ok(Draft::new(unit, ()))
+}
+
+/// Notes that an address is shown to be the person's: on them, which the caller writes, and on the account that they pay
+/// with, if they have one, so that a turn reads it with what it reads anyway.
+pub(super) async fn note(app: &App, unit: &mut Unit, user: &mut User) -> Result<()> {
+    (user.email_verified, user.updated_at) = (true, app.now());
+    match store::billing::get_versioned(&app.table, user.billing_account_id).await {
+        Ok(Versioned { body: mut account, v }) if account.awaits_verification && account.owner_user_id == user.id => {
+            (account.awaits_verification, account.updated_at) = (false, app.now());
+            store::billing::replace(unit, &account, v)
+        }
+        Err(error) if error.code() != Code::NotFound => Err(error),
+        // Known already, or a client, who pays for nothing.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Whether the installation's models wait for the owner of an account to verify their address.
+#[must_use]
+pub fn is_awaited(app: &App, account: &BillingAccount) -> bool {
+    app.config.verify_email && account.awaits_verification
+}
+
+/// Makes sure that a model may be asked at the cost of an account: not while it is suspended, and one of the installation's
+/// only if its owner's address is known to be theirs. The offline model costs nobody anything.
+///
+/// # Errors
+/// `forbidden` while the account is suspended, `email.not_verified`.
+pub fn ensure_may_ask(app: &App, account: &BillingAccount, provider: &str, key: KeySource) -> Result<()> {
+    if account.is_suspended {
+        return Err(Error::with_message(Code::Forbidden, "The account is suspended."));
+    }
+    let is_ours = key == KeySource::Managed && provider != OFFLINE;
+    if is_ours && is_awaited(app, account) {
+        return Err(Error::new(Code::EmailNotVerified));
+    }
+    Ok(())
 }

@@ -27,9 +27,10 @@ pub use tell::Frames;
 pub use thread::{Detail, clear, find, list, stop};
 
 use crate::access::Caller;
-use crate::app::{App, upload};
+use crate::app::{App, upload, verification};
 use crate::domain::builder::{BuilderRole, Frame, Position, Run, Upload};
 use crate::domain::text::{Checks, shorten};
+use crate::domain::usage::KeySource;
 use crate::domain::{BuilderMessage, BuilderThread};
 use crate::kernel::secret::sha256_hex;
 use crate::kernel::{Code, Error, Id, Result, work};
@@ -90,7 +91,8 @@ pub struct Incoming {
 /// Takes a message and begins a run, or takes up again the run that the caller knows of.
 ///
 /// # Errors
-/// `validation_error`, `not_found` for an unknown thread or run, `builder.busy`, `idempotency.mismatch`.
+/// `validation_error`, `not_found` for an unknown thread or run, `builder.busy`, `idempotency.mismatch`, `forbidden` while the
+/// account is suspended, `email.not_verified`.
 pub async fn begin(app: &App, caller: &Caller, address: IpAddr, incoming: Incoming) -> Result<Frames> {
     if let Some(had) = incoming.had {
         return resume(app, caller, incoming.thread, had).await;
@@ -103,9 +105,8 @@ pub async fn begin(app: &App, caller: &Caller, address: IpAddr, incoming: Incomi
 }
 
 async fn accept(app: &App, caller: &Caller, address: IpAddr, incoming: Incoming) -> Result<Frames> {
-    if store::billing::get(&app.table, caller.billing_account_id).await?.is_suspended {
-        return Err(Error::with_message(Code::Forbidden, "The account is suspended."));
-    }
+    let account = store::billing::get(&app.table, caller.billing_account_id).await?;
+    verification::ensure_may_ask(app, &account, &app.config.builder().0, KeySource::Managed)?;
     let guard = guard(caller, &incoming);
     let mut read = None;
     for tries_left in (0..TRIES).rev() {

@@ -28,6 +28,10 @@ pub struct BillingAccount {
     /// Whether its owner is suspended: then no agent of theirs answers.
     #[serde(default)]
     pub is_suspended: bool,
+    /// Whether its owner has yet to show that their address is theirs: see `app::verification`. Accounts of owners who
+    /// could not show it when they registered wait for nothing.
+    #[serde(default)]
+    pub awaits_verification: bool,
     /// Whether a card is saved.
     #[serde(default)]
     pub has_payment_method: bool,
@@ -174,6 +178,7 @@ impl BillingAccount {
             granted_plan: None,
             status: SubscriptionStatus::None,
             is_suspended: false,
+            awaits_verification: false,
             has_payment_method: false,
             payment_method_told_at: None,
             all_told_at: None,

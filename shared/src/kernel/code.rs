@@ -54,6 +54,7 @@ codes! {
     Conflict                 "conflict"                   Conflict         "The request conflicts with what is stored.";
     ConcurrentChange         "concurrent_change"          Conflict         "Somebody else changed this at the same time. Read it again and retry.";
     EmailAlreadyRegistered   "email.already_registered"   Conflict         "That e-mail is registered already. Log in instead.";
+    EmailNotVerified         "email.not_verified"         Forbidden        "The owner's e-mail is not verified yet. Open the link that was mailed to it, or have another one sent: POST /api/auth/verify-email/send. Until then agents answer with a key of their own (config.ai.api_key) or the provider offline.";
     EmailAlreadyVerified     "email.already_verified"     Conflict         "Your e-mail is verified already.";
     VerificationInvalid      "verification.invalid"       Malformed        "This link does not hold, or no longer. Log in and have another one sent: POST /api/auth/verify-email/send.";
     StaffProtected           "staff.protected"            Forbidden        "That is staff of the installation.";

@@ -75,7 +75,7 @@ pub(super) async fn load_conversation(
 impl Scene {
     /// Whose key answers.
     pub(super) fn key_source(&self) -> KeySource {
-        if self.snapshot.ai_key.is_some() { KeySource::Byok } else { KeySource::Managed }
+        self.snapshot.key_source()
     }
 
     pub(super) fn handle(&self, conversation: Id<Conversation>) -> Handle {

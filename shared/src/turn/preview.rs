@@ -5,13 +5,13 @@ use serde_json::json;
 use super::guard::{self, Guard};
 use super::{Reported, prompt, schedule, think, tools};
 use crate::access::Caller;
-use crate::app::{App, agent};
+use crate::app::{App, agent, verification};
 use crate::domain::Agent;
 use crate::domain::agent::Snapshot;
 use crate::domain::message::{MAX_VISITOR_CHARS, ToolUse};
 use crate::domain::text::{Checks, shorten};
 use crate::kernel::{Code, Error, Id, Result};
-use crate::ports::llm::{self, Completion, NoTokens, Request, ToolCall, Usage};
+use crate::ports::llm::{self, Completion, NoTokens, Request, Target, ToolCall, Usage};
 use crate::store;
 
 /// Rounds of model and tools.
@@ -39,8 +39,8 @@ pub struct Preview {
 /// is a preview.
 ///
 /// # Errors
-/// `not_found`, `validation_error`, `forbidden` while the account is suspended, `upstream_error` when the model fails,
-/// `timeout` when it takes longer than a turn may.
+/// `not_found`, `validation_error`, `forbidden` while the account is suspended, `email.not_verified`, `upstream_error` when the
+/// model fails, `timeout` when it takes longer than a turn may.
 pub async fn preview(
     app: &App,
     caller: &Caller,
@@ -51,10 +51,9 @@ pub async fn preview(
     check(history, message)?;
     let (snapshot, account) =
         tokio::try_join!(agent::compiled(app, caller, id), store::billing::get(&app.table, caller.billing_account_id))?;
-    if account.is_suspended {
-        return Err(Error::with_message(Code::Forbidden, "The account is suspended."));
-    }
-    let asked = Box::pin(ask(app, &snapshot, history, message));
+    let target = think::target(app, &snapshot);
+    verification::ensure_may_ask(app, &account, &target.provider, snapshot.key_source())?;
+    let asked = Box::pin(ask(app, &snapshot, target, history, message));
     tokio::time::timeout(app.config.turn_budget, asked).await.map_err(|_| Error::new(Code::Timeout))?
 }
 
@@ -67,8 +66,13 @@ fn check(history: &[Reported], message: &str) -> Result<()> {
     checks.finish()
 }
 
-async fn ask(app: &App, snapshot: &Snapshot, history: &[Reported], message: &str) -> Result<Preview> {
-    let mut target = think::target(app, snapshot);
+async fn ask(
+    app: &App,
+    snapshot: &Snapshot,
+    mut target: Target,
+    history: &[Reported],
+    message: &str,
+) -> Result<Preview> {
     think::add_own_key(app, snapshot, &mut target).await?;
     let said = history.iter().map(|reported| match reported.by_agent {
         true => llm::Message::assistant(reported.content.clone()),

@@ -11,7 +11,7 @@ use super::audience::{Audience, Discarded, ToolStatus};
 use super::guard::{self, Guard};
 use super::load::Scene;
 use super::{prompt, schedule, sight, tools};
-use crate::app::App;
+use crate::app::{App, verification};
 use crate::domain::agent::{SecretField, Snapshot, SnapshotTool};
 use crate::domain::message::{Message, ToolUse};
 use crate::domain::text::shorten;
@@ -84,10 +84,9 @@ impl<'a> Thinking<'a> {
     pub(super) async fn new(app: &'a App, scene: &'a Scene, turn: &OwnTurn, audience: &'a Audience) -> Result<Self> {
         let anchor = turn.transcript.pending.first().map(|message| message.id);
         let mut target = target(app, &scene.snapshot);
-        let broken = if scene.account.is_suspended {
-            Some(Error::with_message(Code::Forbidden, "the account is suspended"))
-        } else {
-            add_own_key(app, &scene.snapshot, &mut target).await.err()
+        let broken = match verification::ensure_may_ask(app, &scene.account, &target.provider, scene.key_source()) {
+            Ok(()) => add_own_key(app, &scene.snapshot, &mut target).await.err(),
+            Err(error) => Some(error),
         };
         let mut messages = prompt::messages(&turn.transcript);
         let said: Vec<&Message> = turn.transcript.settled.iter().chain(&turn.transcript.pending).collect();

@@ -56,7 +56,7 @@ async fn a_free_account_stands_at_the_start_of_its_trial() {
         "messages_limit": 50, "free_messages_remaining": 50,
         "has_payment_method": false, "payg_enabled": false,
         "agents_used": 0, "agents_limit": 1, "seats_used": 1, "seats_limit": 3,
-        "spend_cap_cents": null, "estimated_overage_cents": 0.0,
+        "spend_cap_cents": null, "estimated_overage_cents": 0.0, "email_verification_required": false,
     });
     assert_eq!(account(&owner).await, expected);
 }
@@ -77,7 +77,7 @@ async fn a_paid_account_counts_by_calendar_month_and_has_no_trial() {
         "messages_limit": 5_000, "free_messages_remaining": null,
         "has_payment_method": false, "payg_enabled": false,
         "agents_used": 1, "agents_limit": 4, "seats_used": 1, "seats_limit": 10,
-        "spend_cap_cents": null, "estimated_overage_cents": 0.0,
+        "spend_cap_cents": null, "estimated_overage_cents": 0.0, "email_verification_required": false,
     });
     assert_eq!(account(&owner).await, expected);
     test.clock.advance(std::time::Duration::from_secs(31 * 24 * 3600));

@@ -1,21 +1,40 @@
-//! Showing that an e-mail address is one's own.
+//! Showing that an e-mail address is one's own, and what waits for it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use shared::store;
-use tests::{Answer, Owner, PASSWORD, Persona, TestApp};
+use shared::table::Meter;
+use tests::builder::BUILDER;
+use tests::{Agent, Answer, Options, Owner, PASSWORD, Persona, Phones, ScriptedModel, TestApp};
 
 const VERIFY: &str = "/api/auth/verify-email";
 const SEND: &str = "/api/auth/verify-email/send";
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// An installation whose models wait for owners to verify their address.
+async fn gated(model: &ScriptedModel) -> TestApp {
+    let variables = vec![("CHATIA_VERIFY_EMAIL", "true".to_owned()), ("CHATIA_PROVIDER", "openai".to_owned())];
+    TestApp::with(Options { llm: Some(Arc::new(model.clone())), variables, ..Options::default() }).await
+}
+
 async fn verify(test: &TestApp, token: &str) -> Answer {
     test.anonymous().post(VERIFY, json!({"token": token})).await
 }
 
+async fn verifies(test: &TestApp, owner: &Owner) {
+    let token = test.verification_token(&owner.email).await;
+    assert_eq!(verify(test, &token).await.status, 204);
+}
+
 async fn is_verified(persona: &Persona) -> bool {
     persona.get("/api/auth/me").await.expect(200)["email_verified"].as_bool().unwrap()
+}
+
+async fn waits(owner: &Owner) -> bool {
+    let account = owner.session.get("/api/billing/account").await.expect(200);
+    account["email_verification_required"].as_bool().unwrap()
 }
 
 /// The links that were mailed to an address.
@@ -23,6 +42,10 @@ fn links(test: &TestApp, email: &str) -> Vec<String> {
     let sent = test.mail.sent().into_iter().filter(|mail| mail.to == email);
     let link = |text: &str| text.split("/auth/verify#token=").nth(1)?.split_whitespace().next().map(str::to_owned);
     sent.filter_map(|mail| link(&mail.text)).collect()
+}
+
+async fn tries_out(owner: &Owner, agent: &Agent) -> Answer {
+    owner.session.post(&format!("/api/agents/{}/preview", agent.id), json!({"message": "Hi"})).await
 }
 
 #[tokio::test]
@@ -104,4 +127,113 @@ async fn a_client_with_a_password_from_their_owner_verifies_their_own_address() 
     test.workers().run().await;
     assert_eq!(verify(&test, &links(&test, "carla@example.com")[0]).await.status, 204);
     assert!(is_verified(&client).await && !is_verified(&owner.session).await);
+}
+
+#[tokio::test]
+async fn the_installations_models_answer_only_for_owners_who_verified_their_address() {
+    let model = ScriptedModel::new();
+    let test = gated(&model).await;
+    let owner = test.owner().await;
+    let agent = owner.agent("Soporte").await;
+    let mut visitor = test.visitor(&agent);
+    assert!(waits(&owner).await, "the account says why");
+    let answer = visitor.says("When do you open?").await;
+    assert!(answer["reply"].as_str().unwrap().starts_with("Sorry"), "{answer}");
+    let account = owner.session.get("/api/billing/account").await.expect(200);
+    assert_eq!(account["free_messages_remaining"], 50, "it was given back");
+    let body = json!({"message": "Are you there?", "client_message_id": "client-message-000001"});
+    let frames = super::stream::open(&test, &agent, &body, None).await.rest().await;
+    assert!(frames.last().unwrap().data["reply"].as_str().unwrap().starts_with("Sorry"));
+    assert_eq!(tries_out(&owner, &agent).await.code(403), "email_not_verified");
+    let told = owner.session.post(BUILDER, json!({"message": "Make me an agent"})).await;
+    assert_eq!(told.clone().code(403), "email_not_verified");
+    assert!(told.text.contains(SEND), "{}", told.text);
+    assert!(model.heard().is_empty() && test.db_usage(&owner).await.is_empty(), "nothing is asked and nothing billed");
+    assert_eq!(owner.conversations(&agent).await.len(), 2, "what was written is kept");
+    verifies(&test, &owner).await;
+    assert!(!waits(&owner).await);
+    assert!(!visitor.says("And now?").await["reply"].as_str().unwrap().starts_with("Sorry"));
+    tries_out(&owner, &agent).await.expect(200);
+    test.builds(&owner.session, json!({"message": "Make me an agent"})).await;
+    assert_eq!(test.db_usage(&owner).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_phone_gets_the_fallback_text_while_the_owner_is_not_verified() {
+    let (model, phones) = (ScriptedModel::new(), Phones::start().await);
+    let mut variables = phones.variables();
+    variables.extend([("CHATIA_VERIFY_EMAIL", "true".to_owned()), ("CHATIA_PROVIDER", "openai".to_owned())]);
+    let llm = Some(Arc::new(model.clone()) as _);
+    let test = TestApp::with(Options { llm, variables, ..Options::default() }).await;
+    let owner = test.owner().await;
+    let agent = owner.agent("Soporte").await;
+    test.connects_meta(&owner, &agent, "106540352242922").await;
+    let asks = async |id: &str| {
+        test.writes("106540352242922", id, "34600111222", "Hi").await;
+        let workers = test.workers();
+        workers.run().await;
+        workers.after(Duration::from_secs(3)).await;
+    };
+    asks("wamid.1").await;
+    assert_eq!((phones.texts().len(), model.heard().len()), (1, 0));
+    assert!(phones.texts()[0].starts_with("Sorry"), "{:?}", phones.texts());
+    verifies(&test, &owner).await;
+    model.says("Hello!");
+    asks("wamid.2").await;
+    assert_eq!(phones.texts()[1..], ["Hello!"]);
+    assert_eq!(test.db_usage(&owner).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_of_the_owners_and_the_offline_model_wait_for_nothing() {
+    let model = ScriptedModel::new();
+    let test = gated(&model).await;
+    let owner = test.paying_owner().await;
+    let ai = json!({"ai": {"api_key": "sk-customer-1"}});
+    for body in [
+        json!({"name": "A", "config": ai, "publish": true}),
+        json!({"name": "B", "provider": "offline", "publish": true}),
+    ] {
+        let agent = owner.agent_with(body).await;
+        let answer = test.visitor(&agent).says("Hello").await;
+        assert!(!answer["reply"].as_str().unwrap().starts_with("Sorry"), "{answer}");
+        tries_out(&owner, &agent).await.expect(200);
+    }
+    assert_eq!(model.heard()[0].target.api_key.as_ref().unwrap().expose(), "sk-customer-1");
+}
+
+#[tokio::test]
+async fn nobody_waits_where_the_installation_does_not_ask_for_it_nor_who_registered_before_it_could() {
+    let test = TestApp::with(Options {
+        variables: vec![("CHATIA_PROVIDER", "openai".to_owned())],
+        llm: Some(Arc::new(ScriptedModel::new())),
+        ..Options::default()
+    });
+    let test = test.await;
+    let owner = test.owner().await;
+    let agent = owner.agent("Soporte").await;
+    assert!(!waits(&owner).await);
+    tries_out(&owner, &agent).await.expect(200);
+    let test = gated(&ScriptedModel::new()).await;
+    let owner = test.owner().await;
+    let agent = owner.agent("Soporte").await;
+    let mut before = serde_json::to_value(test.db_account(&owner).await).unwrap();
+    before.as_object_mut().unwrap().remove("awaits_verification");
+    let before = serde_json::from_value(before).unwrap();
+    store::billing::overwrite(&test.app.table, &before).await.unwrap();
+    tries_out(&owner, &agent).await.expect(200);
+}
+
+#[tokio::test]
+async fn to_look_whether_the_owner_is_verified_costs_a_turn_nothing() {
+    let test = gated(&ScriptedModel::new()).await;
+    let owner = test.paying_owner().await;
+    verifies(&test, &owner).await;
+    let agent = owner.agent("Soporte").await;
+    let mut visitor = test.visitor(&agent);
+    visitor.says("Hello").await;
+    test.app.table.meter().record();
+    visitor.says("How long does delivery take?").await;
+    let calls = test.app.table.meter().take();
+    assert!(Meter::trips(&calls) <= 3, "{calls:#?}");
 }

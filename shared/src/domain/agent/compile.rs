@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::{Agent, Guardrails, Identity, Objective, Personality, Playbook, Skill, ToolBinding, Widget};
 use crate::domain::tool::Builtin;
+use crate::domain::usage::KeySource;
 use crate::domain::{BillingAccount, Workspace};
 use crate::kernel::Id;
 use crate::kernel::secret::Sealed;
@@ -110,6 +111,14 @@ pub struct Snapshot {
     /// How the chat looks.
     #[serde(default)]
     pub widget: Widget,
+}
+
+impl Snapshot {
+    /// Whose key answers.
+    #[must_use]
+    pub const fn key_source(&self) -> KeySource {
+        if self.ai_key.is_some() { KeySource::Byok } else { KeySource::Managed }
+    }
 }
 
 /// The secrets that a snapshot has with it, still sealed.

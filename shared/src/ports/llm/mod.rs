@@ -38,6 +38,9 @@ use crate::ports::egress::Egress;
 pub use image::{Image, MAX_IMAGE_BYTES, MAX_IMAGES, MAX_IMAGES_BYTES};
 pub use offline::OfflineModel;
 
+/// The provider that is no provider: its model is part of the program.
+pub const OFFLINE: &str = "offline";
+
 /// Something that completes a conversation.
 #[async_trait]
 pub trait Llm: Send + Sync {
@@ -360,7 +363,7 @@ impl Models {
 impl Llm for Models {
     async fn complete(&self, request: &Request, tokens: &dyn Tokens) -> Result<Completion> {
         image::check(request)?;
-        if request.target.provider == "offline" {
+        if request.target.provider == OFFLINE {
             return OfflineModel.complete(request, tokens).await;
         }
         let route = self.route(&request.target)?;
