@@ -50,7 +50,8 @@ shared::ops! {
     POST "/api/auth/verify-email/send" => send_verification, [User] Client "" Auth Any Known Unaudited Own also [409];
     /// Accept an invitation and log in.
     ///
-    /// Somebody new sets their password with it; somebody who has one here gives it.
+    /// Somebody new sets their password with it; somebody who has one here gives it. Where the e-mail was registered and
+    /// never verified, another password takes the place of the one before, whose sessions and keys end.
     POST "/api/auth/invitations/accept" => accept_invitation, [] Anyone "" Auth Any Known Unaudited Own also [401 409];
 }
 

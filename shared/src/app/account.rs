@@ -23,7 +23,9 @@ const RESET_LIFETIME: Duration = Duration::from_secs(3600);
 /// Random characters of such a link, 5 bits each: 160 bits.
 const RESET_CHARS: usize = 32;
 
-/// Accepts an invitation and logs in. Somebody new sets their password with it; somebody known shows theirs.
+/// Accepts an invitation and logs in. Somebody new sets their password with it; somebody known shows theirs. Where an
+/// address was registered and never verified, whoever holds the link holds the mailbox: a password that is not the known
+/// one is theirs from then on, and the sessions and keys of whoever registered end.
 ///
 /// # Errors
 /// `invitation.invalid`, `invitation.accepted`, `validation_error`, `invalid_credentials`.
@@ -38,27 +40,52 @@ pub async fn accept_invitation(
     if user.status != UserStatus::Active {
         return Err(Error::new(Code::InvitationInvalid));
     }
-    let mut unit = Unit::new();
-    if user.password_hash.is_empty() {
+    let claims = claims(app, &user, password).await?;
+    if claims != Claims::Nothing {
         let mut checks = Checks::new();
         auth::check_password(&mut checks, "password", password);
         let name = checks.optional("name", name, 255);
         checks.finish()?;
         user.name = name.unwrap_or(user.name);
         user.password_hash = password::hash(&app.rng, password).await?;
-    } else {
-        app.count_call(RateClass::AuthEmail, &sha256_hex(&user.email)).await?;
-        if !auth::fits(&user, password).await? {
-            return Err(Error::new(Code::InvalidCredentials));
-        }
     }
+    if claims == Claims::FromAnother {
+        verification::end_keys(app, &user).await?;
+    }
+    let mut unit = Unit::new();
     // The link came by mail to that address.
     verification::note(app, &mut unit, &mut user).await?;
     store::user::replace(&mut unit, &user, user_v)?;
     let workspace = store::workspace::get(&app.table, membership.workspace_id).await?.body;
     let joined = Membership { status: MembershipStatus::Active, invitation: None, ..membership };
     store::workspace::replace_member(&mut unit, &joined, v)?;
-    auth::open_session(app, unit, user, &workspace, joined.role).await
+    match claims {
+        Claims::FromAnother => auth::open_only_session(app, unit, user, &workspace, joined.role).await,
+        Claims::Nothing | Claims::Unused => auth::open_session(app, unit, user, &workspace, joined.role).await,
+    }
+}
+
+/// What somebody who accepts an invitation takes with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claims {
+    /// Nothing: they are who they were.
+    Nothing,
+    /// An address that nobody has a password for.
+    Unused,
+    /// An address that somebody registered without showing that it is theirs.
+    FromAnother,
+}
+
+async fn claims(app: &App, user: &User, password: &Secret) -> Result<Claims> {
+    if user.password_hash.is_empty() {
+        return Ok(Claims::Unused);
+    }
+    app.count_call(RateClass::AuthEmail, &sha256_hex(&user.email)).await?;
+    match (auth::fits(user, password).await?, user.email_verified) {
+        (true, _) => Ok(Claims::Nothing),
+        (false, false) => Ok(Claims::FromAnother),
+        (false, true) => Err(Error::new(Code::InvalidCredentials)),
+    }
 }
 
 /// The invitation that a token is for.
@@ -121,7 +148,8 @@ pub async fn mail_reset(app: &App, email: &str) -> Result<()> {
     }
 }
 
-/// Sets a password by a mailed link, which is used up, and ends all sessions.
+/// Sets a password by a mailed link, which is used up, and ends all sessions; and all keys, if it is the first sign that the
+/// address is the person's: whoever registered with it may be somebody else.
 ///
 /// # Errors
 /// `validation_error`, `reset.invalid`.
@@ -137,6 +165,9 @@ pub async fn reset_password(app: &App, token: &str, new: &Secret) -> Result<Draf
         return Err(Error::new(Code::ResetInvalid));
     }
     user.password_hash = password::hash(&app.rng, new).await?;
+    if !user.email_verified {
+        verification::end_keys(app, &user).await?;
+    }
     let mut unit = Unit::new();
     // The link came by mail to that address.
     verification::note(app, &mut unit, &mut user).await?;

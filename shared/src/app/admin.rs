@@ -87,7 +87,7 @@ pub async fn user(app: &App, id: Id<User>) -> Result<Detail> {
 }
 
 /// The workspace that a user owns; clients own none.
-async fn home(app: &App, user: &User) -> Result<Option<Workspace>> {
+pub(super) async fn home(app: &App, user: &User) -> Result<Option<Workspace>> {
     let memberships = store::workspace::memberships_of(&app.table, user.id).await?;
     match memberships.iter().find(|membership| membership.role == Role::Owner) {
         Some(owned) => Ok(Some(store::workspace::get(&app.table, owned.workspace_id).await?.body)),

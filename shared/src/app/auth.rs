@@ -264,6 +264,20 @@ pub(super) async fn open_session(
     Ok(Draft::new(unit, LoggedIn { token, user, role, owner: workspace.owner_user_id }))
 }
 
+/// The same for somebody whose other sessions end.
+pub(super) async fn open_only_session(
+    app: &App,
+    mut unit: Unit,
+    user: User,
+    workspace: &Workspace,
+    role: Role,
+) -> Result<Draft<LoggedIn>> {
+    store::session::delete_all(&app.table, &mut unit, user.id, None).await?;
+    let session = add_session(app, &mut unit, &user, workspace, role)?;
+    let token = sign(app, &session).await?;
+    Ok(Draft::new(unit, LoggedIn { token, user, role, owner: workspace.owner_user_id }))
+}
+
 /// Ends the session that the caller came with, and only that.
 ///
 /// # Errors

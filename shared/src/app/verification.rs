@@ -2,8 +2,9 @@
 //! for an account whose owner has shown it, where `CHATIA_VERIFY_EMAIL` says so.
 
 use super::deliver::Task;
-use super::{App, Draft};
+use super::{App, Draft, admin};
 use crate::access::{Caller, RateClass};
+use crate::domain::api_key::KeyKind;
 use crate::domain::usage::KeySource;
 use crate::domain::user::UserStatus;
 use crate::domain::verification::{self, VerificationToken};
@@ -100,6 +101,22 @@ pub(super) async fn note(app: &App, unit: &mut Unit, user: &mut User) -> Result<
         // Known already, or a client, who pays for nothing.
         Ok(_) | Err(_) => Ok(()),
     }
+}
+
+/// Ends the keys of a workspace whose owner registered with an address that somebody else has shown to be theirs now. Each
+/// by itself, before the rest, so that a call that broke off is done again.
+pub(super) async fn end_keys(app: &App, user: &User) -> Result<()> {
+    let Some(home) = admin::home(app, user).await? else { return Ok(()) };
+    for key in store::api_key::list(&app.table, home.id, KeyKind::Developer).await? {
+        let mut unit = Unit::new();
+        store::api_key::delete(&mut unit, &key);
+        match app.commit(unit).await.map_err(Error::from) {
+            // Revoked meanwhile.
+            Err(error) if error.code() == Code::NotFound => {}
+            outcome => outcome?,
+        }
+    }
+    Ok(())
 }
 
 /// Whether the installation's models wait for the owner of an account to verify their address.

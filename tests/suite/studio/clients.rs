@@ -141,6 +141,8 @@ async fn an_invitation_ends_after_seven_days_or_with_the_next_one() {
 async fn somebody_who_is_known_here_accepts_with_their_own_password_and_keeps_their_own_workspace() {
     let (test, owner, one, _) = set().await;
     let other = test.owner().await;
+    let shown = json!({"token": test.verification_token(&other.email).await});
+    assert_eq!(test.anonymous().post("/api/auth/verify-email", shown).await.status, 204);
     let body = json!({"email": other.email, "password": "not theirs to set", "agent_ids": [one.id]});
     let made = owner.session.post("/api/clients", body).await.expect(201);
     assert_eq!(made["status"], "invited", "the owner of an address agrees first");

@@ -11,6 +11,8 @@ use tests::{Agent, Answer, Options, Owner, PASSWORD, Persona, Phones, ScriptedMo
 
 const VERIFY: &str = "/api/auth/verify-email";
 const SEND: &str = "/api/auth/verify-email/send";
+const RESET: &str = "/api/auth/reset-password";
+const ACCEPT: &str = "/api/auth/invitations/accept";
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// An installation whose models wait for owners to verify their address.
@@ -236,4 +238,66 @@ async fn to_look_whether_the_owner_is_verified_costs_a_turn_nothing() {
     visitor.says("How long does delivery take?").await;
     let calls = test.app.table.meter().take();
     assert!(Meter::trips(&calls) <= 3, "{calls:#?}");
+}
+
+#[tokio::test]
+async fn a_password_that_is_set_by_a_mailed_link_verifies_the_address_and_ends_what_was_there_before() {
+    let model = ScriptedModel::new();
+    let test = gated(&model).await;
+    let owner = test.owner().await;
+    let (agent, key) = (owner.agent("Soporte").await, owner.key().await);
+    let reset = async |password: &str| {
+        let token = test.reset_token(&owner.email).await;
+        test.anonymous().post(RESET, json!({"token": token, "password": password})).await
+    };
+    assert_eq!(reset("another horse").await.status, 204);
+    assert_eq!(owner.session.get("/api/auth/me").await.code(401), "unauthenticated");
+    assert_eq!(key.get("/api/agents").await.code(401), "unauthenticated", "whoever registered may be somebody else");
+    let body = json!({"email": owner.email, "password": "another horse"});
+    let session = test.anonymous().post("/api/auth/login", body).await.expect(200);
+    assert_eq!(session["user"]["email_verified"], true);
+    let now = Owner { session: owner.session.with_bearer(session["access_token"].as_str().unwrap()), ..owner.clone() };
+    assert!(!waits(&now).await);
+    tries_out(&now, &agent).await.expect(200);
+    let key = now.key().await;
+    assert_eq!(reset("a third horse").await.status, 204);
+    assert_eq!(key.get("/api/agents").await.status, 200, "they are the same person this time");
+}
+
+#[tokio::test]
+async fn whoever_accepts_an_invitation_takes_an_address_that_somebody_else_registered() {
+    let model = ScriptedModel::new();
+    let test = gated(&model).await;
+    let (owner, squatter) = (test.paying_owner().await, test.owner().await);
+    let key = squatter.key().await;
+    let made = owner.session.post("/api/clients", json!({"email": squatter.email})).await.expect(201);
+    let invitation = test.invitation_token(&owner, made["id"].as_u64().unwrap()).await;
+    let accept = async |token: &str, password: &str| {
+        test.anonymous().post(ACCEPT, json!({"token": token, "password": password})).await
+    };
+    assert_eq!(accept(&invitation, "short").await.expect(422)["field"], "password");
+    assert_eq!(key.get("/api/agents").await.status, 200, "nothing ended yet");
+    let session = accept(&invitation, "another horse").await.expect(200);
+    assert_eq!((&session["user"]["email_verified"], &session["user"]["role"]), (&json!(true), &json!("client")));
+    assert_eq!(squatter.session.get("/api/auth/me").await.code(401), "unauthenticated");
+    assert_eq!(key.get("/api/agents").await.code(401), "unauthenticated");
+    let log_in = async |password: &str| {
+        test.anonymous().post("/api/auth/login", json!({"email": squatter.email, "password": password})).await
+    };
+    assert_eq!(log_in(PASSWORD).await.code(401), "invalid_credentials");
+    assert_eq!(log_in("another horse").await.expect(200)["user"]["role"], "owner", "the home is theirs, too");
+    assert!(!test.db_account(&squatter).await.awaits_verification);
+}
+
+#[tokio::test]
+async fn who_accepts_an_invitation_with_their_own_password_keeps_what_they_have() {
+    let test = TestApp::new().await;
+    let (owner, other) = (test.paying_owner().await, test.owner().await);
+    let key = other.key().await;
+    let made = owner.session.post("/api/clients", json!({"email": other.email})).await.expect(201);
+    let token = test.invitation_token(&owner, made["id"].as_u64().unwrap()).await;
+    let session = test.anonymous().post(ACCEPT, json!({"token": token, "password": PASSWORD})).await.expect(200);
+    assert_eq!(session["user"]["email_verified"], true);
+    assert_eq!((key.get("/api/agents").await.status.as_u16(), is_verified(&other.session).await), (200, true));
+    assert!(!test.db_account(&other).await.awaits_verification);
 }
