@@ -171,7 +171,8 @@ fn reply(app: &App, scene: &Scene, turn: &OwnTurn, thought: &Thought) -> Message
             tokens_reasoning: thought.usage.reasoning_out,
             response_ms: u64::try_from(now.since(turn.pace.began).as_millis()).unwrap_or(u64::MAX),
             tool_calls: thought.tool_calls.clone(),
-            free_messages_remaining: turn.charge.free_remaining,
+            // What a fallback took is given back.
+            free_messages_remaining: turn.charge.free_remaining.map(|left| left + u64::from(thought.is_fallback())),
             stopped: thought.stopped,
         }),
         author_user_id: None,
