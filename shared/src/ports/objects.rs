@@ -333,10 +333,20 @@ mod tests {
         objects.delete("ws/a.txt").await.unwrap();
         assert!(objects.delete("ws/no-such-bucket").await.is_err());
 
-        Mock::given(path_is("/bucket/ws/no")).respond_with(ResponseTemplate::new(403)).mount(&server).await;
-        let refused = objects.get("ws/no").await.unwrap_err();
-        assert_eq!(refused.code(), Code::Unavailable);
-        assert!(!refused.cause().unwrap().contains("X-Amz"), "{refused:?}");
+        let refusal = |status: u16, code: &str| {
+            let quoted = "<StringToSign>AWS4-HMAC-SHA256</StringToSign><Token-0>token</Token-0>";
+            let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code>{quoted}</Error>");
+            ResponseTemplate::new(status).set_body_string(body)
+        };
+        for (key, status, code) in [("no", 403, "SignatureDoesNotMatch"), ("nowhere", 404, "NoSuchBucket")] {
+            Mock::given(path_is(format!("/bucket/ws/{key}"))).respond_with(refusal(status, code)).mount(&server).await;
+            let refused = objects.get(&format!("ws/{key}")).await.unwrap_err();
+            let cause = refused.cause().unwrap();
+            assert_eq!(refused.code(), Code::Unavailable);
+            assert!(cause.ends_with(code) && !cause.contains("X-Amz"), "credentials are quoted: {cause}");
+        }
+        Mock::given(path_is("/bucket/ws/gone")).respond_with(refusal(404, "NoSuchKey")).mount(&server).await;
+        assert_eq!(objects.get("ws/gone").await.unwrap(), None);
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::body::Bytes;
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use reqwest::{RequestBuilder, StatusCode};
 use rusty_s3::actions::ListObjectsV2;
 use rusty_s3::{Bucket as Signer, Credentials, S3Action as _, UrlStyle};
 use tokio::sync::OnceCell;
@@ -14,18 +14,17 @@ use super::{Store, failed};
 use crate::kernel::{Code, Error, Result};
 use crate::ports::egress::managed_client;
 
-/// How long one try may take. With the pauses, and since a try that took too long is not repeated, a call stays below the
-/// 29 s that a buffered route has.
-const TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a call may take, with all of its tries: less than the 29 s that a buffered route has.
+const TIMEOUT: Duration = Duration::from_secs(24);
 
-/// How long the address of a call of our own holds: longer than its tries take together.
+/// How long one try may take. One that took too long is not repeated.
+const TRY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long the address of a call of our own holds.
 const VALID: Duration = Duration::from_secs(300);
 
 /// Between the tries of a call. Whatever is asked of a bucket may be asked twice.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(400)];
-
-/// The longest answer to a call that has none, of which the reason is kept.
-const MAX_REASON: usize = 500;
 
 /// A bucket, opened on first use.
 pub(super) struct Bucket {
@@ -88,15 +87,20 @@ impl Opened {
         Ok(Self { signer: signer.map_err(|error| wrong(error.to_string()))?, credentials, client: managed_client()? })
     }
 
-    /// Sends a request, once more where it failed on the way or at the service, and reads the answer's head.
-    async fn send(&self, request: RequestBuilder) -> Result<Response> {
+    /// Sends a request, once more where it failed on the way or at the service.
+    async fn send(&self, request: RequestBuilder) -> Result<Answer> {
+        let tries = tokio::time::timeout(TIMEOUT, Self::tries(request));
+        tries.await.unwrap_or_else(|_| Err(failed("no answer in time")))
+    }
+
+    async fn tries(request: RequestBuilder) -> Result<Answer> {
         let mut pauses = PAUSES.into_iter();
         loop {
             // What it sends is in memory, so it can be sent again.
             let again = request.try_clone().ok_or_else(|| Error::internal("a request that cannot be copied"))?;
-            let answer = again.timeout(TIMEOUT).send().await;
+            let answer = Answer::to(again).await;
             let is_worth_it = match &answer {
-                Ok(answer) => answer.status().is_server_error() || answer.status() == StatusCode::TOO_MANY_REQUESTS,
+                Ok(Answer { status, .. }) => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
                 Err(error) => !error.is_timeout(),
             };
             match pauses.next() {
@@ -114,9 +118,8 @@ impl Opened {
         if let Some(after) = after {
             action.with_continuation_token(after);
         }
-        let answer = self.send(self.client.get(action.sign(VALID))).await?;
-        let text = accepted(answer).await?.text().await.map_err(|error| failed(error.without_url()))?;
-        let page = ListObjectsV2::parse_response(&text).map_err(failed)?;
+        let listed = self.send(self.client.get(action.sign(VALID))).await?.body()?;
+        let page = ListObjectsV2::parse_response(&String::from_utf8_lossy(&listed)).map_err(failed)?;
         Ok((page.contents.into_iter().map(|object| object.key).collect(), page.next_continuation_token))
     }
 }
@@ -124,16 +127,29 @@ impl Opened {
 /// Keys, and what to go on with when there are more.
 type Listed = (Vec<String>, Option<String>);
 
-/// The answer to a call that worked.
-async fn accepted(answer: Response) -> Result<Response> {
-    let status = answer.status();
-    if status.is_success() {
-        return Ok(answer);
+/// What a bucket answers, whole.
+struct Answer {
+    status: StatusCode,
+    bytes: Bytes,
+}
+
+impl Answer {
+    async fn to(request: RequestBuilder) -> reqwest::Result<Self> {
+        let answer = request.timeout(TRY_TIMEOUT).send().await?;
+        Ok(Self { status: answer.status(), bytes: answer.bytes().await? })
     }
-    // An XML document that names the reason and the key, nothing of the object.
-    let mut reason = answer.text().await.unwrap_or_default();
-    reason.truncate(reason.floor_char_boundary(MAX_REASON));
-    Err(failed(format!("{status} {reason}")))
+
+    /// What a call that worked is answered with.
+    fn body(self) -> Result<Bytes> {
+        if self.status.is_success() { Ok(self.bytes) } else { Err(failed(format!("{} {}", self.status, self.code()))) }
+    }
+
+    /// The word for what went wrong. The rest of the document may quote credentials.
+    fn code(&self) -> String {
+        let text = String::from_utf8_lossy(&self.bytes);
+        let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
+        code.map(|(code, _)| code.chars().filter(char::is_ascii_alphanumeric).take(60).collect()).unwrap_or_default()
+    }
 }
 
 #[async_trait]
@@ -141,18 +157,18 @@ impl Store for Bucket {
     async fn put(&self, key: &str, bytes: Bytes, content_type: &str) -> Result<()> {
         let opened = self.opened().await?;
         let address = opened.signer.put_object(Some(&opened.credentials), key).sign(VALID);
-        let request = opened.client.request(Method::PUT, address).header("content-type", content_type).body(bytes);
-        accepted(opened.send(request).await?).await.map(drop)
+        let request = opened.client.put(address).header("content-type", content_type).body(bytes);
+        opened.send(request).await?.body().map(drop)
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
         let opened = self.opened().await?;
         let address = opened.signer.get_object(Some(&opened.credentials), key).sign(VALID);
         let answer = opened.send(opened.client.get(address)).await?;
-        if answer.status() == StatusCode::NOT_FOUND {
+        if answer.status == StatusCode::NOT_FOUND && answer.code() != "NoSuchBucket" {
             return Ok(None);
         }
-        accepted(answer).await?.bytes().await.map(Some).map_err(|error| failed(error.without_url()))
+        answer.body().map(Some)
     }
 
     async fn address(&self, key: &str, disposition: &str, valid: Duration) -> Result<Option<String>> {
@@ -166,7 +182,7 @@ impl Store for Bucket {
         let opened = self.opened().await?;
         let address = opened.signer.delete_object(Some(&opened.credentials), key).sign(VALID);
         // S3 answers 204 for an object that is not there; its 404 means that the bucket is not.
-        accepted(opened.send(opened.client.delete(address)).await?).await.map(drop)
+        opened.send(opened.client.delete(address)).await?.body().map(drop)
     }
 
     async fn list(&self, tenant: &str, most: usize) -> Result<Vec<String>> {
