@@ -5,7 +5,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::ops::{DocIn, DocPath, OpDoc};
 use crate::kernel::{Code, Error, Result};
@@ -92,14 +92,19 @@ fn is_json(content_type: &str) -> bool {
 
 /// Text that is no JSON is malformed; JSON of the wrong shape is invalid, and the field is named.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let body = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    let text = std::str::from_utf8(bytes);
+    let text =
+        text.map_err(|_| Error::with_message(Code::MalformedBody, "The body is not valid JSON: it is not UTF-8."))?;
+    // The reader below does not go on behind what it does not want.
+    serde_json::from_str::<IgnoredAny>(text).map_err(|error| malformed(&error))?;
+    // A list would be taken for the fields in their order.
+    if text.trim_ascii_start().starts_with('[') {
+        return Err(Error::field("body", "invalid", "The body must be an object."));
+    }
+    serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(text)).map_err(|error| {
         let path = error.path().to_string();
-        let inner = error.into_inner();
-        if inner.is_data() { invalid(&path, &inner.to_string()) } else { malformed(&inner) }
-    })?;
-    reader.end().map_err(|error| malformed(&error))?;
-    Ok(body)
+        invalid(&path, &error.into_inner())
+    })
 }
 
 fn malformed(error: &serde_json::Error) -> Error {
@@ -107,8 +112,10 @@ fn malformed(error: &serde_json::Error) -> Error {
     Error::with_message(Code::MalformedBody, format!("The body is not valid JSON (line {line}, column {column})."))
 }
 
-fn invalid(path: &str, message: &str) -> Error {
-    let message = message.split(" at line ").next().unwrap_or(message);
+fn invalid(path: &str, error: &serde_json::Error) -> Error {
+    // Where a value must be one of a few words, the reader calls another type no JSON.
+    let message = if error.is_data() { error.to_string() } else { "this is not one of its values".to_owned() };
+    let message = plain(message.split(" at line ").next().unwrap_or(&message));
     let missing = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
     let parent = if path == "." { String::new() } else { format!("{path}.") };
     match missing {
@@ -116,6 +123,27 @@ fn invalid(path: &str, message: &str) -> Error {
         None if path == "." => Error::field("body", "invalid", format!("body: {message}")),
         None => Error::field(path, "invalid", format!("{path}: {message}")),
     }
+}
+
+/// A reader's message in words for somebody who sends JSON and knows nothing of how it is read.
+fn plain(message: &str) -> String {
+    if message.starts_with("UUID parsing failed") {
+        return "expected an id such as 8c7f1f5e-3f0a-4c55-9c54-6f1f2c1f9d11".into();
+    }
+    if message.starts_with("invalid digit") || message.starts_with("cannot parse integer") {
+        return "expected a whole number".into();
+    }
+    let Some((found, wanted)) = message.rsplit_once("expected ") else { return message.to_owned() };
+    let wanted = match wanted {
+        "a map" => "an object",
+        "a sequence" => "a list",
+        "a boolean" => "true or false",
+        "f32" | "f64" => "a number",
+        _ if wanted.starts_with("struct ") || wanted.contains("tagged enum") => "an object",
+        _ if wanted.len() <= 5 && wanted.starts_with(['u', 'i']) => "a whole number",
+        _ => wanted,
+    };
+    format!("{found}expected {wanted}")
 }
 
 /// Parameters of the path. What does not parse names nothing: 404.
@@ -141,8 +169,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
         query.map(|query| Self(query.0)).map_err(|rejection| {
             let text = rejection.body_text();
             let text = text.rsplit("query string: ").next().unwrap_or_default();
-            let field = text.split(':').next().filter(|field| !field.contains(' ')).unwrap_or("query");
-            Error::field(field, "invalid", text)
+            match text.split_once(": ").filter(|(field, _)| !field.contains(' ')) {
+                Some((field, what)) => Error::field(field, "invalid", format!("{field}: {}", plain(what))),
+                None => Error::field("query", "invalid", plain(text)),
+            }
         })
     }
 }
@@ -249,5 +279,41 @@ mod tests {
         assert_eq!(field(r#"{"name":"x","config":{"limit":"a"}}"#), "config.limit");
         assert_eq!(field(r#"{"name":"x","config":{}}"#), "config.limit");
         assert_eq!(field("[]"), "body");
+        assert_eq!(field(r#" ["x", null]"#), "body");
+        assert_eq!(error("[").kind(), Kind::Malformed);
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_told_in_plain_words() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Word {
+            New,
+        }
+        #[derive(Debug, serde::Deserialize)]
+        #[expect(dead_code, reason = "only whether it parses matters")]
+        struct Every {
+            word: Option<Word>,
+            id: Option<uuid::Uuid>,
+            at: Option<crate::kernel::Time>,
+            inner: Option<Config>,
+            list: Option<Vec<u32>>,
+            number: Option<f64>,
+        }
+        for (body, told) in [
+            (r#"{"word": 5}"#, "word: this is not one of its values"),
+            (r#"{"word": ["new"]}"#, "word: this is not one of its values"),
+            (r#"{"word": "old"}"#, "word: unknown variant `old`, expected `new`"),
+            (r#"{"id": "x"}"#, "id: expected an id such as 8c7f1f5e-3f0a-4c55-9c54-6f1f2c1f9d11"),
+            (r#"{"at": "june"}"#, "at: expected a time such as 2026-01-31T09:30:00Z"),
+            (r#"{"inner": 1}"#, "inner: invalid type: integer `1`, expected an object"),
+            (r#"{"inner": {"limit": -1}}"#, "inner.limit: invalid value: integer `-1`, expected a whole number"),
+            (r#"{"list": {}}"#, "list: invalid type: map, expected a list"),
+            (r#"{"number": "1"}"#, "number: invalid type: string \"1\", expected a number"),
+        ] {
+            let error = parse::<Every>(body.as_bytes()).unwrap_err();
+            assert_eq!((error.kind(), error.message()), (Kind::Invalid, told), "{body}");
+        }
+        assert_eq!(parse::<Every>(br#"{"word": 5"#).unwrap_err().kind(), Kind::Malformed);
     }
 }

@@ -102,7 +102,8 @@ impl Serialize for Time {
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
-        let parsed: Timestamp = text.parse().map_err(serde::de::Error::custom)?;
+        let parsed: Timestamp =
+            text.parse().map_err(|_| serde::de::Error::custom("expected a time such as 2026-01-31T09:30:00Z"))?;
         Ok(Self(parsed.as_millisecond()))
     }
 }

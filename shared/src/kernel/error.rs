@@ -1,6 +1,7 @@
 //! One error type for the whole product. It knows no HTTP: a surface's dialect decides status and body.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::{Code, Time};
@@ -105,9 +106,11 @@ impl Error {
         Self::fields(vec![Field { name: name.into(), code, message: message.into() }])
     }
 
-    /// Several invalid fields at once.
+    /// Several invalid fields at once, each fault of a field once.
     #[must_use]
-    pub fn fields(fields: Vec<Field>) -> Self {
+    pub fn fields(mut fields: Vec<Field>) -> Self {
+        let mut told = BTreeSet::new();
+        fields.retain(|field| told.insert((field.name.clone(), field.message.clone())));
         let message = fields.first().map_or(Code::ValidationError.message().into(), |field| field.message.clone());
         let mut error = Self::with_message(Code::ValidationError, message);
         error.0.fields = fields;
