@@ -13,7 +13,6 @@ use shared::app::auth::Register;
 use shared::app::{App, agent, api_key, auth};
 use shared::domain::agent::Widget;
 use shared::domain::api_key::KeyKind;
-use shared::domain::billing::SubscriptionStatus;
 use shared::domain::plan::PlanKey;
 use shared::domain::tool::Builtin;
 use shared::kernel::{Code, Error, Id, Limit, Patch, Result, Secret};
@@ -187,9 +186,9 @@ async fn register(app: &App, kept: &Kept) -> Result<auth::LoggedIn> {
 /// platform should be able to publish another one.
 async fn raise_plan(app: &App, caller: &Caller) -> Result<()> {
     let mut account = store::billing::get(&app.table, caller.billing_account_id).await?;
-    if account.plan == PlanKey::Free {
-        (account.plan, account.status) = (PlanKey::Agency, SubscriptionStatus::Active);
-        account.updated_at = app.now();
+    if account.plan == PlanKey::Free && account.granted_plan.is_none() {
+        // As staff give one: nobody pays for it.
+        (account.granted_plan, account.updated_at) = (Some(PlanKey::Agency), app.now());
         store::billing::overwrite(&app.table, &account).await?;
     }
     Ok(())
