@@ -17,6 +17,7 @@ use tests::requests::{Scene, Stage, Valid, missing, rows, valid, writes};
 type Refusal = (u16, &'static str);
 
 const UNKNOWN: Refusal = (401, "unauthenticated");
+const OTHER_CREDENTIAL: Refusal = (403, "forbidden");
 const TOO_LOW: Refusal = (403, "forbidden");
 const NO_SCOPE: Refusal = (403, "scope_missing");
 const NOT_GRANTED: Refusal = (404, "not_found");
@@ -32,7 +33,7 @@ fn takes(op: &Op, credential: Credential) -> bool {
 /// What a member of a role is told, unless they may call. Nothing is granted to the client of the matrix.
 fn refusal_of_member(op: &Op, role: Role) -> Option<Refusal> {
     if !takes(op, Credential::User) {
-        return Some(UNKNOWN);
+        return Some(OTHER_CREDENTIAL);
     }
     if role == Role::Client && op.floor.takes_grants() {
         return Some(NOT_GRANTED);
@@ -47,7 +48,7 @@ fn refusal_of_member(op: &Op, role: Role) -> Option<Refusal> {
 /// What a key with these scopes is told, unless it may call.
 fn refusal_of_key(op: &Op, scopes: &[&str]) -> Option<Refusal> {
     if !takes(op, Credential::Developer) {
-        return Some(UNKNOWN);
+        return Some(OTHER_CREDENTIAL);
     }
     (!op.scope.is_empty() && !scopes.contains(&op.scope)).then_some(NO_SCOPE)
 }

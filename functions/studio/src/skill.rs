@@ -168,7 +168,8 @@ fn scopes() -> String {
     format!(
         "\n## Scopes\n\nA grant (`POST /api/clients/{{id}}/grants`) opens an agent to a client by its `scopes`: {}; without \
          any, {}.\n`messages` reads conversations, takes them over and answers; `messages:read` only reads them; `leads` \
-         reads leads and\nappointments. What is not granted is not there (404).\n\nA developer key has any of {}. A call \
+         reads leads and\nappointments. An agent without a grant is not there\n(404); without the scope on one that is \
+         granted, a call is a 403 (`scope_missing`).\n\nA developer key has any of {}. A call \
          without the scope of its row is a 403 (`scope_missing`).\n",
         list(&all),
         list(&usual),

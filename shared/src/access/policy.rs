@@ -6,7 +6,8 @@ use crate::domain::plan::PlanKey;
 use crate::domain::user::StaffRole;
 use crate::kernel::{Code, Error, Result};
 
-/// Decides a call, in the documented order: credential (401), role (403 or 404), scope (403), plan (403).
+/// Decides a call, in the documented order: credential (401, or 403 for one of another kind), role (403 or 404), scope
+/// (403), plan (403).
 /// `plan` is the caller's effective plan where the row asks for one.
 ///
 /// # Errors
@@ -15,8 +16,10 @@ pub fn decide(op: &Op, caller: Option<&Caller>, plan: Option<PlanKey>) -> Result
     if op.credentials.is_empty() {
         return Ok(());
     }
-    let caller = caller.filter(|caller| op.credentials.contains(&caller.credential));
     let caller = caller.ok_or_else(|| Error::new(Code::Unauthenticated))?;
+    if !op.credentials.contains(&caller.credential) {
+        return Err(Error::with_message(Code::Forbidden, other_credential(caller.credential)));
+    }
     if caller.impersonator.is_some() && !op.acting.allows(op.method) {
         return Err(Error::with_message(Code::Forbidden, "Not while you act for somebody else."));
     }
@@ -33,6 +36,14 @@ pub fn decide(op: &Op, caller: Option<&Caller>, plan: Option<PlanKey>) -> Result
     match (op.plan, plan) {
         (PlanGate::Paid, None | Some(PlanKey::Free)) => Err(Error::new(Code::PlanRequired)),
         (PlanGate::Paid | PlanGate::Any, _) => Ok(()),
+    }
+}
+
+/// A 401 would say that the credential does not hold, and it does.
+const fn other_credential(given: Credential) -> &'static str {
+    match given {
+        Credential::User => "A session cannot do this. Send a developer key.",
+        Credential::Developer => "A developer key cannot do this. Log in, and send that session's token.",
     }
 }
 
@@ -104,10 +115,12 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_of_another_kind_is_none() {
+    fn a_credential_of_another_kind_is_refused_as_such() {
         let op = Op { credentials: &[Credential::User], ..ROW };
         let key = caller(Credential::Developer, Role::Owner, &["things:write"]);
-        assert_eq!(kind(&op, &key, None), Some(Kind::Unauthenticated));
+        let refused = decide(&op, Some(&key), None).unwrap_err();
+        assert_eq!(refused.kind(), Kind::Forbidden);
+        assert!(refused.message().contains("Log in"), "{refused}");
     }
 
     #[test]

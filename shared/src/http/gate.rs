@@ -66,7 +66,6 @@ async fn pass(gate: &Gate, request: Request, rated: &mut Option<Standing>) -> Re
         None
     } else {
         let caller = authenticate(app.clone(), request.headers().clone()).await?;
-        let caller = caller.filter(|caller| op.credentials.contains(&caller.credential));
         if caller.is_none() {
             rate(app, &RateClass::Unrecognised.counted(None, address), rated).await?;
             return Err(Error::new(Code::Unauthenticated));

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::ops::{Group, RowDoc, Surface};
 use super::schemas::{Renames, Schemas, rename};
-use crate::access::{Acting, Credential, Floor, Idempotency, Op};
+use crate::access::{Acting, Credential, Idempotency, Op};
 
 /// The document of a surface.
 #[must_use]
@@ -181,7 +181,7 @@ fn refusals(op: &Op, doc: &RowDoc) -> Vec<(String, &'static str)> {
     let follows = [
         (has_body, 400, "The body is not valid JSON, or does not confirm what it should."),
         (!op.credentials.is_empty(), 401, "No valid credential."),
-        (!op.credentials.is_empty() && op.floor != Floor::Anyone, 403, forbidden(op)),
+        (!op.credentials.is_empty(), 403, forbidden(op)),
         (op.path.contains('{'), 404, also(404)),
         (op.idempotency != Idempotency::Safe, 409, "Somebody else changed the same at the same time; try again."),
         (has_body || is_keyed, 413, "The body is too large."),

@@ -86,8 +86,8 @@ codes! {
     UploadLimitReached       "upload.limit_reached"       Conflict         "A workspace can have 40 uploads at once. Delete one, or wait until they expire.";
     KeyLimitReached          "api_key.limit_reached"      Conflict         "A workspace can have 50 keys. Revoke one first.";
     ToolLimitReached         "tool.limit_reached"         Conflict         "An agent can have 20 tools.";
-    IdempotencyMismatch      "idempotency.mismatch"       Invalid          "This Idempotency-Key was used for a different request.";
-    IdempotencyInFlight      "idempotency.in_flight"      Conflict         "A request with this Idempotency-Key is still running. Retry shortly.";
+    IdempotencyMismatch      "idempotency.mismatch"       Invalid          "This Idempotency-Key (or client_message_id) was used for a different request.";
+    IdempotencyInFlight      "idempotency.in_flight"      Conflict         "A request with this Idempotency-Key (or client_message_id) is still running. Retry shortly.";
     PreconditionFailed       "precondition_failed"        Stale            "The resource changed since you read it.";
     PayloadTooLarge          "payload_too_large"          TooLarge         "The request is too large.";
     RateLimited              "rate_limited"               RateLimited      "Too many requests. Slow down.";

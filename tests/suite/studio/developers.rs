@@ -140,9 +140,11 @@ async fn a_key_cannot_make_or_revoke_keys() {
     let owner = test.owner().await;
     let key = owner.key().await;
     let id = owner.session.get(KEYS).await.expect(200)["items"][0]["id"].clone();
-    assert_eq!(key.post(KEYS, json!({"name": "child"})).await.code(401), "unauthenticated");
-    assert_eq!(key.delete(&format!("{KEYS}/{id}")).await.code(401), "unauthenticated");
-    assert_eq!(key.get("/api/auth/me").await.code(401), "unauthenticated");
+    let refused = key.post(KEYS, json!({"name": "child"})).await;
+    assert!(refused.text.contains("Log in"), "a key that holds is not told that it does not: {}", refused.text);
+    assert_eq!(refused.code(403), "forbidden");
+    assert_eq!(key.delete(&format!("{KEYS}/{id}")).await.code(403), "forbidden");
+    assert_eq!(key.get("/api/auth/me").await.code(403), "forbidden");
     assert_eq!(total(&owner, KEYS).await, 1);
 }
 
