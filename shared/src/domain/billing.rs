@@ -301,6 +301,9 @@ pub struct Hold {
     /// What the message costs beyond the included ones; 0 when it is included.
     #[serde(default)]
     pub overage: MicroDollars,
+    /// Whether it is answered with the customer's own model key.
+    #[serde(default)]
+    pub byok: bool,
 }
 
 impl Hold {
@@ -372,6 +375,10 @@ pub struct Allowance {
     /// What messages beyond the included ones cost.
     #[serde(default)]
     pub overage: MicroDollars,
+    /// Those of the used messages that are answered with the customer's own key; what was taken before they were told
+    /// apart counts as ours.
+    #[serde(default)]
+    pub byok: i64,
 }
 
 impl Allowance {
@@ -379,6 +386,18 @@ impl Allowance {
     #[must_use]
     pub fn count(&self) -> u64 {
         u64::try_from(self.used).unwrap_or(0)
+    }
+
+    /// Those of them with the customer's own key.
+    #[must_use]
+    pub fn count_byok(&self) -> u64 {
+        u64::try_from(self.byok).unwrap_or(0).min(self.count())
+    }
+
+    /// Those of them with our key.
+    #[must_use]
+    pub fn count_managed(&self) -> u64 {
+        self.count() - self.count_byok()
     }
 }
 
