@@ -248,18 +248,19 @@ impl BillingAccount {
 
     /// Takes over whether a card is saved, unless something newer is known.
     pub fn note_payment_method(&mut self, saved: bool, told_at: Time) {
-        // Of two at the same moment the one that says yes counts, in whatever order they come.
-        let known = self.payment_method_told_at.map(|at| (at, self.has_payment_method));
-        if known.is_none_or(|known| known < (told_at, saved)) {
+        // Of two at the same moment the one that says no counts, in whatever order they come: the customer was deleted.
+        let known = self.payment_method_told_at.map(|at| (at, !self.has_payment_method));
+        if known.is_none_or(|known| known < (told_at, !saved)) {
             (self.has_payment_method, self.payment_method_told_at) = (saved, Some(told_at));
         }
     }
 
     /// Takes over the customer's id, none when they were deleted, unless something newer is known.
     pub fn note_customer(&mut self, id: Option<String>, told_at: Time) {
-        // Of two at the same moment always the same one counts, in whatever order they come.
-        let known = self.customer_told_at.map(|at| (at, self.customer_id.clone()));
-        if known.is_none_or(|known| known < (told_at, id.clone())) {
+        // Of two at the same moment always the same one counts, in whatever order they come, and a deletion before all.
+        let order = |at: Time, id: &Option<String>| (at, id.is_none(), id.clone());
+        let known = self.customer_told_at.map(|at| order(at, &self.customer_id));
+        if known.is_none_or(|known| known < order(told_at, &id)) {
             (self.customer_id, self.customer_told_at) = (id, Some(told_at));
         }
     }
