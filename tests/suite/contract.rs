@@ -33,6 +33,11 @@ fn documented() -> Vec<Documented> {
     rows.collect()
 }
 
+/// The documented operations, in the order of the list.
+pub(crate) fn operations() -> Vec<(&'static str, &'static str)> {
+    documented().iter().map(|row| (row.method, row.path)).collect()
+}
+
 fn built(method: &str, path: &str) -> Option<&'static Op> {
     rows().into_iter().find(|op| (op.method, op.path) == (method, path))
 }
@@ -97,6 +102,91 @@ fn the_events_are_the_documented_ones() {
         .flat_map(|line| line.split('`').skip(1).step_by(2))
         .collect();
     assert_eq!(named, DOCUMENTED);
+}
+
+/// Where the entities of the contract's data model are shown: an operation, and the place in its answer.
+const SHOWN: &[(&str, &str, &str, &str)] = &[
+    ("User", "POST", "/api/auth/login", "user"),
+    ("User", "GET", "/api/auth/me", ""),
+    ("User", "GET", "/api/admin/users", "items"),
+    ("User", "GET", "/api/admin/users/{id}", ""),
+    ("Agent", "GET", "/api/agents/{id}", ""),
+    ("Agent", "PATCH", "/api/agents/{id}", ""),
+    ("Agent", "POST", "/api/agents/{id}/publish", ""),
+    ("Agent", "POST", "/api/developers/agents", ""),
+    ("AgentTool", "POST", "/api/agents/{id}/tools", ""),
+    ("AgentTool", "GET", "/api/agents/{id}", "tools"),
+    ("Conversation", "GET", "/api/clients/me/agents/{id}/conversations", "items"),
+    ("Conversation", "GET", "/api/clients/me/agents/{id}/conversations/{cid}", ""),
+    ("Conversation", "POST", "/api/clients/me/agents/{id}/conversations/{cid}/takeover", ""),
+    ("ConversationMessage", "GET", "/api/clients/me/agents/{id}/conversations/{cid}", "messages"),
+    ("ConversationMessage", "POST", "/api/clients/me/agents/{id}/conversations/{cid}/messages", ""),
+    ("Lead", "GET", "/api/clients/me/agents/{id}/leads", "items"),
+    ("BillingAccount", "GET", "/api/billing/account", ""),
+    ("UsageEvent", "GET", "/api/billing/usage-events", "items"),
+    ("ClientAgentGrant", "POST", "/api/clients/{id}/grants", ""),
+    ("ClientAgentGrant", "GET", "/api/clients/{id}/grants", "items"),
+];
+
+/// The entities of the contract's data model with their fields; those that it only names have none.
+fn entities() -> Vec<(&'static str, Vec<&'static str>)> {
+    let told = PROSE.split("## Data model quick reference").nth(1).unwrap().split("\n## ").next().unwrap();
+    let entity = |text: &'static str| {
+        let (name, fields) = text.split_once('(').unwrap_or((text, ""));
+        let mut depth = 0;
+        let fields = fields.trim_end_matches(')').split(|c| {
+            depth += i32::from(c == '{') - i32::from(c == '}');
+            c == ',' && depth == 0
+        });
+        (name, fields.map(str::trim).filter(|field| !field.is_empty()).collect())
+    };
+    told.split('`').skip(1).step_by(2).map(entity).collect()
+}
+
+/// A schema, followed to where it lies, and into what a list has.
+fn followed<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
+    match (schema["$ref"].as_str(), schema.get("items")) {
+        (Some(reference), _) => followed(document, document.pointer(&reference[1..]).unwrap()),
+        (None, Some(items)) => followed(document, items),
+        (None, None) => schema,
+    }
+}
+
+/// What is wrong with a field as a schema has it. As the contract writes them: `name`, `name?`, `name: one | other` and
+/// `name{part, part}`.
+fn lacks(document: &Value, schema: &Value, field: &str) -> Option<String> {
+    let name = field.split([':', '{', '?']).next().unwrap();
+    let Some(found) = schema["properties"].get(name) else { return Some(format!("{name} is not shown")) };
+    if !schema["required"].as_array().unwrap().iter().any(|required| required == name) {
+        return Some(format!("{name} may be left out"));
+    }
+    let parts = field.split_once('{').map_or("", |(_, parts)| parts.trim_end_matches('}'));
+    let has = |part: &&str| followed(document, found)["properties"].get(*part).is_some();
+    let lacking = parts.split(',').map(str::trim).filter(|part| !part.is_empty()).find(|part| !has(part));
+    lacking.map(|part| format!("{name}.{part} is not shown"))
+}
+
+#[test]
+fn every_field_of_the_data_model_is_shown_under_its_name_wherever_its_entity_is() {
+    let document = shared::http::openapi::document(&SURFACE);
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    for (entity, fields) in entities() {
+        let places = SHOWN.iter().filter(|(name, ..)| *name == entity);
+        assert!(fields.is_empty() || places.clone().count() > 0, "{entity} is shown nowhere");
+        seen += fields.len();
+        for (_, method, path, place) in places {
+            let responses = &document["paths"][path][method.to_lowercase()]["responses"];
+            let success = ["200", "201"].iter().find_map(|status| responses.get(*status)).unwrap();
+            let mut schema = followed(&document, &success["content"]["application/json"]["schema"]);
+            if !place.is_empty() {
+                schema = followed(&document, &schema["properties"][place]);
+            }
+            let lacking = fields.iter().filter_map(|field| lacks(&document, schema, field));
+            wrong.extend(lacking.map(|what| format!("{entity} at {method} {path}: {what}")));
+        }
+    }
+    assert_eq!(seen, 52, "the data model was read to the end");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

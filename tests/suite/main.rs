@@ -3,6 +3,7 @@
 mod access;
 mod contract;
 mod costs;
+mod covered;
 mod dialect;
 mod events;
 mod floors;

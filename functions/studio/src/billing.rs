@@ -117,12 +117,11 @@ pub(crate) struct AccountOut {
     /// Messages that were taken of the allowance, also those that are being answered: all of the trial, which is one period
     /// for ever; else those of `period_start` to `period_end`, the calendar month in UTC, on plans with that period.
     messages_used_current_period: u64,
-    /// Replies of models with our key: on the trial since the account was made (two years at most), else of the same calendar month. Counted a
-    /// moment after the reply. Together with `messages_used_byok` they are `messages_used_current_period`, but for
-    /// what is being answered, and for what was used before the account went from the trial to a plan, or back to it.
-    messages_used_managed: i64,
-    /// Replies of models with your own key, in the same time.
-    messages_used_byok: i64,
+    /// Those of `messages_used_current_period` that are answered with our model key. Together with `messages_used_byok`
+    /// they are all of them.
+    messages_used_managed: u64,
+    /// Those that are answered with your own model key; messages from before the two were told apart count as ours.
+    messages_used_byok: u64,
     /// Included messages of the period.
     messages_limit: u64,
     /// Trial messages left over all agents; null on plans without a trial.
@@ -152,8 +151,8 @@ impl From<Standing> for AccountOut {
             period_start: standing.period_start,
             period_end: standing.period_end,
             messages_used_current_period: standing.allowance.count(),
-            messages_used_managed: standing.managed,
-            messages_used_byok: standing.byok,
+            messages_used_managed: standing.allowance.count_managed(),
+            messages_used_byok: standing.allowance.count_byok(),
             messages_limit: standing.plan.included_messages,
             free_messages_remaining: standing.free_messages_remaining(),
             has_payment_method: standing.account.has_payment_method,

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::app::App;
-use shared::builder::{self, Detail};
+use shared::builder::{self, Decision, Detail};
 use shared::domain::builder::{Action, ActionStatus, BuilderRole, Lapse, Step};
 use shared::domain::{Agent, BuilderMessage, BuilderThread, User};
 use shared::http::{Call, Done, Json, NoContent, Path, Query};
@@ -33,7 +33,8 @@ shared::ops! {
     /// Confirm or decline what the builder asked for.
     ///
     /// What was shown is carried out, once. 409 when it was decided before, has expired (24 hours), or is not what was
-    /// shown any more: then it waits in the thread anew, as another action. What the command itself refuses (402, 422) leaves it waiting.
+    /// shown any more: then it waits in the thread anew, as another action. Name the `revision` that you were shown where
+    /// several people decide in a thread. What the command itself refuses (402, 422) leaves it waiting.
     POST "/api/builder/threads/{thread_id}/actions/{action_id}" => decide_builder_action,
         [User] Editor "" General Any Known Audited Keyed also [402 409];
 }
@@ -97,6 +98,9 @@ struct BuilderActionOut {
     summary: String,
     arguments: Value,
     agent_id: Int<Agent>,
+    /// Which state of the agent it is shown with; name it when you decide. It moves on when another action about the agent
+    /// is confirmed in the thread.
+    revision: Option<u32>,
     status: ActionStatus,
     /// Why it has `expired`: the agent had changed and the same call waits as another action (`shown_anew`), the agent was
     /// deleted, what it is about is gone, or nobody decided within 24 hours (`too_late`).
@@ -147,6 +151,7 @@ impl BuilderActionOut {
             summary: action.summary,
             arguments: action.arguments,
             agent_id: action.agent_id.into(),
+            revision: action.revision,
             created_at: action.created_at,
             expires_at: action.expires_at,
             decided_at: action.decided_at,
@@ -206,6 +211,10 @@ async fn stop_builder(
 struct DecisionIn {
     /// Whether it is to happen.
     approve: bool,
+    /// The `revision` that the action was shown with. When it is another one by now, a confirmation is a 409
+    /// (`action_changed`) and the action goes on waiting; without it, the action is confirmed as it is.
+    #[serde(default)]
+    revision: Option<u32>,
 }
 
 async fn decide_builder_action(
@@ -214,6 +223,7 @@ async fn decide_builder_action(
     Path((thread, action)): Path<(Text<BuilderThread>, Text<Action>)>,
     Json(body): Json<DecisionIn>,
 ) -> Result<Done<BuilderActionOut>> {
-    let decide = || builder::decide(&app, &call.caller, call.address, thread.0, action.0, body.approve);
+    let decision = Decision { approve: body.approve, shown: body.revision };
+    let decide = || builder::decide(&app, &call.caller, call.address, thread.0, action.0, decision);
     call.run(&app, decide, |action| BuilderActionOut::new(&app, action)).await
 }

@@ -136,6 +136,8 @@ enum BuilderFrame {
         /// What it is called with: exactly this is carried out.
         arguments: Value,
         agent_id: Int<Agent>,
+        /// Which state of the agent it is shown with; name it when you decide.
+        revision: Option<u32>,
         /// From then on it cannot be confirmed.
         expires_at: Time,
     },
@@ -181,6 +183,7 @@ impl From<Frame> for BuilderFrame {
                 summary: action.summary,
                 arguments: action.arguments,
                 agent_id: action.agent_id.into(),
+                revision: action.revision,
                 expires_at: action.expires_at,
             },
             Frame::TextDelta { text } => Self::TextDelta { text },

@@ -136,7 +136,7 @@ pub async fn end(app: &App, account: Id<BillingAccount>, period: &PeriodKey, hol
         }
         if store::usage::exists(&app.table, account, hold.turn, (hold.until, app.now())).await? {
             store::billing::settle(&app.table, account, period, hold.turn).await?;
-        } else if store::billing::give_back(&app.table, account, period, hold.turn, hold.overage).await? {
+        } else if store::billing::give_back(&app.table, account, period, hold).await? {
             tracing::warn!(account = %account.text(), turn = %hold.turn, "a turn died; its message was given back");
             given_back += 1;
         }

@@ -21,11 +21,6 @@ pub struct Standing {
     pub plan: &'static Plan,
     /// What was used in the period.
     pub allowance: Allowance,
-    /// Replies with our key, as far as they are counted: of this month, and on a trial since the account was made, two years
-    /// at most.
-    pub managed: i64,
-    /// Replies with the customer's key, in the same way.
-    pub byok: i64,
     /// Published agents.
     pub agents_used: u64,
     /// People in the workspace who use a seat.
@@ -79,13 +74,8 @@ pub(super) async fn standing_as(app: &App, caller: &Caller, account: BillingAcco
     let (now, today) = (app.now(), Day::of(app.now()));
     let (first, last) = (today.first_of_month(), today.last_of_month());
     let plan = account.effective_plan();
-    let counted_since = match plan.period {
-        Period::Once => Day::of(account.created_at).max(today.plus(-TRIAL_DAYS)),
-        Period::Month => first,
-    };
-    let (allowance, counted, agents_used, seats_used) = tokio::try_join!(
+    let (allowance, agents_used, seats_used) = tokio::try_join!(
         async { store::billing::allowance(&app.table, account.id, &account.period(now)).await },
-        store::rollup::usage(&app.table, account.id, counted_since, last),
         store::agent::published_count(&app.table, account.id),
         store::workspace::seats_used(&app.table, caller.workspace_id),
     )?;
@@ -93,27 +83,10 @@ pub(super) async fn standing_as(app: &App, caller: &Caller, account: BillingAcco
         Period::Once => (None, None),
         Period::Month => (Some(first.start()), Some(last.end())),
     };
-    let replies = |source| -> i64 {
-        counted.iter().filter(|counted| counted.bucket.key_source == source).map(|counted| counted.sums.messages).sum()
-    };
-    let (managed, byok) = (replies(KeySource::Managed), replies(KeySource::Byok));
     let awaits_verification = verification::is_awaited(app, &account);
-    Ok(Standing {
-        account,
-        plan,
-        allowance,
-        managed,
-        byok,
-        agents_used,
-        seats_used,
-        period_start,
-        period_end,
-        awaits_verification,
-    })
+    Ok(Standing { account, plan, allowance, agents_used, seats_used, period_start, period_end, awaits_verification })
 }
 
-/// How many days of an account on the trial are looked at: it may have had a plan before, and used much.
-const TRIAL_DAYS: i32 = 730;
 /// The longest time that usage is asked for.
 const MAX_DAYS: u32 = 366;
 /// How many days are shown when the caller does not say.

@@ -45,25 +45,38 @@ pub(super) fn ask(app: &App, actor: &Actor, tool: Tool, agent: &Agent, given: &V
     }
 }
 
+/// What a person decides about an action.
+#[derive(Debug, Clone, Copy)]
+pub struct Decision {
+    /// Whether it is to happen.
+    pub approve: bool,
+    /// The agent's revision that they were shown it with, where they say it.
+    pub shown: Option<u32>,
+}
+
 /// Carries out what a person confirms, or notes that they decline.
 ///
 /// # Errors
 /// `not_found`, `action.settled` when it was decided before, is too old or is not what was shown any more; what the agent
-/// became too different for is shown anew, as another action, and what it is about nothing for any more expires. And what
-/// the command says; then it still waits.
+/// became too different for is shown anew, as another action, and what it is about nothing for any more expires.
+/// `action.changed` when it was moved on since it was shown to whoever confirms it. And what the command says; then it
+/// still waits.
 pub async fn decide(
     app: &App,
     caller: &Caller,
     address: IpAddr,
     thread: Id<BuilderThread>,
     action: Id<Action>,
-    approve: bool,
+    Decision { approve, shown }: Decision,
 ) -> Result<Draft<Action>> {
     let now = app.now();
     store::builder::get(&app.table, caller.workspace_id, thread, now).await?;
     let mut action = store::builder::action(&app.table, caller.workspace_id, thread, action).await?;
     if action.standing(now) != ActionStatus::Pending {
         return Err(settled(action.lapsed(now)));
+    }
+    if approve && shown.is_some() && action.revision.is_some() && shown != action.revision {
+        return Err(changed(&action));
     }
     let actor = Actor { caller: caller.clone(), address, thread };
     let (mut unit, then) = match approve {
@@ -83,6 +96,16 @@ pub async fn decide(
     let what = if approve { "Confirmed and done" } else { "Declined" };
     add_note(app, &mut unit, caller, &action, what)?;
     Ok(Draft { unit, value: action, then })
+}
+
+/// What a confirmation is answered with by somebody who was shown the action before it was moved on: somebody else has
+/// confirmed another one of its thread. Declining needs no second look.
+fn changed(action: &Action) -> Error {
+    let message = format!(
+        "The agent has changed since this was shown to you. Read the thread, look at it as it is now ({}), and decide again.",
+        action.summary
+    );
+    Error::with_message(Code::ActionChanged, message)
 }
 
 /// What a decision is answered with that comes too late.

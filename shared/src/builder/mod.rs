@@ -22,7 +22,7 @@ mod tools;
 use std::net::IpAddr;
 use std::time::Duration;
 
-pub use action::decide;
+pub use action::{Decision, decide};
 pub use tell::Frames;
 pub use thread::{Detail, clear, find, list, stop};
 

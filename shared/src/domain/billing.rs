@@ -248,18 +248,19 @@ impl BillingAccount {
 
     /// Takes over whether a card is saved, unless something newer is known.
     pub fn note_payment_method(&mut self, saved: bool, told_at: Time) {
-        // Of two at the same moment the one that says yes counts, in whatever order they come.
-        let known = self.payment_method_told_at.map(|at| (at, self.has_payment_method));
-        if known.is_none_or(|known| known < (told_at, saved)) {
+        // Of two at the same moment the one that says no counts, in whatever order they come: the customer was deleted.
+        let known = self.payment_method_told_at.map(|at| (at, !self.has_payment_method));
+        if known.is_none_or(|known| known < (told_at, !saved)) {
             (self.has_payment_method, self.payment_method_told_at) = (saved, Some(told_at));
         }
     }
 
     /// Takes over the customer's id, none when they were deleted, unless something newer is known.
     pub fn note_customer(&mut self, id: Option<String>, told_at: Time) {
-        // Of two at the same moment always the same one counts, in whatever order they come.
-        let known = self.customer_told_at.map(|at| (at, self.customer_id.clone()));
-        if known.is_none_or(|known| known < (told_at, id.clone())) {
+        // Of two at the same moment always the same one counts, in whatever order they come, and a deletion before all.
+        let order = |at: Time, id: &Option<String>| (at, id.is_none(), id.clone());
+        let known = self.customer_told_at.map(|at| order(at, &self.customer_id));
+        if known.is_none_or(|known| known < order(told_at, &id)) {
             (self.customer_id, self.customer_told_at) = (id, Some(told_at));
         }
     }
@@ -301,6 +302,9 @@ pub struct Hold {
     /// What the message costs beyond the included ones; 0 when it is included.
     #[serde(default)]
     pub overage: MicroDollars,
+    /// Whether it is answered with the customer's own model key.
+    #[serde(default)]
+    pub byok: bool,
 }
 
 impl Hold {
@@ -372,6 +376,10 @@ pub struct Allowance {
     /// What messages beyond the included ones cost.
     #[serde(default)]
     pub overage: MicroDollars,
+    /// Those of the used messages that are answered with the customer's own key; what was taken before they were told
+    /// apart counts as ours.
+    #[serde(default)]
+    pub byok: i64,
 }
 
 impl Allowance {
@@ -379,6 +387,18 @@ impl Allowance {
     #[must_use]
     pub fn count(&self) -> u64 {
         u64::try_from(self.used).unwrap_or(0)
+    }
+
+    /// Those of them with the customer's own key.
+    #[must_use]
+    pub fn count_byok(&self) -> u64 {
+        u64::try_from(self.byok).unwrap_or(0).min(self.count())
+    }
+
+    /// Those of them with our key.
+    #[must_use]
+    pub fn count_managed(&self) -> u64 {
+        self.count() - self.count_byok()
     }
 }
 

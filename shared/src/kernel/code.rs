@@ -73,6 +73,7 @@ codes! {
     WhatsappNotConnected     "whatsapp.not_connected"     Conflict         "The agent's WhatsApp number is not connected any more. Connect it again: PATCH /api/agents/{id}.";
     ConversationClosed       "conversation.closed"        Conflict         "The conversation is closed.";
     BuilderBusy              "builder.busy"               Conflict         "The builder is at work in this thread. Follow it with Last-Event-ID, stop it (POST …/stop), or retry shortly.";
+    ActionChanged            "action.changed"             Conflict         "The agent has changed since this was shown to you. Read the thread, look at it as it is now, and decide again.";
     ActionSettled            "action.settled"             Conflict         "This was decided already, has expired, or is not what was shown any more. Ask the builder for it again.";
     IdentityRefused          "identity.refused"           Forbidden        "The signature of the identity is wrong: it must be the lower-case hex HMAC-SHA256 of user_id under the agent's identity secret.";
     IdentityOtherUser        "identity.other_user"        Conflict         "This conversation belongs to another user. Begin a new one: leave conversation_id out.";

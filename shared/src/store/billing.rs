@@ -207,7 +207,7 @@ pub async fn take_overage(
 
 async fn take(table: &Table, key: Key, below: Cond, hold: &Hold, settled: &[Uuid]) -> Result<Taken> {
     let ours = hold_attribute(hold.turn);
-    let update = Update::new(key).add("used", 1).add("overage", hold.overage).set(ours.clone(), hold);
+    let update = amount(Update::new(key), hold, 1).set(ours.clone(), hold);
     let update = settled.iter().fold(update, |update, turn| update.remove(hold_attribute(*turn)));
     let free = below.and(Cond::absent(ours.clone()));
     match table.update(update, Some(free), Error::new(Code::MessageLimitReached)).await {
@@ -219,6 +219,13 @@ async fn take(table: &Table, key: Key, below: Cond, hold: &Hold, settled: &[Uuid
         }
         Err(Refusal::Error(error)) => Err(error),
     }
+}
+
+/// What a hold takes of an allowance, or (`times` is -1) gives back.
+fn amount(update: Update, hold: &Hold, times: i64) -> Update {
+    let update = update.add("used", times).add("overage", times * hold.overage);
+    // Most accounts never have a key of their own; their item has no counter of it.
+    if hold.byok { update.add("byok", times) } else { update }
 }
 
 fn holds_in(item: Item) -> Result<Vec<Hold>> {
@@ -239,16 +246,9 @@ pub async fn holds(table: &Table, account: Id<BillingAccount>, period: &PeriodKe
 ///
 /// # Errors
 /// When the table cannot be written.
-pub async fn give_back(
-    table: &Table,
-    account: Id<BillingAccount>,
-    period: &PeriodKey,
-    turn: Uuid,
-    overage: MicroDollars,
-) -> Result<bool> {
-    let ours = hold_attribute(turn);
-    let update = Update::new(keys::allowance(account, period)).add("used", -1).add("overage", -overage);
-    let update = update.remove(ours.clone());
+pub async fn give_back(table: &Table, account: Id<BillingAccount>, period: &PeriodKey, hold: &Hold) -> Result<bool> {
+    let ours = hold_attribute(hold.turn);
+    let update = amount(Update::new(keys::allowance(account, period)), hold, -1).remove(ours.clone());
     match table.update(update, Some(Cond::present(ours)), Error::new(Code::Conflict)).await {
         Ok(_) => Ok(true),
         Err(Refusal::Conditions(_)) => Ok(false),

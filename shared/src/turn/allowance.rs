@@ -7,6 +7,7 @@ use crate::app::{App, allowance};
 use crate::domain::billing::{Hold, PeriodKey, Reached, ReachedOf};
 use crate::domain::conversation::Turn;
 use crate::domain::plan::{MicroDollars, Period};
+use crate::domain::usage::KeySource;
 use crate::domain::{BillingAccount, Conversation};
 use crate::kernel::{Code, Error, Id, Result};
 use crate::store;
@@ -40,6 +41,7 @@ pub(super) async fn take(app: &App, scene: &Scene, lease: &Turn, conversation: I
         workspace_id: scene.snapshot.workspace_id,
         conversation_id: conversation,
         overage: 0,
+        byok: scene.key_source() == KeySource::Byok,
     };
     let overage = scene.key_source().unit_cost();
     match place.take(hold.clone(), overage).await {
@@ -117,7 +119,7 @@ impl Place<'_> {
 /// clock finds what is held by nobody.
 pub(super) async fn give_back(app: &App, scene: &Scene, charge: &Charge) {
     let Charge { period, hold, .. } = charge;
-    let given = store::billing::give_back(&app.table, scene.account.id, period, hold.turn, hold.overage).await;
+    let given = store::billing::give_back(&app.table, scene.account.id, period, hold).await;
     if let Err(error) = given {
         tracing::warn!(account = %scene.account.id.text(), %error, "an unused message is left to the clock");
     }

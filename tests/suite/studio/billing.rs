@@ -1,10 +1,15 @@
 //! Plans and how an account stands.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
-use shared::domain::Role;
 use shared::domain::plan::PlanKey;
+use shared::domain::usage::{KeySource, UsageBucket, UsageSums};
+use shared::domain::{BillingAccount, Role};
+use shared::kernel::{Day, Id};
 use shared::store;
-use tests::{Owner, TestApp};
+use shared::table::{Meter, Row, Unit};
+use tests::{Agent, Owner, ScriptedModel, TestApp};
 
 use crate::contract::PROSE;
 
@@ -80,7 +85,7 @@ async fn a_paid_account_counts_by_calendar_month_and_has_no_trial() {
         "spend_cap_cents": null, "estimated_overage_cents": 0.0, "email_verification_required": false,
     });
     assert_eq!(account(&owner).await, expected);
-    test.clock.advance(std::time::Duration::from_secs(31 * 24 * 3600));
+    test.clock.advance(Duration::from_secs(31 * 24 * 3600));
     let relogin = test
         .anonymous()
         .post("/api/auth/login", json!({"email": owner.email, "password": tests::PASSWORD}))
@@ -159,19 +164,116 @@ async fn what_an_account_costs_is_for_admins_owners_and_keys_and_not_for_who_edi
     }
 }
 
+/// What an account used: all, with our key, with its own.
+async fn used(owner: &Owner) -> [u64; 3] {
+    let now = account(owner).await;
+    ["current_period", "managed", "byok"].map(|name| now[format!("messages_used_{name}")].as_u64().unwrap())
+}
+
+/// Gives an agent a model key of its owner's.
+async fn own_key(owner: &Owner, agent: &Agent) {
+    let own = json!({"config": {"ai": {"provider": "offline", "api_key": "sk-own"}}});
+    owner.session.patch(&format!("/api/agents/{}", agent.id), own).await.expect(200);
+}
+
 #[tokio::test]
 async fn what_is_used_by_whose_key_adds_up_to_what_is_used_of_the_trial_also_in_the_next_month() {
     let test = TestApp::new().await;
     let owner = test.owner().await;
     let agent = owner.agent("Soporte").await;
     test.visitor(&agent).says("Hello").await;
-    test.clock.advance(std::time::Duration::from_secs(40 * 24 * 3600));
+    test.clock.advance(Duration::from_secs(40 * 24 * 3600));
     let owner = Owner { session: owner.again().await, ..owner };
-    let own = json!({"config": {"ai": {"provider": "offline", "api_key": "sk-own"}}});
-    owner.session.patch(&format!("/api/agents/{}", agent.id), own).await.expect(200);
+    own_key(&owner, &agent).await;
     test.visitor(&agent).says("Hello").await;
+    assert_eq!(used(&owner).await, [2, 1, 1], "the trial is one period for ever, and nothing waits for a worker");
+}
+
+#[tokio::test]
+async fn what_is_used_by_whose_key_is_of_the_month_on_a_plan_and_of_the_trial_again_after_it() {
+    let test = TestApp::new().await;
+    let owner = test.owner().await;
+    let agent = owner.agent("Soporte").await;
+    test.visitor(&agent).says("Hello").await;
+    test.db_set_plan(&owner, PlanKey::Pro).await;
+    assert_eq!(used(&owner).await, [0, 0, 0], "the trial is no part of the month");
+    test.visitor(&agent).says("Hello").await;
+    own_key(&owner, &agent).await;
+    for _ in 0..2 {
+        test.visitor(&agent).says("Hello").await;
+    }
+    assert_eq!(used(&owner).await, [3, 1, 2]);
     test.workers().run().await;
-    let now = account(&owner).await;
-    let used = ["messages_used_current_period", "messages_used_managed", "messages_used_byok"].map(|name| &now[name]);
-    assert_eq!(used, [&json!(2), &json!(1), &json!(1)], "the trial is one period for ever: {now}");
+    let replies = owner.session.get("/api/billing/usage").await.expect(200);
+    assert_eq!(replies["totals"]["messages"], 4, "what was ever replied is told by the usage");
+    test.db_set_plan(&owner, PlanKey::Free).await;
+    assert_eq!(used(&owner).await, [1, 1, 0], "what the plan gave is no part of the trial");
+    test.visitor(&agent).says("Hello").await;
+    assert_eq!(used(&owner).await, [2, 1, 1]);
+    test.db_set_plan(&owner, PlanKey::Pro).await;
+    test.clock.advance(Duration::from_secs(31 * 24 * 3600));
+    let owner = Owner { session: owner.again().await, ..owner };
+    assert_eq!(used(&owner).await, [0, 0, 0], "a new month");
+}
+
+#[tokio::test]
+async fn what_no_reply_came_of_is_given_back_to_whose_key_it_was_taken_for() {
+    let model = ScriptedModel::new();
+    let test = TestApp::with_model(model.clone()).await;
+    let owner = test.owner().await;
+    let agent = owner.agent("Soporte").await;
+    own_key(&owner, &agent).await;
+    let mut visitor = test.visitor(&agent);
+    visitor.says("Hello").await;
+    model.fails();
+    // The fallback text is stored, and costs nothing.
+    visitor.says("And tomorrow?").await;
+    assert_eq!(used(&owner).await, [1, 0, 1]);
+}
+
+#[tokio::test]
+async fn messages_from_before_whose_key_was_told_apart_count_as_ours() {
+    let test = TestApp::new().await;
+    let owner = test.owner().await;
+    let agent = owner.agent("Soporte").await;
+    let account = test.db_account(&owner).await;
+    let key = store::keys::allowance(account.id, &account.period(test.app.now()));
+    test.app.table.overwrite(Row::new(key, "allowance", &json!({"used": 7, "overage": 0})).unwrap()).await.unwrap();
+    assert_eq!(used(&owner).await, [7, 7, 0]);
+    own_key(&owner, &agent).await;
+    test.visitor(&agent).says("Hello").await;
+    assert_eq!(used(&owner).await, [8, 7, 1]);
+}
+
+#[tokio::test]
+async fn a_long_history_makes_neither_the_account_nor_the_overview_dearer() {
+    let test = TestApp::new().await;
+    let owner = test.owner().await;
+    let (stored, workspace) = (test.db_account(&owner).await, test.db_workspace(&owner).await.id);
+    let cost = async |path: &str| {
+        test.app.table.meter().record();
+        owner.session.get(path).await.expect(200);
+        let calls = test.app.table.meter().take();
+        (Meter::trips(&calls), calls.len(), calls.iter().map(|call| call.read).sum::<f64>())
+    };
+    // An account that was a large one until yesterday, and is on the trial again.
+    let yesterday = Day::of(test.app.now()).plus(-1);
+    let sums = UsageSums { messages: 9, included: 9, cost: 0 };
+    let mut buckets = (0..100).flat_map(|back| (1..=20).map(move |agent| (yesterday.plus(-back), agent)));
+    while let Some(first) = buckets.next() {
+        let mut unit = Unit::new();
+        for (day, agent) in std::iter::once(first).chain(buckets.by_ref().take(99)) {
+            let key_source = KeySource::Managed;
+            let bucket = UsageBucket { day, workspace, agent: Id::from_int(agent).unwrap(), key_source };
+            unit.put(Row::new(store::keys::usage_rollup(stored.id, &bucket), "rollup", &sums).unwrap());
+        }
+        test.app.commit(unit).await.unwrap();
+    }
+    let early = BillingAccount { created_at: yesterday.plus(-400).start(), ..stored };
+    store::billing::overwrite(&test.app.table, &early).await.unwrap();
+    for path in ["/api/billing/account", "/api/developers/overview"] {
+        let (trips, calls, reads) = cost(path).await;
+        assert!(trips <= 6 && calls <= 9 && reads <= 9.0, "{path}: {trips} trips, {calls} calls, {reads} read units");
+    }
+    assert_eq!(used(&owner).await, [0, 0, 0]);
 }

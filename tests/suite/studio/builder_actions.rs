@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use shared::domain::Role;
 use tests::{Agent, Frame, Options, Owner, ScriptedModel, TestApp};
 
 async fn planned() -> (TestApp, Owner, ScriptedModel) {
@@ -79,6 +80,32 @@ async fn what_was_asked_for_together_is_confirmed_in_turn_and_none_is_shown_twic
         assert_eq!(again.code(409), "action_settled", "each once");
     }
     assert_eq!(standings(&owner, &thread).await, vec![stands("done", Value::Null); 3]);
+}
+
+#[tokio::test]
+async fn who_was_shown_an_action_before_somebody_else_moved_it_on_may_have_to_look_again() {
+    let (test, owner, model) = planned().await;
+    let draft = owner.agent_with(json!({"name": "Borrador"})).await;
+    let hosts = json!({"name": "http_request", "config": {"allowed_hosts": ["api.example.com"]}});
+    let calls = [("publish_agent", json!({})), ("attach_tool", hosts), ("unpublish_agent", json!({}))];
+    let thread = asked(&test, &owner, &model, &draft, &calls).await;
+    let editor = test.db_member(&owner, Role::Editor).await;
+    let seen = editor.get(&thread).await.expect(200)["actions"].as_array().unwrap().clone();
+    let shown = &seen[0]["revision"];
+    assert!(shown.is_u64() && seen.iter().all(|action| action["revision"] == *shown), "{seen:?}");
+    let as_shown = json!({"approve": true, "revision": shown});
+    owner.session.post(&place(&thread, &seen[0]), as_shown.clone()).await.expect(200);
+    let before = test.db_dump().await;
+    let refused = editor.post(&place(&thread, &seen[1]), as_shown).await;
+    let now = actions(&owner, &thread).await;
+    assert!(refused.text.contains("which is live"), "it tells what is shown now: {}", refused.text);
+    assert_eq!(refused.code(409), "action_changed");
+    assert_eq!(before.changes_since(&test.db_dump().await), Vec::<String>::new(), "it goes on waiting");
+    assert_ne!(now[1]["revision"], *shown);
+    let looked_again = json!({"approve": true, "revision": now[1]["revision"]});
+    editor.post(&place(&thread, &seen[1]), looked_again).await.expect(200);
+    let declined = json!({"approve": false, "revision": shown});
+    assert_eq!(editor.post(&place(&thread, &seen[2]), declined).await.expect(200)["status"], "declined");
 }
 
 #[tokio::test]

@@ -220,35 +220,48 @@ async fn callbacks_that_are_not_about_us_are_taken_and_change_nothing() {
     assert_eq!(account(&owner).await["plan"], "free", "a product that is not sold here is no plan");
 }
 
-/// A life with Polar: bought, changed, unpaid, seats, a second subscription, the end.
-fn life(customer: &str) -> Vec<Callback> {
+/// A life with Polar: a first customer who is deleted, another one, bought, changed, unpaid, seats, a second subscription,
+/// its end that is wished, taken back and wished again; `gone` adds that this customer is deleted too.
+fn life(customer: &str, gone: bool) -> Vec<Callback> {
+    let of = |id: &str, mut told: Value| {
+        told["customer"]["id"] = json!(id);
+        told
+    };
     let sub = |id: &str, product: &str, status: &str| TestApp::subscription(customer, id, product, status);
     let mut seats = sub("s-seat", "p-seat", "active");
     seats["seats"] = json!(4);
     let mut more_seats = seats.clone();
     more_seats["seats"] = json!(7);
+    let mut ending = of("c-2", sub("s-2", "p-studio", "active"));
+    ending["cancel_at_period_end"] = json!(true);
     let state = |subscriptions: Vec<Value>| json!({"external_id": customer, "active_subscriptions": subscriptions});
     let order = json!({"total_amount": 1_200, "customer": {"external_id": customer}});
-    let told = [
-        ("subscription.created", sub("s-1", "p-starter", "incomplete")),
-        ("subscription.active", sub("s-1", "p-starter", "active")),
-        ("order.paid", order),
-        ("subscription.active", seats),
-        ("subscription.updated", sub("s-1", "p-pro", "active")),
-        ("customer.state_changed", state(vec![sub("s-1", "p-pro", "active"), more_seats.clone()])),
-        ("subscription.past_due", sub("s-1", "p-pro", "past_due")),
-        ("subscription.active", sub("s-1", "p-pro", "active")),
-        ("subscription.active", sub("s-2", "p-studio", "trialing")),
-        ("subscription.revoked", sub("s-1", "p-pro", "canceled")),
-        ("customer.state_changed", state(vec![sub("s-2", "p-studio", "active"), more_seats])),
+    let deleted = |id: &str| json!({"id": id, "external_id": customer});
+    // Each with its second; some are at the same moment.
+    let mut told = vec![
+        (0, "subscription.active", of("c-0", sub("s-0", "p-agency", "active"))),
+        (1, "customer.deleted", deleted("c-0")),
+        (2, "subscription.created", sub("s-1", "p-starter", "incomplete")),
+        (3, "subscription.active", sub("s-1", "p-starter", "active")),
+        (4, "order.paid", order.clone()),
+        (5, "subscription.active", seats),
+        (6, "subscription.updated", sub("s-1", "p-pro", "active")),
+        (7, "customer.state_changed", state(vec![sub("s-1", "p-pro", "active"), more_seats.clone()])),
+        (8, "subscription.past_due", sub("s-1", "p-pro", "past_due")),
+        (9, "subscription.active", sub("s-1", "p-pro", "active")),
+        (10, "subscription.active", sub("s-2", "p-studio", "trialing")),
+        (10, "subscription.revoked", sub("s-1", "p-pro", "canceled")),
+        (12, "customer.state_changed", state(vec![sub("s-2", "p-studio", "active"), more_seats])),
+        (13, "subscription.canceled", ending.clone()),
+        (14, "subscription.uncanceled", of("c-1", sub("s-2", "p-studio", "active"))),
+        (15, "subscription.canceled", ending),
     ];
+    if gone {
+        told.extend([(16, "order.paid", of("c-2", order)), (16, "customer.deleted", deleted("c-2"))]);
+    }
     let numbered = told.into_iter().enumerate();
     numbered
-        .map(|(number, (kind, data))| {
-            // Two of them at the same moment.
-            let second = if number == 9 { 8 } else { number as u64 };
-            Callback::new(&format!("e-{number}"), kind, at(second), data)
-        })
+        .map(|(number, (second, kind, data))| Callback::new(&format!("e-{number}"), kind, at(second), data))
         .collect()
 }
 
@@ -265,20 +278,29 @@ async fn state(test: &TestApp, owner: &Owner) -> (Value, Vec<Value>) {
     (without(account(owner).await), dump.of("subscription").cloned().map(without).collect())
 }
 
-#[tokio::test]
-async fn callbacks_that_come_twice_shuffled_and_out_of_order_end_as_those_in_order() {
-    let (_polar, test, first) = set().await;
-    let told = life(&test.customer(&first).await);
-    for callback in &told {
+/// How the account ends when a life is told in order.
+async fn told_in_order(gone: bool) -> (Value, Vec<Value>) {
+    let (_polar, test, owner) = set().await;
+    for callback in &life(&test.customer(&owner).await, gone) {
         test.hears(callback, Key::Decoded).await.expect(200);
     }
-    let in_order = state(&test, &first).await;
-    assert_eq!((&in_order.0["plan"], &in_order.0["seats_limit"]), (&json!("studio"), &json!(25 + 7)));
-    for seed in 0..25 {
+    state(&test, &owner).await
+}
+
+#[tokio::test]
+async fn callbacks_that_come_twice_shuffled_and_out_of_order_end_as_those_in_order() {
+    let ends = [told_in_order(false).await, told_in_order(true).await];
+    let shown = |end: &Value| {
+        ["plan", "seats_limit", "cancel_at_period_end", "has_payment_method", "polar_customer_id"]
+            .map(|name| end[name].clone())
+    };
+    assert_eq!(shown(&ends[0].0), [json!("studio"), json!(25 + 7), json!(true), json!(true), json!("c-2")]);
+    assert_eq!(shown(&ends[1].0), [json!("free"), json!(3), json!(false), json!(false), Value::Null]);
+    for (seed, gone) in (0..15).flat_map(|seed| [(seed, false), (seed, true)]) {
         let (_polar, test, owner) = set().await;
         let (rng, customer) = (Rng::seeded(seed), test.customer(&owner).await);
         let pick = |bound: usize| rng.below(u32::try_from(bound).unwrap()) as usize;
-        let mut told = life(&customer);
+        let mut told = life(&customer, gone);
         told.extend((0..pick(12)).map(|_| told[pick(told.len())].clone()).collect::<Vec<_>>());
         for place in (1..told.len()).rev() {
             told.swap(place, pick(place + 1));
@@ -287,14 +309,14 @@ async fn callbacks_that_come_twice_shuffled_and_out_of_order_end_as_those_in_ord
             test.hears(callback, Key::Whole).await.expect(200);
         }
         let order: Vec<&str> = told.iter().map(|callback| callback.id.as_str()).collect();
-        assert_eq!(state(&test, &owner).await, in_order, "seed {seed}: {order:?}");
+        assert_eq!(state(&test, &owner).await, ends[usize::from(gone)], "seed {seed}: {order:?}");
     }
 }
 
 #[tokio::test]
 async fn callbacks_at_the_same_time_do_not_undo_each_other() {
     let (_polar, test, owner) = set().await;
-    let told = life(&test.customer(&owner).await);
+    let told = life(&test.customer(&owner).await, false);
     let heard = told.iter().map(|callback| async { test.hears(callback, Key::Decoded).await.status });
     let mut again: Vec<_> = futures_util::future::join_all(heard).await.into_iter().zip(&told).collect();
     // One that met others four times in a row is sent again by Polar.

@@ -29,8 +29,8 @@ async fn counters_follow_the_events_and_count_none_twice() {
     }
     let shown = owner.session.get(&format!("/api/agents/{}", agent.id)).await.expect(200);
     assert_eq!(shown["conversation_count"], 1);
-    let account = owner.session.get("/api/billing/account").await.expect(200);
-    assert_eq!((&account["messages_used_managed"], &account["messages_used_byok"]), (&json!(4), &json!(0)));
+    let by_source = usage(&owner, "group_by=key_source").await;
+    assert_eq!(by_source["rows"], json!([row(json!({"key_source": "managed"}), [4, 4, 0, 0])]));
     let workspace = test.db_workspace(&owner).await.id;
     let ids = [Id::from_int(agent.id).unwrap()];
     let counts = shared::store::rollup::agents(&test.app.table, workspace, &ids).await.unwrap()[0];

@@ -109,13 +109,15 @@ fn replies_usage_and_ledger_agree(world: &World, dump: &Dump) {
 
 /// Nothing is held any more, and what is spent is what was replied.
 fn allowances_are_what_was_replied(dump: &Dump) {
-    let mut spent: BTreeMap<String, usize> = BTreeMap::new();
+    let mut spent: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     for event in dump.of("usage") {
-        *spent.entry(format!("B#{}", text(event, "billing_account_id"))).or_default() += 1;
+        let (all, byok) = spent.entry(format!("B#{}", text(event, "billing_account_id"))).or_default();
+        *all += 1;
+        *byok += usize::from(event["key_source"] == "byok");
     }
     for (key, item) in dump.0.iter().filter(|(key, _)| key.contains("USE#")) {
-        let account = text(item, "pk");
-        assert_eq!(number(item, "used"), spent.get(account).copied().unwrap_or(0), "{key}: {item}");
+        let (account, byok) = (text(item, "pk"), item.get("byok").map_or(0, |_| number(item, "byok")));
+        assert_eq!((number(item, "used"), byok), spent.get(account).copied().unwrap_or_default(), "{key}: {item}");
     }
 }
 

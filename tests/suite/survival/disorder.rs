@@ -131,8 +131,8 @@ async fn history(seed: u64) {
     assert_eq!(ledger.len(), MESSAGES, "seed {seed}: each reply is charged once");
     let sent: usize = ledger.calls().iter().map(|call| call.ids.len()).sum();
     assert_eq!(sent, MESSAGES, "seed {seed}: none is sent again");
-    let account = owner.session.get("/api/billing/account").await.expect(200);
-    assert_eq!(account["messages_used_managed"], json!(MESSAGES), "seed {seed}: each reply counts once");
+    let usage = owner.session.get("/api/billing/usage").await.expect(200);
+    assert_eq!(usage["totals"]["messages"], json!(MESSAGES), "seed {seed}: each reply counts once");
     let counted = owner.session.get(&format!("/api/agents/{}", agent.id)).await.expect(200);
     assert_eq!(counted["conversation_count"], 1, "seed {seed}");
 }

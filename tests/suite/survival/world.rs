@@ -106,6 +106,11 @@ impl World {
             let owner = test.paying_owner().await;
             owner.webhook(&format!("{}/hook/{number}", outside.url()), Value::Null).await;
             let agent = owner.agent(&format!("Agent {number}")).await;
+            // Every other owner has a model key of their own.
+            if number % 2 == 1 {
+                let own = json!({"config": {"ai": {"provider": "offline", "api_key": "sk-own"}}});
+                owner.session.patch(&format!("/api/agents/{}", agent.id), own).await.expect(200);
+            }
             let pages = vec![Page::default(); CONVERSATIONS];
             users.push(User { owner, agent, pages, published: BTreeMap::new() });
         }
