@@ -10,7 +10,7 @@ use shared::domain::{Agent, Appointment, Contact, Conversation};
 use shared::http::{Calendar, Call, Created, Done, Json, MaybeJson, Path, Query};
 use shared::kernel::{Int, Result, Time};
 
-use crate::wire::{ListOut, PageQuery};
+use crate::wire::{ListOut, PageQuery, actor as who};
 
 shared::ops! {
     /// List appointments by their start, the earliest first.
@@ -106,7 +106,7 @@ struct ChangeOut {
     at: Time,
     /// `booked`, `rescheduled`, `cancelled`, `completed` or `no_show`.
     action: String,
-    /// `user_…`, `key_…` or `agent_…`.
+    /// `user_`, `key_` or `agent_` with the id of who did it.
     actor: String,
     from: Option<Time>,
     to: Option<Time>,
@@ -143,7 +143,7 @@ struct AppointmentOut {
 
 impl From<Change> for ChangeOut {
     fn from(Change { at, action, actor, from, to, reason }: Change) -> Self {
-        Self { at, action, actor, from, to, reason }
+        Self { at, action, actor: who(&actor), from, to, reason }
     }
 }
 

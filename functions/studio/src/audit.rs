@@ -10,7 +10,7 @@ use shared::http::{AcceptsCsv, Call, Csv, Format, JsonOrCsv, Query};
 use shared::kernel::{Int, Result, Time};
 use uuid::Uuid;
 
-use crate::wire::{ListOut, PageQuery};
+use crate::wire::{ListOut, PageQuery, actor};
 
 shared::ops! {
     /// Who did what in your workspace, newest first, a month at a time.
@@ -45,7 +45,7 @@ struct AuditQuery {
 struct AuditEntryOut {
     id: Uuid,
     at: Time,
-    /// Who: `user_…`, `key_…` or `system`.
+    /// Who: `user_` or `key_` with the id of the user or of the key, or `system`.
     actor: String,
     /// Staff who acted for them.
     impersonated_by: Option<Int<User>>,
@@ -63,7 +63,7 @@ impl From<AuditEntry> for AuditEntryOut {
         Self {
             id: entry.id,
             at: entry.at,
-            actor: entry.actor,
+            actor: actor(&entry.actor),
             impersonated_by: entry.impersonator.map(Int),
             action: entry.action,
             target: entry.target,
@@ -82,7 +82,7 @@ fn csv(span: &str, entries: Vec<AuditEntry>) -> Csv {
         file.line([
             entry.id.to_string(),
             entry.at.to_string(),
-            entry.actor,
+            actor(&entry.actor),
             entry.impersonator.map(|staff| staff.int().to_string()).unwrap_or_default(),
             entry.action,
             Csv::text(&entry.target),

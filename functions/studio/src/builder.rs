@@ -12,7 +12,7 @@ use shared::domain::{Agent, BuilderMessage, BuilderThread, User};
 use shared::http::{Call, Done, Json, NoContent, Path, Query};
 use shared::kernel::{Int, Result, Text, Time};
 
-use crate::wire::{ListOut, PageQuery};
+use crate::wire::{ListOut, PageQuery, actor};
 
 shared::ops! {
     /// List the builder's threads, the last used first.
@@ -108,7 +108,7 @@ struct BuilderActionOut {
     created_at: Time,
     expires_at: Time,
     decided_at: Option<Time>,
-    /// `user_…`.
+    /// `user_` with the id of who did.
     decided_by: Option<String>,
 }
 
@@ -155,7 +155,7 @@ impl BuilderActionOut {
             created_at: action.created_at,
             expires_at: action.expires_at,
             decided_at: action.decided_at,
-            decided_by: action.decided_by,
+            decided_by: action.decided_by.as_deref().map(actor),
         }
     }
 }

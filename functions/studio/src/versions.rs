@@ -11,7 +11,7 @@ use shared::http::{Call, Done, Json, Path, Query};
 use shared::kernel::{Int, Result, Time};
 
 use crate::agents::AgentOut;
-use crate::wire::ListOut;
+use crate::wire::{ListOut, actor};
 
 shared::ops! {
     /// List the versions of an agent, newest first.
@@ -42,7 +42,7 @@ struct VersionOut {
     version: String,
     agent_id: Int<Agent>,
     name: String,
-    /// Who published it: `user_…` or `key_…`.
+    /// Who published it: `user_` or `key_` with the id.
     author: String,
     published_at: Time,
     /// The version that it brought back, if it did.
@@ -65,7 +65,7 @@ impl From<&AgentVersion> for VersionOut {
             version: format!("1.{}", version.number),
             agent_id: version.agent_id.into(),
             name: version.body.name.clone(),
-            author: version.author.clone(),
+            author: actor(&version.author),
             published_at: version.published_at,
             restored: version.restored,
         }

@@ -4,7 +4,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 use shared::app::{App, conversation};
 use shared::domain::message::Author;
-use shared::domain::{Agent, Conversation};
+use shared::domain::{Agent, ApiKey, Conversation, User};
 use shared::http::Call;
 use shared::http::ops::DocPath;
 use shared::kernel::{Cursor, Id, Int, Limit, Page, Result};
@@ -46,6 +46,14 @@ impl DocPath for Named {
             (Int::<Conversation>::json_schema(generator), json_schema!({"type": "string", "pattern": "^conv_"}));
         vec![json_schema!({"description": about, "oneOf": [id, handle]})]
     }
+}
+
+/// Who did something, by the id that this surface has for them: `user_`, `key_` or `agent_` with its number, or `system`.
+pub(crate) fn actor(text: &str) -> String {
+    let user = || Id::<User>::from_text(text).map(|id| format!("user_{}", id.int()));
+    let key = || Id::<ApiKey>::from_text(text).map(|id| format!("key_{}", id.int()));
+    let agent = || Id::<Agent>::from_text(text).map(|id| format!("agent_{}", id.int()));
+    user().or_else(key).or_else(agent).unwrap_or_else(|| text.to_owned())
 }
 
 /// A page of a list.

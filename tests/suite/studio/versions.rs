@@ -125,7 +125,7 @@ async fn the_audit_log_tells_who_did_what_and_is_a_file_too() {
         (&json!("publish_agent"), &json!(format!("/api/agents/{agent}/publish")))
     );
     assert!(entry["actor"].as_str().unwrap().starts_with("key_") && entry["ip"].is_string());
-    assert!(log["items"][1]["actor"].as_str().unwrap().starts_with("user_"));
+    assert_eq!(log["items"][1]["actor"], format!("user_{}", owner.user_id), "as whom the owner finds them elsewhere");
     let next = format!("/api/audit-log?limit=2&cursor={}", log["next_cursor"].as_str().unwrap());
     assert_eq!(owner.session.get(&next).await.expect(200)["items"][0]["action"], "create_api_key");
     let file = owner.session.call("GET", "/api/audit-log?format=csv", &[], None).await;
