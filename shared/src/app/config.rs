@@ -270,6 +270,8 @@ mod tests {
         assert_eq!(config.builder(), ("openai".into(), "gpt-5.4".into()));
         assert_eq!(config.openai_api, OpenAiApi::Chat);
         assert!(!config.verify_email, "whoever tries it out has no mail");
+        // After a takeover no word comes later than two seconds: it is looked often enough for that, with time to spare.
+        assert!(config.watch_every <= Duration::from_secs(1), "{:?}", config.watch_every);
     }
 
     #[test]

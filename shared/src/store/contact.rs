@@ -164,9 +164,7 @@ pub async fn rename(
         contact.phone = phone.map(str::to_owned);
     }
     for key in former {
-        if table.get::<Guard>(&key).await?.is_some_and(|guard| guard.contact_id == contact.id) {
-            unit.delete_if(key, Cond::eq("contact_id", contact.id), Error::new(Code::ConcurrentChange));
-        }
+        unguard(table, unit, key, contact.id).await?;
     }
     if let Some(new) = phone.filter(|new| before.phone.as_deref() != Some(new)) {
         take_phone(table, unit, &contact, new).await?;
@@ -177,6 +175,38 @@ pub async fn rename(
         contact.whatsapp.push(WhatsappUser { agent_id: agent, user_id: user.to_owned() });
     }
     unit.replace(Row::new(keys::contact(workspace, contact.id), "contact", &contact)?, *v);
+    Ok(())
+}
+
+/// Knows a contact, read at version `v`, by this phone, which goes over from whoever has it, or by none. The one before finds
+/// it no more.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn set_phone(
+    table: &Table,
+    unit: &mut Unit,
+    Versioned { body: before, v }: &Versioned<Contact>,
+    phone: Option<&str>,
+    now: Time,
+) -> Result<()> {
+    let workspace = before.workspace_id;
+    let contact = Contact { phone: phone.map(str::to_owned), updated_at: now, ..before.clone() };
+    if let Some(old) = &before.phone {
+        unguard(table, unit, keys::contact_phone(workspace, old), contact.id).await?;
+    }
+    if let Some(new) = phone {
+        take_phone(table, unit, &contact, new).await?;
+    }
+    unit.replace(Row::new(keys::contact(workspace, contact.id), "contact", &contact)?, *v);
+    Ok(())
+}
+
+/// Has this find the contact no more, if it does.
+async fn unguard(table: &Table, unit: &mut Unit, key: Key, contact: Id<Contact>) -> Result<()> {
+    if table.get::<Guard>(&key).await?.is_some_and(|guard| guard.contact_id == contact) {
+        unit.delete_if(key, Cond::eq("contact_id", contact), Error::new(Code::ConcurrentChange));
+    }
     Ok(())
 }
 

@@ -127,11 +127,23 @@ pub async fn unpoint(
     Ok(())
 }
 
-/// Has a conversation forget the number of whoever it is with: it is somebody else's now, who must not get what is written there.
-pub fn lose_phone(unit: &mut Unit, workspace: Id<Workspace>, conversation: Id<Conversation>, phone: &str) {
+/// Has a conversation forget the number of whoever it is with: it is somebody else's since then, if that is told, who must not
+/// get what is written there. One who writes from it meanwhile makes the command run again.
+pub fn lose_phone(
+    unit: &mut Unit,
+    workspace: Id<Workspace>,
+    conversation: Id<Conversation>,
+    phone: &str,
+    since: Option<Time>,
+) {
     let at = "whatsapp.peer.phone";
     let update = Update::new(keys::conversation(workspace, conversation)).remove(at);
-    unit.update(update, Cond::eq(at, phone), Error::new(Code::ConcurrentChange));
+    let has_it = Cond::eq(at, phone);
+    let has_it = match since {
+        Some(since) => has_it.and(Cond::le("whatsapp.last_inbound_at", since)),
+        None => has_it,
+    };
+    unit.update(update, has_it, Error::new(Code::ConcurrentChange));
 }
 
 /// What a provider's id of a message stands for.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use shared::ports::queue::QueueName;
-use tests::phones::{SIGNING_SECRET, of_kapso, of_meta, text};
+use tests::phones::{SIGNING_SECRET, of_kapso, of_meta, signature, text};
 use tests::{Agent, Owner, Phones, ScriptedModel, TestApp};
 
 pub(super) const NUMBER: &str = "106540352242922";
@@ -243,6 +243,40 @@ async fn what_is_not_signed_with_the_numbers_own_secret_is_refused_and_leaves_no
     assert_eq!(test.meta_calls("their-own-secret", &both).await.code(401), "signature_invalid");
     let queued = test.queue.take(QueueName::Turn);
     assert!(queued.len() == 1 && queued[0].body.contains("wamid.2"), "{queued:?}");
+}
+
+#[tokio::test]
+async fn what_kapso_did_not_sign_is_refused_and_leaves_nothing() {
+    const EVENT: &str = "whatsapp.message.received";
+    let (test, _phones) = Phones::with_app(&ScriptedModel::new()).await;
+    let owner = test.owner().await;
+    let agent = owner.agent("Soporte").await;
+    test.connects_kapso(&owner, &agent, "777").await;
+    let body = of_kapso("777", text("wamid.1", ANA, test.app.now(), "Hello"), "inbound");
+    let before = test.db_dump().await;
+    for secret in ["another", "", "key-of-777"] {
+        assert_eq!(test.kapso_calls(secret, EVENT, &body).await.code(401), "signature_invalid", "{secret}");
+    }
+    let right = signature(SIGNING_SECRET, &body.to_string());
+    let of_another_body = signature(SIGNING_SECRET, &format!("{body} "));
+    for signed in [None, Some(""), Some("0"), Some(&right[1..]), Some(of_another_body.as_str())] {
+        let mut headers = vec![("content-type", "application/json"), ("x-webhook-event", EVENT)];
+        headers.extend(signed.map(|signed| ("x-webhook-signature", signed)));
+        // Meta's header is none of Kapso's.
+        headers.push(("x-hub-signature-256", right.as_str()));
+        let refused = test.provider().call_raw("POST", "/hooks/whatsapp/kapso/777", &headers, body.to_string()).await;
+        assert_eq!(refused.code(401), "signature_invalid", "{signed:?}");
+    }
+    assert!(test.queue.take(QueueName::Turn).is_empty());
+    test.workers().run_queues().await;
+    assert_eq!(before.changes_since(&test.db_dump().await), Vec::<String>::new());
+    // Without the secret nothing can be believed, whatever it is signed with.
+    change(&owner, &agent, json!({"kapso": {"webhook_secret": null}})).await.expect(200);
+    for secret in [SIGNING_SECRET, ""] {
+        assert_eq!(test.kapso_calls(secret, EVENT, &body).await.code(401), "signature_invalid", "{secret}");
+    }
+    test.connects_kapso(&owner, &agent, "777").await;
+    assert_eq!(test.kapso_calls(SIGNING_SECRET, EVENT, &body).await.expect(200)["taken"], 1);
 }
 
 #[tokio::test]

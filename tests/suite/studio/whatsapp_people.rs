@@ -174,18 +174,22 @@ async fn somebody_whose_number_changes_stays_who_they_were_in_the_conversation_t
 }
 
 #[tokio::test]
-async fn a_change_of_somebody_who_is_known_as_both_or_as_neither_changes_nothing() {
+async fn a_change_of_somebody_who_is_known_as_both_or_as_neither_moves_no_conversation() {
     let (test, owner, agent) = set().await;
     for (id, user) in [("wamid.1", "ES.1"), ("wamid.2", "ES.2")] {
         tell(&test, says(&test, id, Some(user), None)).await;
+        test.clock.advance(Duration::from_secs(1));
     }
+    let told = |from: &str, to: &str| json!({"type": "user_changed_user_id", "user_id": to, "previous_user_id": from});
     let before = test.db_dump().await;
-    for (from, to) in [("ES.1", "ES.2"), ("ES.7", "ES.8")] {
-        let told = json!({"type": "user_changed_user_id", "user_id": to, "previous_user_id": from});
-        tell(&test, system(&test, None, &told)).await;
-    }
+    tell(&test, system(&test, None, &told("ES.7", "ES.8"))).await;
     assert_eq!(before.changes_since(&test.db_dump().await), Vec::<String>::new());
-    assert_eq!(owner.conversations(&agent).await.len(), 2);
+    tell(&test, system(&test, None, &told("ES.1", "ES.2"))).await;
+    // They are not at what Meta called them before.
+    assert_eq!(talks(&owner, &agent).await, [(1, Value::Null, Value::Null), (1, json!("ES.2"), Value::Null)]);
+    let once = test.db_dump().await;
+    tell(&test, system(&test, None, &told("ES.1", "ES.2"))).await;
+    assert_eq!(once.changes_since(&test.db_dump().await), Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -249,28 +253,179 @@ async fn whoever_had_a_number_before_does_not_get_the_conversation_of_who_has_it
 }
 
 #[tokio::test]
-async fn a_change_that_is_told_late_moves_neither_a_stranger_nor_who_has_written_since() {
+async fn a_change_that_is_told_late_does_not_move_a_stranger_who_has_the_former_number() {
     let (test, owner, agent) = set().await;
     tell(&test, says(&test, "wamid.1", Some("ES.1"), Some(ANA))).await;
     test.clock.advance(Duration::from_secs(60));
     let late = system(&test, Some(ANA), &json!({"type": "user_changed_number", "wa_id": NEW}));
     test.clock.advance(Duration::from_secs(60));
-    // A stranger has the former number by now.
     tell(&test, says(&test, "wamid.2", Some("ES.9"), Some(ANA))).await;
-    let before = test.db_dump().await;
-    tell(&test, late.clone()).await;
-    assert_eq!(before.changes_since(&test.db_dump().await), Vec::<String>::new());
-    let want = [(1, json!("ES.1"), Value::Null), (1, json!("ES.9"), json!(ANA))];
-    assert_eq!(talks(&owner, &agent).await, want, "what is written to the first one does not reach the stranger");
-
-    let (test, owner, agent) = set().await;
-    tell(&test, says(&test, "wamid.1", None, Some(ANA))).await;
-    test.clock.advance(Duration::from_secs(120));
-    tell(&test, says(&test, "wamid.2", None, Some(NEW))).await;
     let before = test.db_dump().await;
     tell(&test, late).await;
     assert_eq!(before.changes_since(&test.db_dump().await), Vec::<String>::new());
-    assert_eq!(owner.conversations(&agent).await.len(), 2);
+    let want = [(1, json!("ES.1"), Value::Null), (1, json!("ES.9"), json!(ANA))];
+    assert_eq!(talks(&owner, &agent).await, want, "what is written to the first one does not reach the stranger");
+}
+
+#[tokio::test]
+async fn a_change_that_is_told_after_they_have_written_leaves_nothing_of_theirs_at_the_former_number() {
+    let changed = json!({"type": "user_changed_number", "wa_id": NEW});
+    let mut by_user = changed.clone();
+    by_user["user_id"] = json!("ES.2");
+    let mut by_both = by_user.clone();
+    by_both["previous_user_id"] = json!("ES.1");
+    // As whom Ana is known before and after, what is told, and as whom the stranger writes.
+    let forms = [
+        (None, None, &changed, Some("ES.9")),
+        (None, None, &changed, None),
+        (None, Some("ES.2"), &by_user, Some("ES.9")),
+        (None, Some("ES.2"), &by_user, None),
+        (Some("ES.1"), Some("ES.2"), &changed, Some("ES.9")),
+        (Some("ES.1"), Some("ES.2"), &by_both, Some("ES.9")),
+        (Some("ES.1"), Some("ES.2"), &by_both, None),
+    ];
+    for (was, is, told, stranger) in forms {
+        let case = format!("{was:?} {is:?} {stranger:?} {told}");
+        let (test, phones, _model, owner, agent) = super::whatsapp::set().await;
+        tell(&test, says(&test, "wamid.1", was, Some(ANA))).await;
+        test.clock.advance(Duration::from_secs(60));
+        let late = system(&test, Some(ANA), told);
+        test.clock.advance(Duration::from_secs(60));
+        tell(&test, says(&test, "wamid.2", is, Some(NEW))).await;
+        tell(&test, late.clone()).await;
+        let left = [(1, Value::Null, Value::Null), (1, json!(is), json!(NEW))];
+        assert_eq!(talks(&owner, &agent).await, left, "{case}");
+        let phones_of = async || contacts(&test).await.iter().map(|one| one["phone"].clone()).collect::<Vec<_>>();
+        assert_eq!(phones_of().await, [Value::Null, json!(NEW)], "{case}");
+        let once = test.db_dump().await;
+        tell(&test, late.clone()).await;
+        assert_eq!(once.changes_since(&test.db_dump().await), Vec::<String>::new(), "{case}");
+        // What an operator writes there goes to nobody, and they are told so.
+        let first = owner.conversations(&agent).await.iter().map(|head| head["id"].as_u64().unwrap()).min().unwrap();
+        owner.takeover(&agent, first, true).await;
+        let asked = phones.asked();
+        let path = format!("/api/clients/me/agents/{}/conversations/{first}/messages", agent.id);
+        owner.session.post(&path, json!({"content": "Your order has come"})).await.expect(201);
+        test.workers().run().await;
+        let thread = owner.conversation(&agent, first).await;
+        let delivery = &thread["messages"][1]["meta"]["delivery"];
+        assert_eq!((phones.asked(), &delivery["status"]), (asked, &json!("failed")), "{case}: {thread}");
+        assert_eq!(delivery["error"]["code"], "no_recipient", "{case}");
+        // A stranger gets the number: nothing of Ana's is theirs.
+        test.clock.advance(Duration::from_secs(60));
+        tell(&test, says(&test, "wamid.3", stranger, Some(ANA))).await;
+        tell(&test, late).await;
+        let want = [(2, Value::Null, Value::Null), (1, json!(is), json!(NEW)), (1, json!(stranger), json!(ANA))];
+        assert_eq!(talks(&owner, &agent).await, want, "{case}");
+        assert_eq!(phones_of().await, [Value::Null, json!(NEW), json!(ANA)], "{case}");
+        // And she is erased with what she wrote before.
+        let erased = owner.session.post("/api/contacts/erase", json!({"phone": NEW})).await.expect(200);
+        assert_eq!(erased["conversations"], 2, "{case}");
+    }
+}
+
+#[tokio::test]
+async fn a_number_that_becomes_known_later_finds_the_contact_too() {
+    let hides = json!({"type": "user_changed_user_id", "user_id": "ES.2", "previous_user_id": "ES.1"});
+    let shows = json!({"type": "user_changed_number", "wa_id": NEW, "user_id": "ES.2", "previous_user_id": "ES.1"});
+    // The change told without the number first; then with it, or by what they write.
+    for is_told in [true, false] {
+        let (test, owner, agent) = set().await;
+        tell(&test, says(&test, "wamid.1", Some("ES.1"), Some(ANA))).await;
+        tell(&test, system(&test, None, &hides)).await;
+        if is_told {
+            tell(&test, system(&test, Some(ANA), &shows)).await;
+            assert_eq!(talks(&owner, &agent).await, [(1, json!("ES.2"), json!(NEW))]);
+            let once = test.db_dump().await;
+            tell(&test, system(&test, Some(ANA), &shows)).await;
+            assert_eq!(once.changes_since(&test.db_dump().await), Vec::<String>::new());
+        } else {
+            tell(&test, says(&test, "wamid.2", Some("ES.2"), Some(NEW))).await;
+        }
+        is_found_by_their_number(&test, &owner, &agent, 1 + u64::from(!is_told)).await;
+    }
+    // Somebody who hides their number first.
+    let (test, owner, agent) = set().await;
+    tell(&test, says(&test, "wamid.1", Some("ES.2"), None)).await;
+    tell(&test, says(&test, "wamid.2", Some("ES.2"), Some(NEW))).await;
+    is_found_by_their_number(&test, &owner, &agent, 2).await;
+    test.app.table.meter().record();
+    tell(&test, says(&test, "wamid.3", Some("ES.2"), Some(NEW))).await;
+    let calls = test.app.table.meter().take();
+    let shown = calls.len();
+    test.app.table.meter().record();
+    tell(&test, says(&test, "wamid.4", Some("ES.2"), None)).await;
+    // Another mark is looked up, and no contact is.
+    assert_eq!(shown, test.app.table.meter().take().len() + 1, "{calls:#?}");
+}
+
+#[tokio::test]
+async fn who_hid_their_number_when_they_wrote_is_found_by_it_once_their_change_is_told() {
+    let (test, owner, agent) = set().await;
+    tell(&test, says(&test, "wamid.1", Some("ES.1"), Some(ANA))).await;
+    test.clock.advance(Duration::from_secs(60));
+    let told = json!({"type": "user_changed_number", "wa_id": NEW, "user_id": "ES.2", "previous_user_id": "ES.1"});
+    let late = system(&test, Some(ANA), &told);
+    test.clock.advance(Duration::from_secs(60));
+    tell(&test, says(&test, "wamid.2", Some("ES.2"), None)).await;
+    tell(&test, late).await;
+    let want = [(1, Value::Null, Value::Null), (1, json!("ES.2"), json!(NEW))];
+    assert_eq!(talks(&owner, &agent).await, want);
+    tell(&test, says(&test, "wamid.3", None, Some(NEW))).await;
+    let want = [(1, Value::Null, Value::Null), (2, json!("ES.2"), json!(NEW))];
+    assert_eq!(talks(&owner, &agent).await, want);
+    let known = contacts(&test).await;
+    assert_eq!((known.len(), &known[0]["phone"], &known[1]["phone"]), (2, &Value::Null, &json!(NEW)), "{known:?}");
+}
+
+/// The only contact has the new number, and whoever leaves that on the site is no second one.
+async fn is_found_by_their_number(test: &TestApp, owner: &Owner, agent: &Agent, messages: u64) {
+    assert_eq!(talks(owner, agent).await, [(messages, json!("ES.2"), json!(NEW))]);
+    let lead = json!({"name": "Ana", "phone": NEW});
+    test.anonymous().post(&format!("/api/public/agents/{}/leads", agent.slug), lead).await.expect(201);
+    let known = contacts(test).await;
+    let want = (1, &json!("whatsapp:ES.2"), &json!(NEW));
+    assert_eq!((known.len(), &known[0]["user_id"], &known[0]["phone"]), want, "{known:?}");
+}
+
+#[tokio::test]
+async fn what_comes_late_takes_no_number_from_who_has_it_now() {
+    // Whether who had it before has a conversation already.
+    for has_one in [true, false] {
+        let (test, owner, agent) = set().await;
+        if has_one {
+            tell(&test, says(&test, "wamid.1", Some("ES.1"), Some(ANA))).await;
+        }
+        test.clock.advance(Duration::from_secs(60));
+        let late = says(&test, "wamid.late", Some("ES.1"), Some(ANA));
+        let change =
+            json!({"type": "user_changed_number", "wa_id": ANA, "user_id": "ES.7", "previous_user_id": "ES.6"});
+        let changed = system(&test, Some(NEW), &change);
+        tell(&test, says(&test, "wamid.2", Some("ES.6"), Some(NEW))).await;
+        test.clock.advance(Duration::from_secs(60));
+        tell(&test, says(&test, "wamid.3", Some("ES.9"), Some(ANA))).await;
+        let first = 1 + u64::from(has_one);
+        tell(&test, late).await;
+        has_the_number(&test, &owner, &agent, [(first, "ES.1"), (1, "ES.6"), (1, "ES.9")]).await;
+        // Nor does a change of somebody who had it for a while.
+        tell(&test, changed).await;
+        has_the_number(&test, &owner, &agent, [(first, "ES.1"), (1, "ES.7"), (1, "ES.9")]).await;
+        tell(&test, says(&test, "wamid.4", Some("ES.9"), Some(ANA))).await;
+        has_the_number(&test, &owner, &agent, [(first, "ES.1"), (1, "ES.7"), (2, "ES.9")]).await;
+    }
+}
+
+/// Ana's number is that of the last of these only, in the conversations and in the contacts.
+async fn has_the_number(test: &TestApp, owner: &Owner, agent: &Agent, want: [(u64, &str); 3]) {
+    let mut all = talks(owner, agent).await;
+    all.sort_by_key(|talk| talk.1.to_string());
+    let found: Vec<_> = all.iter().map(|(count, user, _)| (*count, user.as_str().unwrap())).collect();
+    assert_eq!((found, &all[2].2), (want.to_vec(), &json!(ANA)));
+    assert!(all[..2].iter().all(|talk| talk.2 != ANA), "{all:?}");
+    let known = contacts(test).await;
+    let holders: Vec<_> = known.iter().filter(|contact| contact["phone"] == ANA).collect();
+    assert_eq!((known.len(), holders.len()), (3, 1), "{known:?}");
+    assert_eq!(holders[0]["user_id"], format!("whatsapp:{}", want[2].1));
 }
 
 #[tokio::test]

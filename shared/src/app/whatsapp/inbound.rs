@@ -123,20 +123,28 @@ struct Place {
     marks: Vec<(String, Option<Id<Conversation>>)>,
     /// Those of other people who had the number.
     former: Vec<Id<Conversation>>,
+    /// Who wrote: without the number, if somebody else has written from it since.
+    peer: Peer,
 }
 
-async fn place(app: &App, line: &Line, peer: &Peer) -> Result<Place> {
-    let (workspace, agent) = (line.workspace_id, line.agent_id);
-    let mut place = Place { head: None, marks: Vec::new(), former: Vec::new() };
+async fn place(app: &App, line: &Line, inbound: &Inbound) -> Result<Place> {
+    let (workspace, agent, peer) = (line.workspace_id, line.agent_id, &inbound.peer);
+    let mut place = Place { head: None, marks: Vec::new(), former: Vec::new(), peer: peer.clone() };
     for mark in peer.marks() {
         let found = store::whatsapp::conversation_of(&app.table, workspace, agent, &mark).await?;
         if let Some(id) = found.filter(|id| place.head.as_ref().is_none_or(|head| head.id != *id)) {
             let head: Option<Conversation> = app.table.get(&store::keys::conversation(workspace, id)).await?;
-            let known = head.as_ref().and_then(|head| head.whatsapp.as_ref()).map(|talk| &talk.peer);
             // A phone may be another person's by now, whom the conversation is none of.
-            match known {
-                Some(known) if known.may_be(peer) => place.head = place.head.or(head),
-                Some(known) if known.phone.is_some() && known.phone == peer.phone => place.former.push(id),
+            match head.as_ref().and_then(|head| head.whatsapp.as_ref()) {
+                Some(known) if known.peer.has(&mark) && known.peer.may_be(peer) => place.head = place.head.or(head),
+                Some(known) if peer.phone.is_some() && known.peer.phone == peer.phone => {
+                    if known.last_inbound_at > inbound.at {
+                        // It comes late: the number is theirs who wrote from it last.
+                        place.peer.phone = None;
+                        continue;
+                    }
+                    place.former.push(id);
+                }
                 _ => {}
             }
         }
@@ -147,10 +155,16 @@ async fn place(app: &App, line: &Line, peer: &Peer) -> Result<Place> {
     Ok(place)
 }
 
+/// Whether a message tells more of whoever wrote it than their conversation knows.
+fn tells_more(peer: &Peer, known: Option<&Talk>) -> bool {
+    let (user, phone) = known.map_or((&None, &None), |talk| (&talk.peer.user_id, &talk.peer.phone));
+    (peer.user_id.is_some() && user.is_none()) || (peer.phone.is_some() && peer.phone != *phone)
+}
+
 /// Stores a message, unless the agent is gone.
 async fn store_once(app: &App, line: &Line, inbound: &Inbound, file: Option<&File>) -> Result<Option<Message>> {
     let (workspace, agent, now) = (line.workspace_id, line.agent_id, app.now());
-    let Place { head, marks, former } = place(app, line, &inbound.peer).await?;
+    let Place { head, marks, former, peer } = place(app, line, inbound).await?;
     let id = head.as_ref().map_or_else(|| app.ids().id(), |head| head.id);
     let message = Message {
         id: app.ids().id(),
@@ -167,14 +181,13 @@ async fn store_once(app: &App, line: &Line, inbound: &Inbound, file: Option<&Fil
     let mut unit = Unit::new();
     let head = match head {
         Some(head) => {
-            let knew = head.whatsapp.as_ref().is_some_and(|talk| talk.peer.user_id.is_some());
-            if !knew && inbound.peer.user_id.is_some() {
-                // So that whoever has the number later is not taken for them.
-                contact(app, line, &inbound.peer).await?;
+            if tells_more(&peer, head.whatsapp.as_ref()) {
+                // So that whoever has the number later is not taken for them, and they are found by what they have now.
+                contact(app, line, &peer).await?;
             }
-            go_on(app, &mut unit, head, line, inbound, &message)?
+            go_on(app, &mut unit, head, talk(line, peer, inbound.at, now), &message)?
         }
-        None => match begin(app, &mut unit, id, line, inbound, &message).await {
+        None => match begin(app, &mut unit, id, line, talk(line, peer, inbound.at, now), &message).await {
             Ok(head) => head,
             Err(error) if error.code() == Code::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -184,7 +197,8 @@ async fn store_once(app: &App, line: &Line, inbound: &Inbound, file: Option<&Fil
         store::whatsapp::point(&mut unit, (workspace, agent), &mark, before, id)?;
     }
     for other in former {
-        store::whatsapp::lose_phone(&mut unit, workspace, other, inbound.peer.phone.as_deref().unwrap_or_default());
+        let phone = inbound.peer.phone.as_deref().unwrap_or_default();
+        store::whatsapp::lose_phone(&mut unit, workspace, other, phone, Some(inbound.at));
     }
     let trace = Trace::In { conversation_id: id, message_id: message.id };
     let key = store::whatsapp::trace_key(workspace, agent, &inbound.id);
@@ -205,17 +219,17 @@ async fn begin(
     unit: &mut Unit,
     id: Id<Conversation>,
     line: &Line,
-    inbound: &Inbound,
+    said: Talk,
     message: &Message,
 ) -> Result<Conversation> {
     let (workspace, agent, now) = (line.workspace_id, line.agent_id, app.now());
     let agent_name = store::agent::get(&app.table, workspace, agent).await?.body.name;
-    let contact_id = contact(app, line, &inbound.peer).await?;
+    let contact_id = contact(app, line, &said.peer).await?;
     // They may be erased meanwhile.
     unit.check(store::keys::contact(workspace, contact_id), Cond::existing(), Error::new(Code::ConcurrentChange));
     let head = Conversation {
         contact_id: Some(contact_id),
-        whatsapp: Some(talk(line, inbound.peer.clone(), inbound.at, now)),
+        whatsapp: Some(said),
         ..Conversation::begun(id, (workspace, agent), agent_name, Channel::Whatsapp, &message.content, now)
     };
     store::conversation::create(unit, &head)?;
@@ -225,19 +239,11 @@ async fn begin(
 }
 
 /// A further message. One that comes after the closing opens the conversation again, for the agent.
-fn go_on(
-    app: &App,
-    unit: &mut Unit,
-    head: Conversation,
-    line: &Line,
-    inbound: &Inbound,
-    message: &Message,
-) -> Result<Conversation> {
+fn go_on(app: &App, unit: &mut Unit, head: Conversation, said: Talk, message: &Message) -> Result<Conversation> {
     let now = app.now();
     let update = touched_by_visitor(unit, &head, &message.content, now)?;
     // What the update does depends on these; if they changed, it is decided anew.
     let unchanged = Cond::eq("status", head.status).and(Cond::eq("ai_paused", head.ai_paused));
-    let said = talk(line, inbound.peer.clone(), inbound.at, now);
     let talk = head.whatsapp.as_ref().map_or_else(|| said.clone(), |before| before.updated(&said));
     let (update, cond) = if head.whatsapp.as_ref() == Some(&talk) {
         (update, unchanged)

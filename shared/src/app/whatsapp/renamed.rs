@@ -8,7 +8,7 @@ use super::super::App;
 use crate::domain::contact::WHATSAPP_USER;
 use crate::domain::whatsapp::{Line, Peer, Renamed, Talk};
 use crate::domain::{Contact, Conversation};
-use crate::kernel::{Code, Error, Id, Result, work};
+use crate::kernel::{Code, Error, Id, Result, Time, work};
 use crate::store;
 use crate::store::contact::Renaming;
 use crate::table::{Cond, Unit, Update, Versioned};
@@ -35,24 +35,15 @@ pub async fn follow(app: &App, line: &Line, renamed: &Renamed) -> Result<()> {
 async fn follow_once(app: &App, line: &Line, renamed: &Renamed) -> Result<()> {
     let mut unit = Unit::new();
     let head = conversation(app, line, renamed).await?;
-    let moves = match &head {
-        Some(head) => go_over(app, &mut unit, head, line, renamed).await?,
-        None => false,
-    };
-    let user = renamed.is.user_id.as_ref().map(|user| format!("{WHATSAPP_USER}{user}"));
-    let is_known = match &user {
-        Some(user) => store::contact::of_user(&app.table, line.workspace_id, line.agent_id, user).await?.is_some(),
-        // A number alone tells no more than the conversation that it moves.
-        None => !moves,
-    };
-    if !is_known && let Some(contact) = contact(app, line, &renamed.was, head.as_ref()).await? {
-        let talked = head.as_ref().and_then(|head| head.whatsapp.as_ref()?.peer.phone.as_deref());
-        let names = Renaming {
-            user: user.as_deref(),
-            phone: renamed.is.phone.as_deref(),
-            former_phone: renamed.was.phone.as_deref().or(talked),
-        };
-        store::contact::rename(&app.table, &mut unit, &contact, line.agent_id, names, app.now()).await?;
+    let ahead = ahead(app, line, renamed, head.as_ref()).await?;
+    let heir = know(app, &mut unit, line, renamed, (head.as_ref(), &ahead)).await?;
+    match (&head, &ahead.own) {
+        (Some(head), None) => go_over(app, &mut unit, line, head, renamed, &ahead).await?,
+        (Some(head), Some(_)) => leave(app, &mut unit, line, head, renamed, heir).await?,
+        (None, _) => {}
+    }
+    if let Some(own) = &ahead.own {
+        learn(&mut unit, line, own, renamed, &ahead)?;
     }
     if unit.is_empty() { Ok(()) } else { app.commit(unit).await.map_err(Error::from) }
 }
@@ -63,8 +54,8 @@ async fn conversation(app: &App, line: &Line, renamed: &Renamed) -> Result<Optio
     for mark in renamed.was.marks() {
         let Some(id) = store::whatsapp::conversation_of(&app.table, workspace, agent, &mark).await? else { continue };
         let head: Option<Conversation> = app.table.get(&store::keys::conversation(workspace, id)).await?;
-        let is_theirs = |head: &Conversation| head.whatsapp.as_ref().is_some_and(|talk| renamed.was_in(talk));
-        if let Some(head) = head.filter(is_theirs) {
+        let is_theirs = |talk: &Talk| talk.peer.has(&mark) && renamed.was_in(talk);
+        if let Some(head) = head.filter(|head| head.whatsapp.as_ref().is_some_and(is_theirs)) {
             return Ok(Some(head));
         }
     }
@@ -95,62 +86,197 @@ async fn contact(
     Ok(known.filter(|known| is_theirs(&known.body)))
 }
 
-/// The conversation is theirs as who they are now, and is found by that, and by nothing else; unless they have begun another
-/// one. Says whether it is.
-async fn go_over(app: &App, unit: &mut Unit, head: &Conversation, line: &Line, renamed: &Renamed) -> Result<bool> {
-    let place = (line.workspace_id, line.agent_id);
-    let Some(before) = &head.whatsapp else { return Ok(false) };
-    let Some(leading) = leading(app, head, line, renamed).await? else { return Ok(false) };
-    let talk = Talk { peer: Peer { name: before.peer.name.clone(), ..renamed.is.clone() }, ..before.clone() };
-    if talk == *before {
-        return Ok(false);
+/// What they are found by as who they are now.
+struct Ahead {
+    /// Who they are: without the number, if somebody else has written from it since.
+    is: Peer,
+    /// The conversation that they have begun as that, if it is another one than they had.
+    own: Option<Conversation>,
+    /// The marks of who they are, each with where it leads.
+    marks: Vec<(String, Option<Id<Conversation>>)>,
+    /// That of whoever had the number before.
+    former: Option<Id<Conversation>>,
+}
+
+async fn ahead(app: &App, line: &Line, renamed: &Renamed, had: Option<&Conversation>) -> Result<Ahead> {
+    let (workspace, agent) = (line.workspace_id, line.agent_id);
+    let mut ahead = Ahead { is: renamed.is.clone(), own: None, marks: Vec::new(), former: None };
+    for mark in renamed.is.marks() {
+        let found = store::whatsapp::conversation_of(&app.table, workspace, agent, &mark).await?;
+        let is_known = |id: &Id<Conversation>| [had, ahead.own.as_ref()].iter().flatten().any(|head| head.id == *id);
+        if let Some(id) = found.filter(|id| !is_known(id)) {
+            let head: Option<Conversation> = app.table.get(&store::keys::conversation(workspace, id)).await?;
+            match head.as_ref().and_then(|head| head.whatsapp.as_ref()) {
+                Some(talk) if talk.peer.has(&mark) && renamed.is_in(talk) => ahead.own = ahead.own.or(head),
+                Some(talk) if renamed.is.phone.is_some() && talk.peer.phone == renamed.is.phone => {
+                    if renamed.at.is_some_and(|at| talk.last_inbound_at > at) {
+                        // It is told late: the number is theirs who wrote from it last.
+                        ahead.is.phone = None;
+                        continue;
+                    }
+                    ahead.former = found;
+                }
+                _ => {}
+            }
+        }
+        ahead.marks.push((mark, found));
     }
-    let now: Vec<String> = talk.peer.marks().collect();
-    let former: BTreeSet<String> = before.peer.marks().chain(renamed.was.marks()).collect();
+    Ok(ahead)
+}
+
+/// The contact that they were is known as who they are now; where another one is that already, it loses their former number,
+/// and the other one learns the number that they have. Gives who is to have the conversation that they leave, if somebody else is.
+async fn know(
+    app: &App,
+    unit: &mut Unit,
+    line: &Line,
+    renamed: &Renamed,
+    (head, ahead): (Option<&Conversation>, &Ahead),
+) -> Result<Option<Id<Contact>>> {
+    let (table, now) = (&app.table, app.now());
+    let user = ahead.is.user_id.as_ref().map(|user| format!("{WHATSAPP_USER}{user}"));
+    let known = match &user {
+        Some(user) => store::contact::of_user(table, line.workspace_id, line.agent_id, user).await?,
+        None => None,
+    };
+    let was = contact(app, line, &renamed.was, head).await?;
+    let talked = head.and_then(|head| head.whatsapp.as_ref()?.peer.phone.as_deref());
+    let former_phone =
+        renamed.was.phone.as_deref().or(talked).filter(|phone| Some(*phone) != ahead.is.phone.as_deref());
+    // A number alone tells no more than the conversation that goes over.
+    let is_renamed = if user.is_some() { known.is_none() } else { head.is_some() && ahead.own.is_none() };
+    if is_renamed {
+        if let Some(was) = &was {
+            let names = Renaming { user: user.as_deref(), phone: ahead.is.phone.as_deref(), former_phone };
+            store::contact::rename(table, unit, was, line.agent_id, names, now).await?;
+        }
+        return Ok(None);
+    }
+    let was = was.filter(|was| known.as_ref().is_none_or(|known| known.body.id != was.body.id));
+    let has_former = |contact: &Contact| contact.phone.is_some() && contact.phone.as_deref() == former_phone;
+    if let (Some(was), Some(phone)) = (was.as_ref().filter(|was| has_former(&was.body)), former_phone)
+        && !is_anothers(app, line, phone, renamed.at, head).await?
+    {
+        store::contact::set_phone(table, unit, was, None, now).await?;
+    }
+    if let (Some(known), Some(phone)) = (&known, &ahead.is.phone)
+        && (known.body.phone.is_none() || has_former(&known.body))
+    {
+        store::contact::set_phone(table, unit, known, Some(phone), now).await?;
+    }
+    // Whom nothing else finds is erased with who they are now.
+    let is_lost =
+        |was: &Contact| was.email.is_none() && was.user_id.as_ref().is_none_or(|user| user.starts_with(WHATSAPP_USER));
+    let begun = known.map(|known| known.body.id).or_else(|| ahead.own.as_ref()?.contact_id);
+    Ok(begun.filter(|_| was.is_some_and(|was| is_lost(&was.body))))
+}
+
+/// Whether somebody has written from a number since, in another conversation.
+async fn is_anothers(
+    app: &App,
+    line: &Line,
+    phone: &str,
+    since: Option<Time>,
+    had: Option<&Conversation>,
+) -> Result<bool> {
+    let (workspace, peer) = (line.workspace_id, Peer { phone: Some(phone.to_owned()), ..Peer::default() });
+    for mark in peer.marks() {
+        let found = store::whatsapp::conversation_of(&app.table, workspace, line.agent_id, &mark).await?;
+        let Some(id) = found.filter(|id| had.is_none_or(|head| head.id != *id)) else { continue };
+        let other: Option<Conversation> = app.table.get(&store::keys::conversation(workspace, id)).await?;
+        let talk = other.and_then(|other| other.whatsapp).filter(|talk| talk.peer.phone == peer.phone);
+        if talk.is_some_and(|talk| since.is_none_or(|since| talk.last_inbound_at > since)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The conversation is theirs as who they are now, and is found by that, and by nothing else.
+async fn go_over(
+    app: &App,
+    unit: &mut Unit,
+    line: &Line,
+    head: &Conversation,
+    renamed: &Renamed,
+    ahead: &Ahead,
+) -> Result<()> {
+    let Some(before) = &head.whatsapp else { return Ok(()) };
+    unpoint(app, unit, line, head, renamed).await?;
+    lead(unit, line, head.id, renamed, ahead)?;
+    let talk = Talk { peer: Peer { name: before.peer.name.clone(), ..ahead.is.clone() }, ..before.clone() };
+    if talk != *before {
+        let update = Update::new(store::keys::conversation(head.workspace_id, head.id)).set("whatsapp", &talk);
+        unit.update(update, unchanged(before), Error::new(Code::ConcurrentChange));
+    }
+    Ok(())
+}
+
+/// They have begun another conversation as who they are now: nothing leads to the one before, and nothing goes out from it, for
+/// what they were found by there will be somebody else's. It goes to an heir, if they have one.
+async fn leave(
+    app: &App,
+    unit: &mut Unit,
+    line: &Line,
+    head: &Conversation,
+    renamed: &Renamed,
+    heir: Option<Id<Contact>>,
+) -> Result<()> {
+    let Some(before) = &head.whatsapp else { return Ok(()) };
+    unpoint(app, unit, line, head, renamed).await?;
+    let talk = Talk { peer: Peer { name: before.peer.name.clone(), ..Peer::default() }, ..before.clone() };
+    let mut update = Update::new(store::keys::conversation(head.workspace_id, head.id)).set("whatsapp", &talk);
+    if let Some(heir) = heir {
+        let key = store::keys::contact(head.workspace_id, heir);
+        if !unit.has(&key) {
+            unit.check(key, Cond::existing(), Error::new(Code::ConcurrentChange));
+        }
+        update = update.set("contact_id", heir);
+    }
+    unit.update(update, unchanged(before), Error::new(Code::ConcurrentChange));
+    Ok(())
+}
+
+/// A conversation that is theirs as who they are now, but does not know their number yet, is found by that too.
+fn learn(unit: &mut Unit, line: &Line, own: &Conversation, renamed: &Renamed, ahead: &Ahead) -> Result<()> {
+    let (Some(before), Some(phone)) = (&own.whatsapp, &ahead.is.phone) else { return Ok(()) };
+    if before.peer.phone.is_some() {
+        return Ok(());
+    }
+    lead(unit, line, own.id, renamed, ahead)?;
+    let at = "whatsapp.peer.phone";
+    let update = Update::new(store::keys::conversation(own.workspace_id, own.id)).set(at, phone);
+    unit.update(update, unchanged(before).and(Cond::absent(at)), Error::new(Code::ConcurrentChange));
+    Ok(())
+}
+
+/// What they were found by leads to their conversation no more, unless they are found by it now.
+async fn unpoint(app: &App, unit: &mut Unit, line: &Line, head: &Conversation, renamed: &Renamed) -> Result<()> {
+    let place = (line.workspace_id, line.agent_id);
+    let now: Vec<String> = renamed.is.marks().collect();
+    let known = head.whatsapp.iter().flat_map(|talk| talk.peer.marks());
+    let former: BTreeSet<String> = known.chain(renamed.was.marks()).collect();
     for mark in former.iter().filter(|mark| !now.contains(mark)) {
         store::whatsapp::unpoint(&app.table, unit, place, mark, head.id).await?;
     }
-    for Leading { mark, found, loses_phone } in leading {
-        store::whatsapp::point(unit, place, &mark, found, head.id)?;
-        if let (Some(other), Some(phone), true) = (found, &renamed.is.phone, loses_phone) {
-            store::whatsapp::lose_phone(unit, place.0, other, phone);
-        }
+    Ok(())
+}
+
+/// What they are found by now leads to this conversation, and whoever had the number before has it no more.
+fn lead(unit: &mut Unit, line: &Line, to: Id<Conversation>, renamed: &Renamed, ahead: &Ahead) -> Result<()> {
+    let place = (line.workspace_id, line.agent_id);
+    for (mark, found) in ahead.marks.iter().filter(|(_, found)| *found != Some(to)) {
+        store::whatsapp::point(unit, place, mark, *found, to)?;
     }
-    let update = Update::new(store::keys::conversation(head.workspace_id, head.id)).set("whatsapp", &talk);
+    if let (Some(other), Some(phone)) = (ahead.former, &ahead.is.phone) {
+        store::whatsapp::lose_phone(unit, place.0, other, phone, renamed.at);
+    }
+    Ok(())
+}
+
+/// That nobody has written in a conversation, nor moved it, since it was read.
+fn unchanged(before: &Talk) -> Cond {
     let user = "whatsapp.peer.user_id";
     let same = before.peer.user_id.as_ref().map_or_else(|| Cond::absent(user), |known| Cond::eq(user, known));
-    let unchanged = Cond::existing().and(Cond::eq("whatsapp.last_inbound_at", before.last_inbound_at)).and(same);
-    unit.update(update, unchanged, Error::new(Code::ConcurrentChange));
-    Ok(true)
-}
-
-/// A mark that is to lead to a conversation, and where it leads before.
-struct Leading {
-    mark: String,
-    found: Option<Id<Conversation>>,
-    /// Whether that conversation is with whoever had the number.
-    loses_phone: bool,
-}
-
-/// The marks of who they are now that do not lead to their conversation, each with where it leads. `None` when that is another
-/// conversation of theirs.
-async fn leading(app: &App, head: &Conversation, line: &Line, renamed: &Renamed) -> Result<Option<Vec<Leading>>> {
-    let (workspace, agent) = (line.workspace_id, line.agent_id);
-    let mut leading = Vec::new();
-    for mark in renamed.is.marks() {
-        let found = store::whatsapp::conversation_of(&app.table, workspace, agent, &mark).await?;
-        if let Some(id) = found.filter(|id| *id != head.id) {
-            let other: Option<Conversation> = app.table.get(&store::keys::conversation(workspace, id)).await?;
-            let talk = other.and_then(|other| other.whatsapp);
-            if talk.as_ref().is_some_and(|talk| renamed.is_in(talk)) {
-                return Ok(None);
-            }
-            let loses_phone =
-                renamed.is.phone.is_some() && talk.is_some_and(|talk| talk.peer.phone == renamed.is.phone);
-            leading.push(Leading { mark, found, loses_phone });
-        } else if found.is_none() {
-            leading.push(Leading { mark, found, loses_phone: false });
-        }
-    }
-    Ok(Some(leading))
+    Cond::existing().and(Cond::eq("whatsapp.last_inbound_at", before.last_inbound_at)).and(same)
 }

@@ -95,6 +95,12 @@ impl Peer {
         user.into_iter().chain(self.phone.as_ref().map(|phone| format!("phone {phone}")))
     }
 
+    /// Whether they are found by this mark: one that led to them before may be another's by now.
+    #[must_use]
+    pub fn has(&self, mark: &str) -> bool {
+        self.marks().any(|own| own == mark)
+    }
+
     /// Whether both may be the same person: two different user ids are two people, whatever their phone.
     #[must_use]
     pub fn may_be(&self, other: &Self) -> bool {
@@ -303,6 +309,7 @@ mod tests {
     fn people_are_found_by_their_user_id_first_and_a_phone_alone_makes_nobody_another() {
         let both = peer(Some("US.1"), Some("1555"));
         assert_eq!(both.marks().collect::<Vec<_>>(), ["user US.1", "phone 1555"]);
+        assert!(both.has("phone 1555") && !both.has("phone 1556") && !peer(None, None).has("user US.1"));
         assert!(both.may_be(&peer(None, Some("1555"))) && peer(None, Some("1555")).may_be(&both));
         assert!(!both.may_be(&peer(Some("US.2"), Some("1555"))), "the number has another owner now");
         let hidden = both.updated(&peer(Some("US.1"), None));
