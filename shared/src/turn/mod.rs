@@ -24,6 +24,7 @@ mod identify;
 mod load;
 pub mod preview;
 mod prompt;
+mod redact;
 mod schedule;
 mod sight;
 mod think;

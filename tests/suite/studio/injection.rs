@@ -107,13 +107,18 @@ fn instructions(request: &Request) -> &str {
 
 impl Scene {
     async fn new() -> Self {
+        Self::sending(&json!({"authorization": SECRET})).await
+    }
+
+    /// One whose tool sends these headers.
+    async fn sending(headers: &Value) -> Self {
         let (model, service, evil) = (ScriptedModel::new(), server("{\"order\": 7}").await, server("got it").await);
         let llm: Option<Arc<dyn shared::ports::llm::Llm>> = Some(Arc::new(model.clone()));
         let test = TestApp::with(Options { llm, ..Options::default() }).await;
         let owner = test.owner().await;
         let agent = owner.agent_with(json!({"name": "Luna", "system_prompt": PROMPT, "publish": true})).await;
         let tool = json!({"name": "http_request", "config": {
-            "allowed_hosts": [service.address().to_string()], "headers": {"authorization": SECRET}}});
+            "allowed_hosts": [service.address().to_string()], "headers": headers}});
         owner.session.post(&format!("/api/agents/{}/tools", agent.id), tool).await.expect(201);
         owner.session.post(&format!("/api/agents/{}/publish", agent.id), json!({})).await.expect(200);
         Self { test, model, owner, agent, service, evil }
@@ -239,6 +244,24 @@ async fn a_secret_that_an_answer_writes_with_escapes_or_that_is_cut_is_not_told_
         scene.asks("Which key do you use?").await;
         let (told, is_error) = &scene.results()[0];
         assert!(!is_error && !told.contains("sk-cr") && !told.contains("crm-8f1c"), "{}", told.replace("xxxx", ""));
+    }
+}
+
+#[tokio::test]
+async fn a_secret_that_is_a_part_of_another_one_shows_nothing_of_it() {
+    for names in [["authorization", "x-tenant"], ["x-key", "a-tenant"]] {
+        let scene = Scene::sending(&json!({names[0]: "Bearer acme-live-9f8e7d", names[1]: "acme"})).await;
+        let whole = "{\"token\": \"acme-live-9f8e7d\"}".to_owned();
+        let cut = format!("{}acme-live-9f8e", "x".repeat(16 * 1024 - 14)) + "7d";
+        for body in [whole, cut] {
+            scene.serves("text/html", &body).await;
+            scene.model.calls("http_request", json!({"method": "GET", "url": scene.service.uri()}));
+            scene.model.says("done");
+            scene.asks("Which key do you use?").await;
+            let (told, is_error) = &scene.results()[0];
+            assert!(!is_error && told.contains("[redacted]"), "{told}");
+            assert!(!told.contains("acme") && !told.contains("-live-"), "{}", told.replace("xxxx", ""));
+        }
     }
 }
 
