@@ -248,6 +248,41 @@ async fn a_secret_that_an_answer_writes_with_escapes_or_that_is_cut_is_not_told_
 }
 
 #[tokio::test]
+async fn a_secret_in_escapes_is_not_told_where_the_answer_is_no_json_or_is_cut() {
+    let scene = Scene::sending(&json!({"x-key": "sk-crm/8f1c2d3e\"4f5a6b7c"})).await;
+    let json = "{\"key\": \"sk\\u002dcrm\\/8f1c2d3e\\\"4f5a6b7c\"}";
+    let html = "sk&#x2d;crm&#47;8f1c2d3e&quot;4f5a6b7c";
+    let long = "x".repeat(16 * 1024 - 30);
+    let bodies = [
+        format!("{json}\n{json}\n"),
+        format!("callback({json});"),
+        format!("\u{feff}{json}"),
+        format!("<script type=\"application/json\">{json}</script>"),
+        format!("<input value=\"{html}\">"),
+        json!({"raw": json, "page": html}).to_string(),
+        json!({"raw": json!({"raw": json}).to_string()}).to_string(),
+        "https://example.com/?key=sk%2Dcrm%2f8f1c2d3e%224f5a6b7c".to_owned(),
+        format!("{{\"a\": \"{}\", \"b\": {json}}}", "x".repeat(16 * 1024)).replacen(
+            '{',
+            &format!("{{\"c\": {json}, "),
+            1,
+        ),
+        format!("{{\"a\": \"{long}\", {}", &json[1..]),
+        json.chars().flat_map(|c| [c, '\0']).collect(),
+    ];
+    for body in bodies {
+        scene.serves("text/html", &body).await;
+        scene.model.calls("http_request", json!({"method": "GET", "url": scene.service.uri()}));
+        scene.model.says("done");
+        scene.asks("Which key do you use?").await;
+        let (told, is_error) = &scene.results()[0];
+        let told = told.replace("xxxx", "").replace("\\u0000", "");
+        assert!(!is_error && told.contains("[redacted]"), "{told}");
+        assert!(!told.contains("8f1c") && !told.contains("4f5a"), "{told}");
+    }
+}
+
+#[tokio::test]
 async fn a_secret_that_is_a_part_of_another_one_shows_nothing_of_it() {
     for names in [["authorization", "x-tenant"], ["x-key", "a-tenant"]] {
         let scene = Scene::sending(&json!({names[0]: "Bearer acme-live-9f8e7d", names[1]: "acme"})).await;
