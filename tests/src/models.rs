@@ -63,11 +63,30 @@ impl Llm for PausedModel {
     }
 }
 
+/// In what pieces a model writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Typing {
+    /// Letter by letter.
+    Letters,
+    /// Word by word.
+    Words,
+}
+
+impl Typing {
+    fn write(self, text: &str, tokens: &dyn Tokens) {
+        match self {
+            Self::Letters => text.chars().for_each(|c| tokens.token(c.encode_utf8(&mut [0; 4]))),
+            Self::Words => text.split_inclusive(char::is_whitespace).for_each(|word| tokens.token(word)),
+        }
+    }
+}
+
 /// A model that plays back what it is given, then echoes the visitor's last message.
 #[derive(Debug, Clone, Default)]
 pub struct ScriptedModel {
     script: Arc<Mutex<VecDeque<Result<Completion>>>>,
     heard: Arc<Mutex<Vec<Request>>>,
+    typing: Arc<Mutex<Option<Typing>>>,
     pause: Option<(usize, Gate)>,
 }
 
@@ -88,6 +107,11 @@ impl ScriptedModel {
     /// Next, it says this.
     pub fn says(&self, text: &str) {
         self.push(Ok(completion(text, Vec::new())));
+    }
+
+    /// From now on it writes whatever it says in such pieces, and not at once.
+    pub fn types(&self, typing: Typing) {
+        *self.typing.lock().unwrap_or_else(PoisonError::into_inner) = Some(typing);
     }
 
     /// Next, it calls a tool.
@@ -123,7 +147,7 @@ impl ScriptedModel {
 
 #[async_trait]
 impl Llm for ScriptedModel {
-    async fn complete(&self, request: &Request, _: &dyn Tokens) -> Result<Completion> {
+    async fn complete(&self, request: &Request, tokens: &dyn Tokens) -> Result<Completion> {
         let number = {
             let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
             heard.push(request.clone());
@@ -133,7 +157,12 @@ impl Llm for ScriptedModel {
             gate.pass().await?;
         }
         let next = self.script.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        next.unwrap_or_else(|| Ok(completion(&echo(request), Vec::new())))
+        let next = next.unwrap_or_else(|| Ok(completion(&echo(request), Vec::new())));
+        let typing = *self.typing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Ok(completion), Some(typing)) = (&next, typing) {
+            typing.write(&completion.content, tokens);
+        }
+        next
     }
 }
 

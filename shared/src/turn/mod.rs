@@ -25,6 +25,7 @@ mod load;
 pub mod preview;
 mod prompt;
 mod redact;
+mod runs;
 mod schedule;
 mod sight;
 mod think;
