@@ -81,10 +81,18 @@ impl Typing {
     }
 }
 
+/// What a scripted model does next.
+#[derive(Debug)]
+enum Next {
+    Plays(Result<Completion>),
+    /// Says this, and whatever it was given.
+    Repeats(String),
+}
+
 /// A model that plays back what it is given, then echoes the visitor's last message.
 #[derive(Debug, Clone, Default)]
 pub struct ScriptedModel {
-    script: Arc<Mutex<VecDeque<Result<Completion>>>>,
+    script: Arc<Mutex<VecDeque<Next>>>,
     heard: Arc<Mutex<Vec<Request>>>,
     typing: Arc<Mutex<Option<Typing>>>,
     pause: Option<(usize, Gate)>,
@@ -107,6 +115,11 @@ impl ScriptedModel {
     /// Next, it says this.
     pub fn says(&self, text: &str) {
         self.push(Ok(completion(text, Vec::new())));
+    }
+
+    /// Next, it says this, and repeats every result of a tool that it was given.
+    pub fn says_and_repeats(&self, text: &str) {
+        self.script.lock().unwrap_or_else(PoisonError::into_inner).push_back(Next::Repeats(text.to_owned()));
     }
 
     /// From now on it writes whatever it says in such pieces, and not at once.
@@ -141,7 +154,7 @@ impl ScriptedModel {
     }
 
     fn push(&self, next: Result<Completion>) {
-        self.script.lock().unwrap_or_else(PoisonError::into_inner).push_back(next);
+        self.script.lock().unwrap_or_else(PoisonError::into_inner).push_back(Next::Plays(next));
     }
 }
 
@@ -157,7 +170,11 @@ impl Llm for ScriptedModel {
             gate.pass().await?;
         }
         let next = self.script.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        let next = next.unwrap_or_else(|| Ok(completion(&echo(request), Vec::new())));
+        let next = match next {
+            Some(Next::Plays(next)) => next,
+            Some(Next::Repeats(text)) => Ok(completion(&format!("{text}\n\n{}", results(request)), Vec::new())),
+            None => Ok(completion(&echo(request), Vec::new())),
+        };
         let typing = *self.typing.lock().unwrap_or_else(PoisonError::into_inner);
         if let (Ok(completion), Some(typing)) = (&next, typing) {
             typing.write(&completion.content, tokens);
@@ -234,6 +251,15 @@ fn echo(request: &Request) -> String {
         .collect();
     said.reverse();
     format!("you said: {}", said.join(" | "))
+}
+
+/// All that tools gave.
+fn results(request: &Request) -> String {
+    let result = |message: &Message| match message {
+        Message::ToolResult { content, .. } => Some(content.clone()),
+        Message::User { .. } | Message::Assistant { .. } => None,
+    };
+    request.messages.iter().filter_map(result).collect::<Vec<_>>().join("\n")
 }
 
 fn completion(text: &str, tool_calls: Vec<ToolCall>) -> Completion {
