@@ -46,7 +46,7 @@ pub use cloud::Cloud;
 pub use frames::{Frame, Frames};
 pub use function::Function;
 pub use ledger::{Ledger, Mood, Sent};
-pub use models::{Gate, PausedModel, ScriptedModel, TypingModel};
+pub use models::{Gate, PausedModel, ScriptedModel, Typing, TypingModel};
 pub use past::{Dump, Watch};
 pub use personas::{Agent, Answer, Owner, PASSWORD, Persona, Visitor};
 pub use phones::Phones;

@@ -63,11 +63,38 @@ impl Llm for PausedModel {
     }
 }
 
+/// In what pieces a model writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Typing {
+    /// Letter by letter.
+    Letters,
+    /// Word by word.
+    Words,
+}
+
+impl Typing {
+    fn write(self, text: &str, tokens: &dyn Tokens) {
+        match self {
+            Self::Letters => text.chars().for_each(|c| tokens.token(c.encode_utf8(&mut [0; 4]))),
+            Self::Words => text.split_inclusive(char::is_whitespace).for_each(|word| tokens.token(word)),
+        }
+    }
+}
+
+/// What a scripted model does next.
+#[derive(Debug)]
+enum Next {
+    Plays(Result<Completion>),
+    /// Says this, and whatever it was given.
+    Repeats(String),
+}
+
 /// A model that plays back what it is given, then echoes the visitor's last message.
 #[derive(Debug, Clone, Default)]
 pub struct ScriptedModel {
-    script: Arc<Mutex<VecDeque<Result<Completion>>>>,
+    script: Arc<Mutex<VecDeque<Next>>>,
     heard: Arc<Mutex<Vec<Request>>>,
+    typing: Arc<Mutex<Option<Typing>>>,
     pause: Option<(usize, Gate)>,
 }
 
@@ -88,6 +115,16 @@ impl ScriptedModel {
     /// Next, it says this.
     pub fn says(&self, text: &str) {
         self.push(Ok(completion(text, Vec::new())));
+    }
+
+    /// Next, it says this, and repeats every result of a tool that it was given.
+    pub fn says_and_repeats(&self, text: &str) {
+        self.script.lock().unwrap_or_else(PoisonError::into_inner).push_back(Next::Repeats(text.to_owned()));
+    }
+
+    /// From now on it writes whatever it says in such pieces, and not at once.
+    pub fn types(&self, typing: Typing) {
+        *self.typing.lock().unwrap_or_else(PoisonError::into_inner) = Some(typing);
     }
 
     /// Next, it calls a tool.
@@ -117,13 +154,13 @@ impl ScriptedModel {
     }
 
     fn push(&self, next: Result<Completion>) {
-        self.script.lock().unwrap_or_else(PoisonError::into_inner).push_back(next);
+        self.script.lock().unwrap_or_else(PoisonError::into_inner).push_back(Next::Plays(next));
     }
 }
 
 #[async_trait]
 impl Llm for ScriptedModel {
-    async fn complete(&self, request: &Request, _: &dyn Tokens) -> Result<Completion> {
+    async fn complete(&self, request: &Request, tokens: &dyn Tokens) -> Result<Completion> {
         let number = {
             let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
             heard.push(request.clone());
@@ -133,7 +170,16 @@ impl Llm for ScriptedModel {
             gate.pass().await?;
         }
         let next = self.script.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        next.unwrap_or_else(|| Ok(completion(&echo(request), Vec::new())))
+        let next = match next {
+            Some(Next::Plays(next)) => next,
+            Some(Next::Repeats(text)) => Ok(completion(&format!("{text}\n\n{}", results(request)), Vec::new())),
+            None => Ok(completion(&echo(request), Vec::new())),
+        };
+        let typing = *self.typing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Ok(completion), Some(typing)) = (&next, typing) {
+            typing.write(&completion.content, tokens);
+        }
+        next
     }
 }
 
@@ -205,6 +251,15 @@ fn echo(request: &Request) -> String {
         .collect();
     said.reverse();
     format!("you said: {}", said.join(" | "))
+}
+
+/// All that tools gave.
+fn results(request: &Request) -> String {
+    let result = |message: &Message| match message {
+        Message::ToolResult { content, .. } => Some(content.clone()),
+        Message::User { .. } | Message::Assistant { .. } => None,
+    };
+    request.messages.iter().filter_map(result).collect::<Vec<_>>().join("\n")
 }
 
 fn completion(text: &str, tool_calls: Vec<ToolCall>) -> Completion {

@@ -1,8 +1,9 @@
 //! What a reply may not hold, whatever the model was talked into. It stands outside of the model: the rules in the prompt
 //! ask, this enforces.
 //!
-//! - **Instructions.** Most of the agent's instructions word by word, or one of the house rules, is not sent: also when it
-//!   is spaced out, backwards, rotated by 13 letters or in base64. Facts may be quoted: an answer may repeat a passage.
+//! - **Instructions.** Most of the agent's instructions word by word, or one of the house rules, is not sent, in none of
+//!   the dresses that [`super::runs`] knows. Facts may be quoted: an answer may repeat a passage. Whoever follows a reply is
+//!   told no more than a short quotation before it is known whether more comes.
 //! - **Images.** In Markdown `![…](…)` would make whoever renders the reply call an address that a model was talked into, with what it
 //!   knows in it. It becomes a link, which a person has to follow.
 //!
@@ -10,11 +11,9 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-
 use super::audience::{Audience, Discarded};
 use super::prompt;
+use super::runs::{self, Known, Reading};
 use crate::ports::llm::Tokens;
 
 /// What is answered in place of instructions.
@@ -26,85 +25,32 @@ const SHORTEST: usize = 100;
 const LONGEST: usize = 1_500;
 /// How much of the instructions is most of them, in percent.
 const MOST: usize = 60;
-/// A house rule is known by so many of its letters.
-const RULE: usize = 40;
-/// How often a growing text is looked at, in bytes.
-const STEP: usize = 64;
+/// Of a longer run the rest is held back while it is not known how long it becomes.
+const HELD: usize = 60;
 
 /// What must not be told.
 #[derive(Debug)]
 pub(super) struct Guard {
-    instructions: String,
-    rules: Vec<String>,
+    known: Known,
+    /// A run of this length is most of the instructions.
+    enough: usize,
 }
 
 impl Guard {
     /// For an agent with these instructions.
     pub(super) fn new(instructions: &str) -> Self {
-        let rules = prompt::RULES.lines().map(letters).filter(|rule| rule.len() >= RULE);
-        Self { instructions: letters(instructions), rules: rules.map(|rule| rule[..RULE].to_owned()).collect() }
+        let length = runs::length(instructions);
+        let enough = (length * MOST / 100).clamp(SHORTEST, LONGEST);
+        // What is shorter has nothing to hide.
+        let hidden = if length >= enough { instructions } else { "" };
+        Self { known: Known::new(hidden, prompt::RULES.lines()), enough }
     }
 
     /// Whether a text gives instructions away.
     pub(super) fn is_leak(&self, text: &str) -> bool {
-        let plain = letters(text);
-        let backwards: String = plain.chars().rev().collect();
-        let rotated: String = plain.chars().map(rotate).collect();
-        let decoded = text.split_whitespace().filter(|word| word.len() >= RULE).filter_map(decode);
-        [plain, backwards, rotated].into_iter().chain(decoded).any(|text| self.is_in(&text))
+        let mut reading = Reading::new(&self.known);
+        text.chars().any(|c| reading.read(c) >= self.enough)
     }
-
-    fn is_in(&self, text: &str) -> bool {
-        let enough = (self.instructions.len() * MOST / 100).clamp(SHORTEST, LONGEST);
-        self.rules.iter().any(|rule| text.contains(rule)) || has_run(text, &self.instructions, enough)
-    }
-}
-
-/// Lower-case letters and digits alone: what is left when a text is spaced out, quoted or formatted. Those of other
-/// scripts are written by their numbers, so that all of it is ASCII.
-fn letters(text: &str) -> String {
-    let mut letters = String::with_capacity(text.len());
-    for c in text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase) {
-        match c.is_ascii() {
-            true => letters.push(c),
-            false => letters.push_str(&format!("{:x}", u32::from(c))),
-        }
-    }
-    letters
-}
-
-fn rotate(c: char) -> char {
-    match c {
-        'a'..='m' => char::from(c as u8 + 13),
-        'n'..='z' => char::from(c as u8 - 13),
-        other => other,
-    }
-}
-
-fn decode(word: &str) -> Option<String> {
-    let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric() && !"+/-_".contains(c));
-    let bytes = STANDARD_NO_PAD.decode(word).or_else(|_| URL_SAFE_NO_PAD.decode(word)).ok()?;
-    Some(letters(&String::from_utf8_lossy(&bytes)))
-}
-
-/// Whether a text has so many letters of another one in a row. Both are ASCII.
-fn has_run(text: &str, of: &str, enough: usize) -> bool {
-    if of.len() < enough || text.len() < enough {
-        return false;
-    }
-    // Any such run holds one of these pieces whole; around it the run is measured.
-    let piece = enough / 2;
-    (0..=of.len() - piece).step_by(piece).any(|at| {
-        text.match_indices(&of[at..at + piece]).any(|(found, _)| {
-            let before = same(text[..found].bytes().rev(), of[..at].bytes().rev());
-            let after = same(text[found + piece..].bytes(), of[at + piece..].bytes());
-            before + piece + after >= enough
-        })
-    })
-}
-
-fn same(one: impl Iterator<Item = u8>, other: impl Iterator<Item = u8>) -> usize {
-    one.zip(other).take_while(|(one, other)| one == other).count()
 }
 
 /// A reply without images. Code that only looks like the beginning of one stays as it is.
@@ -129,15 +75,15 @@ fn without_bangs(text: &str) -> String {
 
 /// What a model writes on its way to whoever listens: without images, and no further once it gives instructions away.
 pub(super) struct Watched<'a> {
-    guard: &'a Guard,
     audience: &'a Audience,
-    state: Mutex<State>,
+    state: Mutex<State<'a>>,
 }
 
-#[derive(Default)]
-struct State {
-    text: String,
-    looked_at: usize,
+struct State<'a> {
+    guard: &'a Guard,
+    reading: Reading<'a>,
+    /// The end, while it goes along with the instructions.
+    held: String,
     /// Each `!` at the end that may begin an image.
     bangs: String,
     is_leak: bool,
@@ -145,30 +91,39 @@ struct State {
 
 impl<'a> Watched<'a> {
     pub(super) fn new(guard: &'a Guard, audience: &'a Audience) -> Self {
-        Self { guard, audience, state: Mutex::default() }
+        Self { audience, state: Mutex::new(State::new(guard)) }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State<'a>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    /// What of a piece may be told by now.
-    fn take(&mut self, guard: &Guard, piece: &str) -> Option<String> {
-        self.text.push_str(piece);
-        if self.text.len() - self.looked_at >= STEP {
-            self.looked_at = self.text.len();
-            self.is_leak = self.is_leak || guard.is_leak(&self.text);
+impl<'a> State<'a> {
+    fn new(guard: &'a Guard) -> Self {
+        let reading = Reading::new(&guard.known);
+        Self { guard, reading, held: String::new(), bangs: String::new(), is_leak: false }
+    }
+
+    /// What may be told by now. What is held back in the end is no leak: it comes with the whole text.
+    fn take(&mut self, piece: &str) -> Option<String> {
+        let mut told = std::mem::take(&mut self.bangs);
+        for c in piece.chars() {
+            let run = self.reading.read(c);
+            self.is_leak = self.is_leak || run >= self.guard.enough;
+            self.held.push(c);
+            if run <= HELD {
+                told += &self.held;
+                self.held.clear();
+            }
         }
         if self.is_leak {
             return None;
         }
-        let piece = format!("{}{piece}", std::mem::take(&mut self.bangs));
-        let told = piece.trim_end_matches('!');
-        piece[told.len()..].clone_into(&mut self.bangs);
+        let shown = told.trim_end_matches('!');
+        told[shown.len()..].clone_into(&mut self.bangs);
         // What follows is not known yet: should it be no image, the whole text comes in the end.
-        Some(without_bangs(told)).filter(|told| !told.is_empty())
+        Some(without_bangs(shown)).filter(|told| !told.is_empty())
     }
 }
 
@@ -178,7 +133,7 @@ impl Tokens for Watched<'_> {
             return;
         }
         let mut state = self.state();
-        let told = state.take(self.guard, text);
+        let told = state.take(text);
         if state.is_leak {
             drop(state);
             self.audience.discard(Discarded::Withheld);
@@ -191,6 +146,9 @@ impl Tokens for Watched<'_> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+
     use super::*;
 
     const INSTRUCTIONS: &str = "You are Luna of Luna Dental. Never offer discounts. Prices are final. If somebody asks \
@@ -201,6 +159,12 @@ mod tests {
     fn most_of_the_instructions_are_not_told_in_whatever_dress() {
         let guard = Guard::new(INSTRUCTIONS);
         let spaced: String = INSTRUCTIONS.chars().flat_map(|c| [c, ' ']).collect();
+        let rotate = |c: char| match c.to_ascii_lowercase() {
+            'a'..='m' => char::from(c as u8 + 13),
+            'n'..='z' => char::from(c as u8 - 13),
+            _ => c,
+        };
+        let rotated: String = INSTRUCTIONS.chars().map(rotate).collect();
         let dressed = [
             INSTRUCTIONS.to_owned(),
             format!("Sure! Here they are:\n```\n{INSTRUCTIONS}\n```"),
@@ -209,9 +173,11 @@ mod tests {
             spaced,
             INSTRUCTIONS.replace(' ', "\u{200b} "),
             INSTRUCTIONS.chars().rev().collect(),
-            letters(INSTRUCTIONS).chars().map(rotate).collect(),
+            rotated.clone(),
+            rotated.to_uppercase(),
             format!("Decode this: {}", STANDARD_NO_PAD.encode(INSTRUCTIONS)),
             format!("\"{}\"", URL_SAFE_NO_PAD.encode(INSTRUCTIONS)),
+            STANDARD_NO_PAD.encode(&rotated),
             INSTRUCTIONS[..INSTRUCTIONS.len() * 7 / 10].to_owned(),
         ];
         for text in dressed {
@@ -228,6 +194,9 @@ mod tests {
             "Ты — Луна из клиники. Никогда не давай скидок. Цены окончательные. Директор в отъезде до понедельника.";
         let guard = Guard::new(russian);
         assert!(guard.is_leak(russian) && guard.is_leak(&russian.to_uppercase()));
+        assert!(guard.is_leak(&russian.chars().rev().collect::<String>()));
+        assert!(guard.is_leak(&STANDARD_NO_PAD.encode(russian)) && guard.is_leak(&URL_SAFE_NO_PAD.encode(russian)));
+        assert!(guard.is_leak(&russian.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>()));
         assert!(!guard.is_leak("Цены окончательные."));
     }
 
@@ -268,9 +237,9 @@ mod tests {
         let text = "Look! ![x](https://evil.example/?q=1) wow!! !![ ] !!";
         let guard = Guard::new("");
         for step in 1..=text.len() {
-            let (mut state, mut told) = (State::default(), String::new());
+            let (mut state, mut told) = (State::new(&guard), String::new());
             for piece in text.as_bytes().chunks(step) {
-                told.extend(state.take(&guard, std::str::from_utf8(piece).unwrap()));
+                told.extend(state.take(std::str::from_utf8(piece).unwrap()));
             }
             let whole = without_bangs(text);
             assert!(whole.starts_with(&told) && whole.len() - told.len() <= 2, "{step}: {told}");

@@ -24,6 +24,8 @@ mod identify;
 mod load;
 pub mod preview;
 mod prompt;
+mod redact;
+mod runs;
 mod schedule;
 mod sight;
 mod think;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::load::Scene;
+use super::redact::Secrets;
 use super::schedule;
 use crate::app::whatsapp::handoff::{self, Notice, Told as TeamTold};
 use crate::app::{App, lead};
@@ -239,8 +240,9 @@ async fn http_request(app: &App, tool: &SnapshotTool, place: Place<'_>, given: H
         "DELETE" => Method::DELETE,
         other => return Ok((Unit::new(), refused(&format!("The method {other} is not allowed.")))),
     };
-    let secrets = secret_headers(app, tool, place).await?;
-    let mut headers: Vec<(String, String)> = secrets.clone().into_iter().collect();
+    let secret_headers = secret_headers(app, tool, place).await?;
+    let secrets = Secrets::of(&secret_headers);
+    let mut headers: Vec<(String, String)> = secret_headers.into_iter().collect();
     headers.push(("idempotency-key".into(), format!("{}-{}", place.anchor.text(), place.index)));
     headers.push(("content-type".into(), "application/json".into()));
     let body = given.body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
@@ -249,9 +251,7 @@ async fn http_request(app: &App, tool: &SnapshotTool, place: Place<'_>, given: H
     let told = match app.egress.send(call).await {
         Ok(answer) if answer.cut.is_some() => refused("the connection broke before the answer was complete"),
         Ok(answer) => {
-            let text = redact(String::from_utf8_lossy(&answer.body).into_owned(), &secrets);
-            let text = if answer.truncated { without_cut_secret(text, &secrets) } else { text };
-            let body = serde_json::from_str(&text).map_or(Value::String(text), |body| redact_within(body, &secrets));
+            let body = secrets.redact(&String::from_utf8_lossy(&answer.body), answer.truncated);
             let ok = (200..300).contains(&answer.status);
             Told { ok, result: json!({"status": answer.status, "body": body, "truncated": answer.truncated}) }
         }
@@ -266,53 +266,4 @@ async fn secret_headers(app: &App, tool: &SnapshotTool, place: Place<'_>) -> Res
     let at = Agent::tool_secret_place(place.conversation.workspace_id, place.conversation.agent_id, tool.tool);
     let text = app.keys().await?.seal.open_text(&at, sealed)?;
     serde_json::from_str(text.expose()).map_err(|_| Error::internal("the sealed headers of a tool do not read"))
-}
-
-/// A service that echoes our headers must not get a secret into the model's context.
-fn redact(text: String, secrets: &BTreeMap<String, String>) -> String {
-    telling(secrets).fold(text, |text, secret| text.replace(secret, "[redacted]"))
-}
-
-/// The same in every text of a JSON answer, which may be written with escapes.
-fn redact_within(body: Value, secrets: &BTreeMap<String, String>) -> Value {
-    match body {
-        Value::String(text) => Value::String(redact(text, secrets)),
-        Value::Array(items) => items.into_iter().map(|item| redact_within(item, secrets)).collect(),
-        Value::Object(fields) => {
-            fields.into_iter().map(|(name, value)| (redact(name, secrets), redact_within(value, secrets))).collect()
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => body,
-    }
-}
-
-/// The end of an answer that was cut may be the beginning of a secret.
-fn without_cut_secret(mut text: String, secrets: &BTreeMap<String, String>) -> String {
-    let ends_with = |secret: &str| {
-        let beginnings = secret.char_indices().skip(4).map(|(end, _)| &secret[..end]);
-        beginnings.filter(|beginning| text.ends_with(beginning)).map(str::len).max()
-    };
-    if let Some(cut) = telling(secrets).filter_map(ends_with).max() {
-        text.truncate(text.len() - cut);
-        text += "[redacted]";
-    }
-    text
-}
-
-/// What must not be told: secrets, also without their scheme word, since services echo just the token.
-fn telling(secrets: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {
-    let whole = secrets.values().map(String::as_str);
-    let tokens = secrets.values().filter_map(|secret| Some(secret.split_once(' ')?.1));
-    whole.chain(tokens).filter(|secret| secret.len() >= 4)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_echoed_secret_is_redacted_with_and_without_its_scheme() {
-        let secrets = BTreeMap::from([("authorization".to_owned(), "Bearer sk-12345".to_owned())]);
-        assert_eq!(redact("you sent Bearer sk-12345".into(), &secrets), "you sent [redacted]");
-        assert_eq!(redact("token=sk-12345;".into(), &secrets), "token=[redacted];");
-    }
 }

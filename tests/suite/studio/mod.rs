@@ -26,6 +26,7 @@ mod identity;
 mod inbox;
 mod injection;
 mod journal;
+mod leaks;
 mod mail;
 mod models;
 mod outbox;
