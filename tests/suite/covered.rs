@@ -102,7 +102,7 @@ impl Said {
             let Some((name, end)) = begins(lines[at]) else { continue };
             // Formatted as it is, a function ends at its own indentation, and a constant with a semicolon.
             let is_end = |line: &&str| if end == ";" { line.ends_with(';') } else { **line == end };
-            let length = lines[at..].iter().position(|line| is_end(line)).unwrap_or(0);
+            let length = lines[at..].iter().position(is_end).unwrap_or(0);
             let is_test = at > 0 && (lines[at - 1].starts_with("#[tokio::test") || lines[at - 1] == "#[test]");
             let into = if is_test { &mut said.tests } else { &mut said.helpers };
             into.entry(name.to_owned()).or_default().push_str(&lines[at..=at + length].join("\n"));
