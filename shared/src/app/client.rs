@@ -1,7 +1,8 @@
 //! Clients: people whom an owner lets look after some agents. They log in as everybody does and see what is granted.
 
+use super::mail_limit::{self, Counted};
 use super::{App, Draft, auth, password};
-use crate::access::Caller;
+use crate::access::{Caller, RateClass};
 use crate::domain::grant::{Grant, GrantScope};
 use crate::domain::invitation::{self, Invitation};
 use crate::domain::text::{Checks, is_email};
@@ -9,6 +10,7 @@ use crate::domain::user::UserStatus;
 use crate::domain::workspace::{MAX_GRANTS, MembershipStatus};
 use crate::domain::{Agent, Membership, Role, User};
 use crate::events::emit;
+use crate::kernel::secret::sha256_hex;
 use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Patch, Result, Secret};
 use crate::ports::mail;
 use crate::store;
@@ -41,8 +43,9 @@ pub struct Client {
 /// Makes somebody a client of the caller's workspace.
 ///
 /// # Errors
-/// `validation_error`, `client.already_exists`, `client.limit_reached`, `not_found` for an agent that is not there.
-pub async fn invite(app: &App, caller: &Caller, command: &Invite) -> Result<Draft<Client>> {
+/// `validation_error`, `client.already_exists`, `client.limit_reached`, `not_found` for an agent that is not there,
+/// `rate_limited` when too many invitations were mailed.
+pub async fn invite(app: &App, caller: &Caller, command: &Invite, counted: &Counted) -> Result<Draft<Client>> {
     let mut checks = Checks::new();
     let email = checks.email("email", &command.email);
     let reachable = !is_email(&email) || mail::is_address(&email);
@@ -65,6 +68,7 @@ pub async fn invite(app: &App, caller: &Caller, command: &Invite) -> Result<Draf
     let user = person(app, caller, &mut unit, &email, command, &mut membership).await?;
     membership.user_id = user.id;
     if membership.status == MembershipStatus::Invited {
+        count_mail(app, caller, &email, counted).await?;
         membership.invitation = Some(new_invitation(app));
         emit(&mut unit, &app.events().client_invited(&membership))?;
     }
@@ -110,6 +114,28 @@ async fn person(
         None => store::user::create(unit, &user)?,
     }
     Ok(user)
+}
+
+/// Counts an invitation that is about to be mailed: nobody must be able to fill anybody's mailbox, nor to write to the whole
+/// world by inviting it.
+async fn count_mail(app: &App, caller: &Caller, email: &str, counted: &Counted) -> Result<()> {
+    if counted.is_done() {
+        return Ok(());
+    }
+    let (of_a_day, to_all) = match mail_limit::may_mail_many(app, caller).await? {
+        true => (
+            RateClass::InvitationMailDay,
+            "So many invitations were mailed for this workspace today that no more are. Go on tomorrow.",
+        ),
+        false => (
+            RateClass::InvitationMailDayFree,
+            "So many invitations were mailed for this workspace today that no more are. Go on tomorrow. More a day are \
+             mailed once the owner's e-mail is verified and their plan is a paid one.",
+        ),
+    };
+    let to_one = "So many invitations were mailed to that address within an hour that no more are. Go on later.";
+    let (one, workspace) = (sha256_hex(email), caller.workspace_id.text());
+    counted.count(app, [(RateClass::InvitationMail, one, to_one), (of_a_day, workspace, to_all)]).await
 }
 
 fn new_invitation(app: &App) -> Invitation {
@@ -220,17 +246,19 @@ pub async fn change(app: &App, caller: &Caller, id: Id<User>, changes: &Changes)
 /// Mails the invitation again, for another seven days; the link before ends.
 ///
 /// # Errors
-/// `not_found`, `invitation.accepted`.
-pub async fn invite_again(app: &App, caller: &Caller, id: Id<User>) -> Result<Draft<Client>> {
+/// `not_found`, `invitation.accepted`, `rate_limited`.
+pub async fn invite_again(app: &App, caller: &Caller, id: Id<User>, counted: &Counted) -> Result<Draft<Client>> {
     let Versioned { body: mut membership, v } = load(app, caller, id).await?;
     if membership.status != MembershipStatus::Invited {
         return Err(Error::new(Code::InvitationAccepted));
     }
+    let user = user_of(app, id).await?;
+    count_mail(app, caller, &user.email, counted).await?;
     membership.invitation = Some(new_invitation(app));
     let mut unit = Unit::new();
     emit(&mut unit, &app.events().client_invited(&membership))?;
     store::workspace::replace_member(&mut unit, &membership, v)?;
-    Ok(Draft::new(unit, Client { user: user_of(app, id).await?, membership }))
+    Ok(Draft::new(unit, Client { user, membership }))
 }
 
 /// Removes a client with all that is granted to them, at once. The person stays where they belong to another workspace.

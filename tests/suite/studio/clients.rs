@@ -94,7 +94,10 @@ async fn an_invited_client_sets_a_password_by_the_mailed_link_and_logs_in() {
     assert_eq!(log_in(&test, "carla@example.com", "").await.code(401), "invalid_credentials");
     test.workers().run().await;
     let mail = test.mail.sent().pop().unwrap();
-    assert_eq!((mail.to.as_str(), mail.subject.as_str()), ("carla@example.com", "Olivia Owner invites you"));
+    assert_eq!(
+        (mail.to.as_str(), mail.subject.as_str()),
+        ("carla@example.com", "You are invited to look after AI agents")
+    );
     let accept = async |token: &str, password: &str| {
         let body = json!({"token": token, "password": password, "name": "Carla Client"});
         test.anonymous().post("/api/auth/invitations/accept", body).await

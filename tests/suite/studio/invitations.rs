@@ -1,0 +1,107 @@
+//! Invitations: what a stranger is mailed and how often, and what is told of somebody before they accept.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use shared::domain::plan::PlanKey;
+use shared::ports::mail::Mail;
+use tests::{Answer, Owner, PASSWORD, Persona, TestApp};
+
+const SUBJECT: &str = "You are invited to look after AI agents";
+
+async fn invites(by: &Persona, email: &str) -> Answer {
+    by.post("/api/clients", json!({"email": email})).await
+}
+
+async fn verifies(test: &TestApp, owner: &Owner) {
+    let shown = json!({"token": test.verification_token(&owner.email).await});
+    assert_eq!(test.anonymous().post("/api/auth/verify-email", shown).await.status, 204);
+}
+
+/// Somebody who registers with a name of their choice.
+async fn named(test: &TestApp, name: &str) -> Persona {
+    let body = json!({"email": "mallory@example.com", "password": PASSWORD, "name": name});
+    let session = test.anonymous().post("/api/auth/register", body).await.expect(201);
+    test.anonymous().with_bearer(session["access_token"].as_str().unwrap())
+}
+
+async fn mailed_to(test: &TestApp, email: &str) -> Vec<Mail> {
+    test.workers().run().await;
+    test.mail.sent().into_iter().filter(|mail| mail.to == email).collect()
+}
+
+/// What a mail says beside its own link.
+fn words(test: &TestApp, mail: &Mail) -> String {
+    mail.text.replace(&test.app.config.public_base_url, "")
+}
+
+#[tokio::test]
+async fn nobody_has_a_stranger_mailed_words_or_links_of_theirs_by_a_name() {
+    let test = TestApp::new().await;
+    let mallory = named(&test, "Your parcel is waiting at https://evil.example/pay - DHL").await;
+    invites(&mallory, "target@example.com").await.expect(201);
+    let mail = mailed_to(&test, "target@example.com").await.pop().unwrap();
+    assert_eq!(mail.subject, SUBJECT);
+    let said = words(&test, &mail);
+    assert!(!said.contains("evil") && !said.contains("parcel") && !said.contains("://"), "{said}");
+    assert!(said.starts_with("mallory@example.com invites you to look after their AI agents"), "{said}");
+}
+
+#[tokio::test]
+async fn an_invitation_says_who_invites_to_what_and_whether_their_address_is_theirs() {
+    let test = TestApp::new().await;
+    let owner = test.paying_owner().await;
+    let first = |mail: &Mail| mail.text.lines().next().unwrap().to_owned();
+    invites(&owner.session, "one@example.com").await.expect(201);
+    let mail = mailed_to(&test, "one@example.com").await.pop().unwrap();
+    let base = &test.app.config.public_base_url;
+    let who = format!("\"Olivia Owner\" ({}) invites you to look after their AI agents at {base}: ", owner.email);
+    assert!(first(&mail).starts_with(&who), "{}", mail.text);
+    assert!(mail.text.contains("have not shown that this e-mail address is theirs"), "{}", mail.text);
+    verifies(&test, &owner).await;
+    invites(&owner.session, "other@example.com").await.expect(201);
+    let mail = mailed_to(&test, "other@example.com").await.pop().unwrap();
+    assert!(first(&mail).starts_with(&who) && !mail.text.contains("have not shown"), "{}", mail.text);
+    assert_eq!(mail.subject, SUBJECT);
+}
+
+#[tokio::test]
+async fn one_address_is_mailed_five_invitations_an_hour_whoever_invites_it() {
+    let test = TestApp::new().await;
+    let (one, other) = (test.owner().await, test.owner().await);
+    let made = invites(&one.session, "target@example.com").await.expect(201);
+    let again = format!("/api/clients/{}/invite", made["id"]);
+    for _ in 0..4 {
+        one.session.post(&again, Value::Null).await.expect(200);
+    }
+    let refused = one.session.post(&again, Value::Null).await;
+    assert!(refused.headers.contains_key("retry-after"), "{:?}", refused.headers);
+    assert!(refused.text.contains("mailed to that address within an hour"), "{}", refused.text);
+    assert_eq!(refused.code(429), "rate_limited");
+    assert_eq!(invites(&other.session, " Target@example.com").await.code(429), "rate_limited");
+    assert_eq!(other.session.get("/api/clients").await.expect(200)["items"], json!([]), "nothing was half made");
+    assert_eq!(mailed_to(&test, "target@example.com").await.len(), 5);
+    invites(&one.session, "another@example.com").await.expect(201);
+    test.clock.advance(Duration::from_secs(3600));
+    one.session.post(&again, Value::Null).await.expect(200);
+}
+
+#[tokio::test]
+async fn whoever_has_shown_no_address_or_pays_nothing_has_twenty_invitations_a_day_mailed() {
+    let test = TestApp::new().await;
+    let (shown, paying, both) = (test.owner().await, test.paying_owner().await, test.owner().await);
+    verifies(&test, &shown).await;
+    verifies(&test, &both).await;
+    test.db_set_plan(&both, PlanKey::Agency).await;
+    for (owner, status) in [(&shown, 429), (&paying, 429), (&both, 201)] {
+        for number in 0..20 {
+            invites(&owner.session, &format!("c{number}.of.{}@example.com", owner.user_id)).await.expect(201);
+        }
+        let last = format!("last.of.{}@example.com", owner.user_id);
+        let answer = invites(&owner.session, &last).await;
+        assert_eq!(answer.status, status, "{}", answer.text);
+        // Who is given a password is mailed nothing.
+        let body = json!({"email": format!("with.{last}"), "password": PASSWORD});
+        owner.session.post("/api/clients", body).await.expect(201);
+    }
+}
