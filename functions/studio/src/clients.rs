@@ -69,7 +69,7 @@ struct ClientIn {
 /// Changes to a client.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct ClientPatch {
-    /// What you call them; null for their own name.
+    /// What you call them; null for their own name, and until they accept the local part of the e-mail.
     #[serde(default)]
     name: Patch<String>,
     /// Whether they may come in. Who may not is logged out at once.
@@ -103,6 +103,7 @@ struct ClientOut {
     /// Their user id.
     id: Int<User>,
     email: String,
+    /// What you call them; else their own name, and until they accept the local part of the e-mail.
     name: String,
     /// `client`.
     role: &'static str,
@@ -110,6 +111,7 @@ struct ClientOut {
     status: &'static str,
     /// Your user id.
     parent_user_id: Int<User>,
+    /// Whether they have shown that the address is theirs; false until they accept.
     email_verified: bool,
     /// Until when the invitation holds, while there is one.
     invitation_expires_at: Option<Time>,
@@ -137,21 +139,21 @@ impl GrantOut {
 
 impl ClientOut {
     fn new(owner: Int<User>, client: Client, agents: &[Agent]) -> Self {
-        let Client { user, membership } = client;
+        let Client { id, email, name, email_verified, membership } = client;
         let status = match membership.status {
             MembershipStatus::Active => "active",
             MembershipStatus::Invited => "invited",
             MembershipStatus::Suspended => "suspended",
         };
-        let id = user.id.into();
+        let id = id.into();
         Self {
             id,
-            email: user.email,
-            name: membership.name.unwrap_or(user.name),
+            email,
+            name,
             role: "client",
             status,
             parent_user_id: owner,
-            email_verified: user.email_verified,
+            email_verified,
             invitation_expires_at: membership.invitation.map(|invitation| invitation.expires_at),
             grants: membership.grants.into_iter().filter_map(|grant| GrantOut::of(id, grant, agents)).collect(),
             created_at: membership.joined_at,

@@ -31,13 +31,35 @@ pub struct Invite {
     pub scopes: Option<Vec<String>>,
 }
 
-/// A client as their owner sees them.
+/// A client as their owner sees them: of somebody who has not accepted yet, only what the owner gave.
 #[derive(Debug, Clone)]
 pub struct Client {
     /// The person.
-    pub user: User,
+    pub id: Id<User>,
+    /// Where they are mailed.
+    pub email: String,
+    /// What the owner calls them; else their own name once they accepted, and the local part of the e-mail before.
+    pub name: String,
+    /// Whether they have shown that the address is theirs; before they accepted it is not told.
+    pub email_verified: bool,
     /// What they are here.
     pub membership: Membership,
+}
+
+impl Client {
+    /// Somebody who is known here may be invited by anybody who has their address, and agrees first to be known by them.
+    fn new(user: User, membership: Membership) -> Self {
+        let (own_name, email_verified) = match membership.status {
+            MembershipStatus::Invited => (local_part(&user.email).to_owned(), false),
+            MembershipStatus::Active | MembershipStatus::Suspended => (user.name, user.email_verified),
+        };
+        let name = membership.name.clone().unwrap_or(own_name);
+        Self { id: user.id, email: user.email, name, email_verified, membership }
+    }
+}
+
+fn local_part(email: &str) -> &str {
+    email.split('@').next().unwrap_or_default()
 }
 
 /// Makes somebody a client of the caller's workspace.
@@ -74,7 +96,7 @@ pub async fn invite(app: &App, caller: &Caller, command: &Invite, counted: &Coun
     }
     store::workspace::count_client(&mut unit, caller.workspace_id);
     store::workspace::add_member(&mut unit, &membership)?;
-    Ok(Draft::new(unit, Client { user, membership }))
+    Ok(Draft::new(unit, Client::new(user, membership)))
 }
 
 /// The person behind an e-mail: somebody known, who has to agree, or somebody new.
@@ -101,7 +123,7 @@ async fn person(
             String::new()
         }
     };
-    let name = membership.name.clone().unwrap_or_else(|| email.split('@').next().unwrap_or_default().to_owned());
+    let name = membership.name.clone().unwrap_or_else(|| local_part(email).to_owned());
     let mut user = auth::new_user(app, email.to_owned(), &name, password_hash);
     user.default_workspace_id = caller.workspace_id;
     match known {
@@ -184,7 +206,7 @@ pub async fn list(app: &App, caller: &Caller, after: Option<&Cursor>, limit: Lim
     let users = store::user::many(&app.table, &ids).await?;
     let found = |membership: Membership| {
         let user = users.iter().find(|user| user.id == membership.user_id)?.clone();
-        Some(Client { user, membership })
+        Some(Client::new(user, membership))
     };
     Ok(Page { items: clients.into_iter().filter_map(found).collect(), next, total: None })
 }
@@ -204,7 +226,7 @@ async fn user_of(app: &App, id: Id<User>) -> Result<User> {
 /// `not_found` when the workspace has no such client.
 pub async fn find(app: &App, caller: &Caller, id: Id<User>) -> Result<Client> {
     let (member, user) = tokio::try_join!(load(app, caller, id), user_of(app, id))?;
-    Ok(Client { user, membership: member.body })
+    Ok(Client::new(user, member.body))
 }
 
 /// What an owner changes of a client. The person's own name, address and password are the person's.
@@ -240,7 +262,7 @@ pub async fn change(app: &App, caller: &Caller, id: Id<User>, changes: &Changes)
         _ => {}
     }
     store::workspace::replace_member(&mut unit, &membership, v)?;
-    Ok(Draft::new(unit, Client { user: user_of(app, id).await?, membership }))
+    Ok(Draft::new(unit, Client::new(user_of(app, id).await?, membership)))
 }
 
 /// Mails the invitation again, for another seven days; the link before ends.
@@ -258,7 +280,7 @@ pub async fn invite_again(app: &App, caller: &Caller, id: Id<User>, counted: &Co
     let mut unit = Unit::new();
     emit(&mut unit, &app.events().client_invited(&membership))?;
     store::workspace::replace_member(&mut unit, &membership, v)?;
-    Ok(Draft::new(unit, Client { user, membership }))
+    Ok(Draft::new(unit, Client::new(user, membership)))
 }
 
 /// Removes a client with all that is granted to them, at once. The person stays where they belong to another workspace.

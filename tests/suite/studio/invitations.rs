@@ -105,3 +105,44 @@ async fn whoever_has_shown_no_address_or_pays_nothing_has_twenty_invitations_a_d
         owner.session.post("/api/clients", body).await.expect(201);
     }
 }
+
+#[tokio::test]
+async fn of_somebody_invited_only_what_was_given_is_told_until_they_accept() {
+    let test = TestApp::new().await;
+    let (owner, known) = (test.owner().await, test.owner().await);
+    known.session.patch("/api/auth/me", json!({"name": "Wilhelmina Secret"})).await.expect(200);
+    verifies(&test, &known).await;
+    // But for address, id and the moment, both answers are the same.
+    let like = |mut answer: Value| {
+        let email = answer["email"].as_str().unwrap().to_owned();
+        let name = answer["name"].as_str().unwrap().replace(email.split('@').next().unwrap(), "local part");
+        answer["name"] = name.into();
+        ["id", "email", "created_at"].iter().for_each(|field| answer[*field] = Value::Null);
+        answer
+    };
+    let made = invites(&owner.session, &known.email).await.expect(201);
+    let stranger = invites(&owner.session, "stranger@example.com").await.expect(201);
+    assert_eq!((&made["name"], &made["email_verified"]), (&json!("owner1"), &json!(false)));
+    assert_eq!(like(made.clone()), like(stranger));
+    let path = format!("/api/clients/{}", made["id"]);
+    let agent = owner.agent("Soporte").await;
+    owner.session.post(&format!("{path}/grants"), json!({"agent_id": agent.id})).await.expect(201);
+    test.visitor(&agent).says("Hi").await;
+    test.workers().run().await;
+    let usage = owner.session.get("/api/billing/usage?group_by=client").await;
+    assert!(usage.text.contains("\"client_name\":\"owner1\""), "{}", usage.text);
+    let (list, found) = (owner.session.get("/api/clients").await, owner.session.get(&path).await);
+    let again = owner.session.post(&format!("{path}/invite"), Value::Null).await;
+    let renamed = owner.session.patch(&path, json!({"name": null})).await;
+    let (grants, log) = (owner.session.get(&format!("{path}/grants")).await, owner.session.get("/api/audit-log").await);
+    for answer in [&usage, &list, &found, &again, &renamed, &grants, &log] {
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert!(!answer.text.contains("Wilhelmina"), "{}", answer.text);
+        assert!(!answer.text.contains("\"email_verified\":true"), "{}", answer.text);
+    }
+    let token = test.invitation_token(&owner, made["id"].as_u64().unwrap()).await;
+    let accepted = json!({"token": token, "password": PASSWORD});
+    test.anonymous().post("/api/auth/invitations/accept", accepted).await.expect(200);
+    let found = owner.session.get(&path).await.expect(200);
+    assert_eq!((&found["name"], &found["email_verified"]), (&json!("Wilhelmina Secret"), &json!(true)));
+}
