@@ -30,7 +30,7 @@ shared::ops! {
     PATCH "/api/auth/me" => update_me, [User] Client "" General Any Known Unaudited Keyed;
     /// Set another password.
     ///
-    /// Ends all other sessions.
+    /// Ends all other sessions. 422 on `current_password` when that is not yours.
     POST "/api/auth/password" => change_password, [User] Client "" Auth Any Known Unaudited Own;
     /// Have a link mailed to set a password anew.
     ///

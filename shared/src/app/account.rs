@@ -28,7 +28,7 @@ const RESET_CHARS: usize = 32;
 /// one is theirs from then on, and the sessions and keys of whoever registered end.
 ///
 /// # Errors
-/// `invitation.invalid`, `invitation.accepted`, `validation_error`, `invalid_credentials`.
+/// `invitation.invalid`, `validation_error`, `invalid_credentials`.
 pub async fn accept_invitation(
     app: &App,
     token: &str,
@@ -180,7 +180,7 @@ pub async fn reset_password(app: &App, token: &str, new: &Secret) -> Result<Draf
 /// Sets the caller's own password and ends their other sessions.
 ///
 /// # Errors
-/// `validation_error`, `invalid_credentials` when the current password is wrong, `rate_limited`.
+/// `validation_error`, also when the current password is wrong: the session that asks holds on. `rate_limited`.
 pub async fn change_password(app: &App, caller: &Caller, current: &Secret, new: &Secret) -> Result<Draft<()>> {
     let mut checks = Checks::new();
     auth::check_password(&mut checks, "new_password", new);
@@ -188,7 +188,7 @@ pub async fn change_password(app: &App, caller: &Caller, current: &Secret, new: 
     let Versioned { body: mut user, v } = own(app, caller).await?;
     app.count_call(RateClass::AuthEmail, &sha256_hex(&user.email)).await?;
     if !auth::fits(&user, current).await? {
-        return Err(Error::new(Code::InvalidCredentials));
+        return Err(Error::field("current_password", "wrong", "current_password is not your password"));
     }
     user.password_hash = password::hash(&app.rng, new).await?;
     user.updated_at = app.now();

@@ -137,7 +137,9 @@ async fn an_invitation_ends_after_seven_days_or_with_the_next_one() {
     assert_eq!(accept(&second).await.code(400), "invitation_invalid");
     owner.session.post(&invite, Value::Null).await.expect(200);
     accept(&test.invitation_token(&owner, id).await).await.expect(200);
-    assert_eq!(owner.session.post(&invite, Value::Null).await.code(409), "invitation_accepted");
+    let again = owner.session.post(&invite, Value::Null).await.expect(409);
+    assert_eq!(again["code"], "invitation_accepted");
+    assert_eq!(again["detail"], "They have accepted already, and can log in.", "it is told to who invited them");
 }
 
 #[tokio::test]
@@ -306,7 +308,9 @@ async fn a_person_changes_their_name_and_password_and_stays_logged_in_where_they
         let body = json!({"current_password": current, "new_password": new});
         owner.session.post("/api/auth/password", body).await
     };
-    assert_eq!(change("wrong horse", "another horse").await.code(401), "invalid_credentials");
+    let wrong = change("wrong horse", "another horse").await.expect(422);
+    assert_eq!((&wrong["code"], &wrong["field"]), (&json!("validation_error"), &json!("current_password")));
+    assert_eq!(owner.session.get("/api/auth/me").await.status, 200, "the session holds on");
     assert_eq!(change(PASSWORD, "short").await.expect(422)["field"], "new_password");
     assert_eq!(change(PASSWORD, "another horse").await.status, 204);
     assert_eq!(owner.session.get("/api/auth/me").await.expect(200)["name"], "Olive");
