@@ -111,6 +111,8 @@ async fn an_invited_client_sets_a_password_by_the_mailed_link_and_logs_in() {
         (&json!("client"), &json!(owner.user_id))
     );
     assert_eq!((&session["user"]["name"], &session["user"]["email_verified"]), (&json!("Carla Client"), &json!(true)));
+    let by = format!("\"Olivia Owner\" ({})", owner.email);
+    assert_eq!(session["invited_by"], by, "as the mail told it");
     let client = test.anonymous().with_bearer(session["access_token"].as_str().unwrap());
     let mine = client.get("/api/clients/me/agents").await.expect(200);
     assert_eq!((&mine["items"][0]["id"], mine["items"].as_array().unwrap().len()), (&json!(one.id), 1));

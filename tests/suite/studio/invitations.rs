@@ -146,3 +146,13 @@ async fn of_somebody_invited_only_what_was_given_is_told_until_they_accept() {
     let found = owner.session.get(&path).await.expect(200);
     assert_eq!((&found["name"], &found["email_verified"]), (&json!("Wilhelmina Secret"), &json!(true)));
 }
+
+#[tokio::test]
+async fn the_page_of_an_invitation_says_where_to_log_in_and_who_invited() {
+    let test = TestApp::new().await;
+    let script = test.anonymous().get("/assets/auth.js").await;
+    let lines: Vec<&str> = script.text.lines().filter(|line| line.trim_start().starts_with("accepted:")).collect();
+    assert_eq!(lines.len(), 3, "in each language: {lines:?}");
+    assert!(lines.iter().all(|line| line.contains("{who}") && line.contains("POST {api}")), "{lines:?}");
+    assert!(script.text.contains("${location.origin}/api/auth/login"), "where");
+}
