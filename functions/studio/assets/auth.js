@@ -10,7 +10,8 @@ const TEXTS = {
     name: "Name", password: "Password", hint: "At least 8 characters.", send: "Save",
     incomplete: "This link is not whole. Open it again from the mail.",
     yes: "Verify", verified: "Your e-mail is verified.",
-    accepted: "Welcome. You can log in from now on.", saved: "Your password is set. Log in with it.",
+    accepted: "Welcome. {who} invited you. There is no page to log in here: log in with your e-mail and this password in the app of whoever invited you, or by the API (POST {api}).",
+    saved: "Your password is set. There is no page to log in here: log in with it in the app that you use, or by the API (POST {api}).",
     short: "The password needs at least 8 characters.", offline: "No connection. Try again.",
   },
   es: {
@@ -20,7 +21,8 @@ const TEXTS = {
     name: "Nombre", password: "Contraseña", hint: "Al menos 8 caracteres.", send: "Guardar",
     incomplete: "El enlace no está completo. Ábrelo otra vez desde el correo.",
     yes: "Verificar", verified: "Tu correo está verificado.",
-    accepted: "Te damos la bienvenida. Ya puedes entrar.", saved: "Contraseña guardada. Entra con ella.",
+    accepted: "Te damos la bienvenida. Te ha invitado {who}. Aquí no hay página de acceso: entra con tu correo y esta contraseña en la aplicación de quien te invitó, o por la API (POST {api}).",
+    saved: "Contraseña guardada. Aquí no hay página de acceso: entra con ella en la aplicación que usas, o por la API (POST {api}).",
     short: "La contraseña necesita al menos 8 caracteres.", offline: "Sin conexión. Inténtalo otra vez.",
   },
   pt: {
@@ -30,7 +32,8 @@ const TEXTS = {
     name: "Nome", password: "Senha", hint: "Pelo menos 8 caracteres.", send: "Salvar",
     incomplete: "O link não está completo. Abra-o de novo a partir do e-mail.",
     yes: "Verificar", verified: "Seu e-mail está verificado.",
-    accepted: "Boas-vindas. Você já pode entrar.", saved: "Senha salva. Entre com ela.",
+    accepted: "Boas-vindas. Quem convidou você foi {who}. Aqui não há página de acesso: entre com seu e-mail e esta senha no aplicativo de quem convidou você, ou pela API (POST {api}).",
+    saved: "Senha salva. Aqui não há página de acesso: entre com ela no aplicativo que você usa, ou pela API (POST {api}).",
     short: "A senha precisa de pelo menos 8 caracteres.", offline: "Sem conexão. Tente de novo.",
   },
 };
@@ -70,6 +73,13 @@ async function send() {
   const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
   const answer = await fetch(PATHS[page], options);
   if (!answer.ok) throw (await answer.json()).detail;
+  return page === "invitation" ? (await answer.json()).invited_by : "";
+}
+
+// Who invites chose their name: it is put in as text, and last, so that nothing in it is filled in again.
+function done(who) {
+  const text = DONE[page].replace("{api}", `${location.origin}/api/auth/login`);
+  return text.replace("{who}", () => who);
 }
 
 at("form").addEventListener("submit", async (event) => {
@@ -82,9 +92,9 @@ at("form").addEventListener("submit", async (event) => {
   at("send").disabled = true;
   tell("", "");
   try {
-    await send();
+    const who = await send();
     at("form").hidden = true;
-    tell(DONE[page], "done");
+    tell(done(who), "done");
   } catch (reason) {
     tell(typeof reason === "string" ? reason : texts.offline, "error");
   }

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::app::App;
 use shared::app::client::{self, Changes, Client, Invite};
+use shared::app::mail_limit::Counted;
 use shared::domain::agent::AgentStatus;
 use shared::domain::grant::Grant;
 use shared::domain::workspace::MembershipStatus;
@@ -20,7 +21,9 @@ shared::ops! {
     /// Make somebody a client.
     ///
     /// With a password they may log in at once; without one, or when the address is registered here already, they are
-    /// mailed an invitation that holds for seven days.
+    /// mailed an invitation that holds for seven days. The mail shows them your name, shortened, if it holds nothing like a
+    /// link, and your e-mail. 429 after five invitations to one address in an hour, or 200 a day in a workspace; 20 a day
+    /// while your e-mail is not verified or your plan is free.
     POST "/api/clients" => create_client, [User] Admin "" General Any Known Audited Keyed also [404 409];
     /// One client.
     GET "/api/clients/{id}" => find_client, [User] Admin "" General Any Known Unaudited Safe;
@@ -30,7 +33,7 @@ shared::ops! {
     DELETE "/api/clients/{id}" => delete_client, [User] Admin "" General Any Known Audited Keyed;
     /// Mail the invitation again.
     ///
-    /// The link before ends.
+    /// The link before ends. It counts as an invitation of `POST /api/clients` does.
     POST "/api/clients/{id}/invite" => invite_client, [User] Admin "" General Any Known Audited Keyed also [409];
     /// What is granted to a client.
     GET "/api/clients/{id}/grants" => list_grants, [User] Admin "" General Any Known Unaudited Safe;
@@ -66,7 +69,7 @@ struct ClientIn {
 /// Changes to a client.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct ClientPatch {
-    /// What you call them; null for their own name.
+    /// What you call them; null for their own name, and until they accept the local part of the e-mail.
     #[serde(default)]
     name: Patch<String>,
     /// Whether they may come in. Who may not is logged out at once.
@@ -100,6 +103,7 @@ struct ClientOut {
     /// Their user id.
     id: Int<User>,
     email: String,
+    /// What you call them; else their own name, and until they accept the local part of the e-mail.
     name: String,
     /// `client`.
     role: &'static str,
@@ -107,6 +111,7 @@ struct ClientOut {
     status: &'static str,
     /// Your user id.
     parent_user_id: Int<User>,
+    /// Whether they have shown that the address is theirs; false until they accept.
     email_verified: bool,
     /// Until when the invitation holds, while there is one.
     invitation_expires_at: Option<Time>,
@@ -134,21 +139,21 @@ impl GrantOut {
 
 impl ClientOut {
     fn new(owner: Int<User>, client: Client, agents: &[Agent]) -> Self {
-        let Client { user, membership } = client;
+        let Client { id, email, name, email_verified, membership } = client;
         let status = match membership.status {
             MembershipStatus::Active => "active",
             MembershipStatus::Invited => "invited",
             MembershipStatus::Suspended => "suspended",
         };
-        let id = user.id.into();
+        let id = id.into();
         Self {
             id,
-            email: user.email,
-            name: membership.name.unwrap_or(user.name),
+            email,
+            name,
             role: "client",
             status,
             parent_user_id: owner,
-            email_verified: user.email_verified,
+            email_verified,
             invitation_expires_at: membership.invitation.map(|invitation| invitation.expires_at),
             grants: membership.grants.into_iter().filter_map(|grant| GrantOut::of(id, grant, agents)).collect(),
             created_at: membership.joined_at,
@@ -180,7 +185,8 @@ async fn create_client(State(app): State<App>, call: Call, Json(body): Json<Clie
     };
     let (owner, agents) = (call.caller.owner_user_id.into(), client::agents(&app, &call.caller).await?);
     let out = |client| ClientOut::new(owner, client, &agents);
-    call.run(&app, || client::invite(&app, &call.caller, &command), out).await
+    let counted = Counted::default();
+    call.run(&app, || client::invite(&app, &call.caller, &command, &counted), out).await
 }
 
 async fn find_client(State(app): State<App>, call: Call, Path(id): Path<Int<User>>) -> Result<Json<ClientOut>> {
@@ -208,7 +214,8 @@ async fn delete_client(State(app): State<App>, call: Call, Path(id): Path<Int<Us
 async fn invite_client(State(app): State<App>, call: Call, Path(id): Path<Int<User>>) -> Result<Done<ClientOut>> {
     let (owner, agents) = (call.caller.owner_user_id.into(), client::agents(&app, &call.caller).await?);
     let out = |client| ClientOut::new(owner, client, &agents);
-    call.run(&app, || client::invite_again(&app, &call.caller, id.0), out).await
+    let counted = Counted::default();
+    call.run(&app, || client::invite_again(&app, &call.caller, id.0, &counted), out).await
 }
 
 async fn list_grants(State(app): State<App>, call: Call, Path(id): Path<Int<User>>) -> Result<Json<ListOut<GrantOut>>> {

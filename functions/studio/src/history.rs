@@ -216,6 +216,11 @@ struct PersonIn {
     cursor: Option<String>,
 }
 
+/// Whether a field says something.
+fn is_given(text: Option<&str>) -> bool {
+    text.is_some_and(|text| !text.trim().is_empty())
+}
+
 impl PersonIn {
     fn read(&self) -> Result<Person> {
         match (self.agent_id, self.user_id.clone()) {
@@ -223,6 +228,10 @@ impl PersonIn {
                 Ok(Person { user: Some((agent.0, user)), ..Person::default() })
             }
             (None, None) => {
+                if !is_given(self.email.as_deref()) && !is_given(self.phone.as_deref()) {
+                    let message = "give email or phone or both, or agent_id and user_id together";
+                    return Err(Error::field("email", "required", message));
+                }
                 let details = Details::check(None, self.email.as_deref(), self.phone.as_deref(), None)?;
                 Ok(Person { email: details.email, phone: details.phone, user: None })
             }

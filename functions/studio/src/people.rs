@@ -197,11 +197,20 @@ async fn find_user(State(app): State<App>, _: Call, Path(id): Path<Int<User>>) -
     Ok(Json(admin::user(&app, id.0).await?.into()))
 }
 
+/// A status that staff may set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum SetStatus {
+    /// They may log in.
+    Active,
+    /// They may not, until staff lift it.
+    Suspended,
+}
+
 /// A status.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct UserStatusIn {
-    /// `active` or `suspended`.
-    status: UserStatus,
+    status: SetStatus,
     /// Why; up to 500 characters.
     #[serde(default)]
     reason: Option<String>,
@@ -220,7 +229,8 @@ async fn set_user_status(
     Path(id): Path<Int<User>>,
     Json(body): Json<UserStatusIn>,
 ) -> Result<Done<UserStatusOut>> {
-    let command = || admin::set_status(&app, &call.caller, id.0, body.status, body.reason.as_deref());
+    let suspends = body.status == SetStatus::Suspended;
+    let command = || admin::set_status(&app, &call.caller, id.0, suspends, body.reason.as_deref());
     call.run(&app, command, |user| UserStatusOut { id: user.id.into(), status: user.status }).await
 }
 

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use shared::app::account::Accepted;
 use shared::app::auth::{self, LoggedIn, Register};
 use shared::app::{App, account, verification};
 use shared::domain::user::StaffRole;
@@ -30,7 +31,7 @@ shared::ops! {
     PATCH "/api/auth/me" => update_me, [User] Client "" General Any Known Unaudited Keyed;
     /// Set another password.
     ///
-    /// Ends all other sessions.
+    /// Ends all other sessions. 422 on `current_password` when that is not yours.
     POST "/api/auth/password" => change_password, [User] Client "" Auth Any Known Unaudited Own;
     /// Have a link mailed to set a password anew.
     ///
@@ -151,6 +152,15 @@ struct TokenOut {
     /// `bearer`.
     token_type: &'static str,
     user: UserOut,
+}
+
+/// A session of somebody who accepted an invitation.
+#[derive(Debug, Serialize, JsonSchema)]
+struct AcceptedOut {
+    #[serde(flatten)]
+    session: TokenOut,
+    /// Who invited you, as the mail told it: a name in quotation marks, an e-mail, or both.
+    invited_by: String,
 }
 
 /// A person.
@@ -296,7 +306,11 @@ async fn accept_invitation(
     State(app): State<App>,
     visit: Visit,
     Json(body): Json<AcceptInvitationIn>,
-) -> Result<Done<TokenOut>> {
+) -> Result<Done<AcceptedOut>> {
     let (password, name) = (Secret::new(body.password), body.name.as_deref());
-    visit.run(&app, || account::accept_invitation(&app, &body.token, &password, name), TokenOut::from).await
+    let out = |accepted: Accepted| AcceptedOut {
+        invited_by: accepted.invited_by,
+        session: TokenOut::from(accepted.logged_in),
+    };
+    visit.run(&app, || account::accept_invitation(&app, &body.token, &password, name), out).await
 }

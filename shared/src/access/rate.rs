@@ -14,6 +14,12 @@ pub enum RateClass {
     AuthEmail,
     /// Mails with a link to verify an address, by that address.
     VerificationMail,
+    /// Mails with an invitation, by the address that is invited: mail to strangers.
+    InvitationMail,
+    /// The same, by workspace.
+    InvitationMailDay,
+    /// The same, by workspace whose owner has shown no address of theirs, or pays nothing.
+    InvitationMailDayFree,
     /// Calls that show no valid credential where one is asked for, by address.
     Unrecognised,
     /// Authenticated work, by credential.
@@ -86,7 +92,8 @@ impl RateClass {
         let (limit, seconds, exact) = match self {
             Self::Auth => (100, 10, true),
             Self::AuthEmail => (5, 60, true),
-            Self::VerificationMail => (5, 3_600, true),
+            Self::VerificationMail | Self::InvitationMail => (5, 3_600, true),
+            Self::InvitationMailDay => (200, 86_400, true),
             Self::Unrecognised => (300, 300, false),
             Self::General | Self::Staff => (600, 60, false),
             Self::Workspace => (3_000, 60, false),
@@ -97,7 +104,7 @@ impl RateClass {
             Self::AiAssistDay => (200, 86_400, true),
             Self::Booking => (10, 86_400, true),
             Self::AgentBooking => (200, 86_400, true),
-            Self::GuestMail | Self::GuestMailDayFree => (20, 86_400, true),
+            Self::GuestMail | Self::GuestMailDayFree | Self::InvitationMailDayFree => (20, 86_400, true),
             Self::GuestMailDay => (500, 86_400, true),
             // A wait takes a third of a minute: four at the same time, and twenty for all conversations of an agent.
             Self::Wait => (12, 60, true),
@@ -114,6 +121,9 @@ impl RateClass {
             Self::Auth => "auth",
             Self::AuthEmail => "auth_email",
             Self::VerificationMail => "verification_mail",
+            Self::InvitationMail => "invitation_mail",
+            Self::InvitationMailDay => "invitation_mail_day",
+            Self::InvitationMailDayFree => "invitation_mail_day_free",
             Self::Unrecognised => "unrecognised",
             Self::General => "general",
             Self::Workspace => "workspace",

@@ -6,7 +6,7 @@ use super::auth::{self, LoggedIn};
 use super::deliver::Task;
 use super::{App, Draft, password, verification};
 use crate::access::{Caller, RateClass};
-use crate::domain::invitation::InvitationToken;
+use crate::domain::invitation::{InvitationToken, inviter};
 use crate::domain::text::{Checks, is_email};
 use crate::domain::user::UserStatus;
 use crate::domain::workspace::MembershipStatus;
@@ -23,18 +23,27 @@ const RESET_LIFETIME: Duration = Duration::from_secs(3600);
 /// Random characters of such a link, 5 bits each: 160 bits.
 const RESET_CHARS: usize = 32;
 
+/// Somebody who accepted an invitation.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    /// They are logged in where they were invited to.
+    pub logged_in: LoggedIn,
+    /// Who invited them, as the mail told it.
+    pub invited_by: String,
+}
+
 /// Accepts an invitation and logs in. Somebody new sets their password with it; somebody known shows theirs. Where an
 /// address was registered and never verified, whoever holds the link holds the mailbox: a password that is not the known
 /// one is theirs from then on, and the sessions and keys of whoever registered end.
 ///
 /// # Errors
-/// `invitation.invalid`, `invitation.accepted`, `validation_error`, `invalid_credentials`.
+/// `invitation.invalid`, `validation_error`, `invalid_credentials`.
 pub async fn accept_invitation(
     app: &App,
     token: &str,
     password: &Secret,
     name: Option<&str>,
-) -> Result<Draft<LoggedIn>> {
+) -> Result<Draft<Accepted>> {
     let (membership, v) = invited(app, token).await?;
     let Versioned { body: mut user, v: user_v } = store::user::get_versioned(&app.table, membership.user_id).await?;
     if user.status != UserStatus::Active {
@@ -59,10 +68,13 @@ pub async fn accept_invitation(
     let workspace = store::workspace::get(&app.table, membership.workspace_id).await?.body;
     let joined = Membership { status: MembershipStatus::Active, invitation: None, ..membership };
     store::workspace::replace_member(&mut unit, &joined, v)?;
-    match claims {
-        Claims::FromAnother => auth::open_only_session(app, unit, user, &workspace, joined.role).await,
-        Claims::Nothing | Claims::Unused => auth::open_session(app, unit, user, &workspace, joined.role).await,
-    }
+    let owner = store::user::get(&app.table, workspace.owner_user_id).await?;
+    let invited_by = inviter(&workspace.name, owner.as_ref().map_or("", |owner| &owner.email));
+    let Draft { unit, value: logged_in, then } = match claims {
+        Claims::FromAnother => auth::open_only_session(app, unit, user, &workspace, joined.role).await?,
+        Claims::Nothing | Claims::Unused => auth::open_session(app, unit, user, &workspace, joined.role).await?,
+    };
+    Ok(Draft { unit, value: Accepted { logged_in, invited_by }, then })
 }
 
 /// What somebody who accepts an invitation takes with it.
@@ -180,7 +192,7 @@ pub async fn reset_password(app: &App, token: &str, new: &Secret) -> Result<Draf
 /// Sets the caller's own password and ends their other sessions.
 ///
 /// # Errors
-/// `validation_error`, `invalid_credentials` when the current password is wrong, `rate_limited`.
+/// `validation_error`, also when the current password is wrong: the session that asks holds on. `rate_limited`.
 pub async fn change_password(app: &App, caller: &Caller, current: &Secret, new: &Secret) -> Result<Draft<()>> {
     let mut checks = Checks::new();
     auth::check_password(&mut checks, "new_password", new);
@@ -188,7 +200,7 @@ pub async fn change_password(app: &App, caller: &Caller, current: &Secret, new: 
     let Versioned { body: mut user, v } = own(app, caller).await?;
     app.count_call(RateClass::AuthEmail, &sha256_hex(&user.email)).await?;
     if !auth::fits(&user, current).await? {
-        return Err(Error::new(Code::InvalidCredentials));
+        return Err(Error::field("current_password", "wrong", "current_password is not your password"));
     }
     user.password_hash = password::hash(&app.rng, new).await?;
     user.updated_at = app.now();

@@ -119,12 +119,10 @@ pub async fn set_status(
     app: &App,
     caller: &Caller,
     id: Id<User>,
-    status: UserStatus,
+    suspends: bool,
     why: Option<&str>,
 ) -> Result<Draft<User>> {
     let mut checks = Checks::new();
-    let known = matches!(status, UserStatus::Active | UserStatus::Suspended);
-    checks.ensure(known, "status", "invalid", "status must be active or suspended");
     let why = checks.optional("reason", why, 500);
     checks.finish()?;
     let Versioned { body: mut user, v } = store::user::get_versioned(&app.table, id).await?;
@@ -134,7 +132,6 @@ pub async fn set_status(
     if user.status == UserStatus::Deleted {
         return Err(Error::not_found());
     }
-    let suspends = status == UserStatus::Suspended;
     let mut unit = Unit::new();
     if let Some(home) = home(app, &user).await? {
         // Before the rest, so that a call that broke off is done again.
@@ -146,6 +143,7 @@ pub async fn set_status(
         let action = if suspends { "suspended" } else { "suspension_lifted" };
         store::audit::create(&mut unit, &note(app, caller, home.id, action, why.as_deref()))?;
     }
+    let status = if suspends { UserStatus::Suspended } else { UserStatus::Active };
     (user.status, user.updated_at) = (status, app.now());
     store::user::replace(&mut unit, &user, v)?;
     if suspends {

@@ -1,13 +1,12 @@
 //! Appointments: when the owner can be met, which slots are free, booking and what becomes of it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::lead::Giver;
+use super::mail_limit::{self, Counted};
 use super::{App, Draft, appointment_mail, client, lead};
 use crate::access::{Caller, RateClass};
 use crate::domain::lead::Details;
-use crate::domain::plan::PlanKey;
 use crate::domain::scheduling::{
     AvailabilityWish, Change, Invite, Method, Source, Status, Stretch, Unbookable, When, first_moment, iso,
 };
@@ -325,44 +324,24 @@ async fn hours_for(app: &App, caller: &Caller, outside_hours: bool) -> Result<Ve
     }
 }
 
-/// Whether a request has counted its mail: a command that meets another one is run again, and mails once.
-#[derive(Debug, Default)]
-pub struct Counted(AtomicBool);
-
 /// Counts the mail to a guest that somebody of the team is about to have us send: a workspace must not be able to fill
 /// anybody's mailbox, nor to write to the whole world by booking.
 async fn count_mail(app: &App, caller: &Caller, appointment: &Appointment, counted: &Counted) -> Result<()> {
     let Some(email) = appointment.email.as_deref().filter(|_| appointment.end > app.now()) else { return Ok(()) };
-    if counted.0.load(Ordering::Relaxed) {
+    if counted.is_done() {
         return Ok(());
     }
     let workspace = appointment.workspace_id.text();
-    let to_one = (RateClass::GuestMail, sha256_hex(format!("{workspace} {email}")));
-    for (class, subject) in [to_one, (mail_of_a_day(app, caller).await?, workspace)] {
-        app.count_call(class, &subject).await.map_err(|error| match (error.code(), class) {
-            (Code::RateLimited, RateClass::GuestMail) => error.saying(
-                "So many appointments were mailed to that address today that no more are. Leave the e-mail out, or go on \
-                 tomorrow.",
-            ),
-            (Code::RateLimited, _) => error.saying(
-                "So many guests were mailed of appointments today that no more are. Leave the e-mail out, or go on tomorrow.",
-            ),
-            _ => error,
-        })?;
-    }
-    counted.0.store(true, Ordering::Relaxed);
-    Ok(())
-}
-
-/// Which limit a workspace's mail of a day has: anybody can register, and must not come to write to the world by it.
-async fn mail_of_a_day(app: &App, caller: &Caller) -> Result<RateClass> {
-    let (owner, account) = tokio::try_join!(
-        store::user::get(&app.table, caller.owner_user_id),
-        store::billing::get(&app.table, caller.billing_account_id)
-    )?;
-    let is_verified = owner.is_some_and(|owner| owner.email_verified);
-    let pays = account.effective_plan().key != PlanKey::Free;
-    Ok(if is_verified && pays { RateClass::GuestMailDay } else { RateClass::GuestMailDayFree })
+    let of_a_day = match mail_limit::may_mail_many(app, caller).await? {
+        true => RateClass::GuestMailDay,
+        false => RateClass::GuestMailDayFree,
+    };
+    let to_one = "So many appointments were mailed to that address today that no more are. Leave the e-mail out, or go on \
+                  tomorrow.";
+    let to_all =
+        "So many guests were mailed of appointments today that no more are. Leave the e-mail out, or go on tomorrow.";
+    let one = sha256_hex(format!("{workspace} {email}"));
+    counted.count(app, [(RateClass::GuestMail, one, to_one), (of_a_day, workspace, to_all)]).await
 }
 
 fn read_start(text: &str, availability: &Availability) -> Result<Time> {

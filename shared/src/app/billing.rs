@@ -228,11 +228,11 @@ async fn clients(app: &App, caller: &Caller) -> Result<Clients> {
     loop {
         let limit = Limit::new(Some(Limit::MAX))?;
         let page = super::client::list(app, caller, after.as_ref(), limit).await?;
-        for Client { user, membership } in page.items {
+        for Client { id, name, membership, .. } in page.items {
             for grant in &membership.grants {
-                clients.granted.entry(grant.agent_id).or_default().push(user.id);
+                clients.granted.entry(grant.agent_id).or_default().push(id);
             }
-            clients.names.insert(user.id, membership.name.unwrap_or(user.name));
+            clients.names.insert(id, name);
         }
         after = page.next;
         if after.is_none() {

@@ -1,7 +1,8 @@
 //! Clients: people whom an owner lets look after some agents. They log in as everybody does and see what is granted.
 
+use super::mail_limit::{self, Counted};
 use super::{App, Draft, auth, password};
-use crate::access::Caller;
+use crate::access::{Caller, RateClass};
 use crate::domain::grant::{Grant, GrantScope};
 use crate::domain::invitation::{self, Invitation};
 use crate::domain::text::{Checks, is_email};
@@ -9,6 +10,7 @@ use crate::domain::user::UserStatus;
 use crate::domain::workspace::{MAX_GRANTS, MembershipStatus};
 use crate::domain::{Agent, Membership, Role, User};
 use crate::events::emit;
+use crate::kernel::secret::sha256_hex;
 use crate::kernel::{Code, Cursor, Error, Id, Limit, Page, Patch, Result, Secret};
 use crate::ports::mail;
 use crate::store;
@@ -29,20 +31,43 @@ pub struct Invite {
     pub scopes: Option<Vec<String>>,
 }
 
-/// A client as their owner sees them.
+/// A client as their owner sees them: of somebody who has not accepted yet, only what the owner gave.
 #[derive(Debug, Clone)]
 pub struct Client {
     /// The person.
-    pub user: User,
+    pub id: Id<User>,
+    /// Where they are mailed.
+    pub email: String,
+    /// What the owner calls them; else their own name once they accepted, and the local part of the e-mail before.
+    pub name: String,
+    /// Whether they have shown that the address is theirs; before they accepted it is not told.
+    pub email_verified: bool,
     /// What they are here.
     pub membership: Membership,
+}
+
+impl Client {
+    /// Somebody who is known here may be invited by anybody who has their address, and agrees first to be known by them.
+    fn new(user: User, membership: Membership) -> Self {
+        let (own_name, email_verified) = match membership.status {
+            MembershipStatus::Invited => (local_part(&user.email).to_owned(), false),
+            MembershipStatus::Active | MembershipStatus::Suspended => (user.name, user.email_verified),
+        };
+        let name = membership.name.clone().unwrap_or(own_name);
+        Self { id: user.id, email: user.email, name, email_verified, membership }
+    }
+}
+
+fn local_part(email: &str) -> &str {
+    email.split('@').next().unwrap_or_default()
 }
 
 /// Makes somebody a client of the caller's workspace.
 ///
 /// # Errors
-/// `validation_error`, `client.already_exists`, `client.limit_reached`, `not_found` for an agent that is not there.
-pub async fn invite(app: &App, caller: &Caller, command: &Invite) -> Result<Draft<Client>> {
+/// `validation_error`, `client.already_exists`, `client.limit_reached`, `not_found` for an agent that is not there,
+/// `rate_limited` when too many invitations were mailed.
+pub async fn invite(app: &App, caller: &Caller, command: &Invite, counted: &Counted) -> Result<Draft<Client>> {
     let mut checks = Checks::new();
     let email = checks.email("email", &command.email);
     let reachable = !is_email(&email) || mail::is_address(&email);
@@ -65,12 +90,13 @@ pub async fn invite(app: &App, caller: &Caller, command: &Invite) -> Result<Draf
     let user = person(app, caller, &mut unit, &email, command, &mut membership).await?;
     membership.user_id = user.id;
     if membership.status == MembershipStatus::Invited {
+        count_mail(app, caller, &email, counted).await?;
         membership.invitation = Some(new_invitation(app));
         emit(&mut unit, &app.events().client_invited(&membership))?;
     }
     store::workspace::count_client(&mut unit, caller.workspace_id);
     store::workspace::add_member(&mut unit, &membership)?;
-    Ok(Draft::new(unit, Client { user, membership }))
+    Ok(Draft::new(unit, Client::new(user, membership)))
 }
 
 /// The person behind an e-mail: somebody known, who has to agree, or somebody new.
@@ -97,7 +123,7 @@ async fn person(
             String::new()
         }
     };
-    let name = membership.name.clone().unwrap_or_else(|| email.split('@').next().unwrap_or_default().to_owned());
+    let name = membership.name.clone().unwrap_or_else(|| local_part(email).to_owned());
     let mut user = auth::new_user(app, email.to_owned(), &name, password_hash);
     user.default_workspace_id = caller.workspace_id;
     match known {
@@ -110,6 +136,28 @@ async fn person(
         None => store::user::create(unit, &user)?,
     }
     Ok(user)
+}
+
+/// Counts an invitation that is about to be mailed: nobody must be able to fill anybody's mailbox, nor to write to the whole
+/// world by inviting it.
+async fn count_mail(app: &App, caller: &Caller, email: &str, counted: &Counted) -> Result<()> {
+    if counted.is_done() {
+        return Ok(());
+    }
+    let (of_a_day, to_all) = match mail_limit::may_mail_many(app, caller).await? {
+        true => (
+            RateClass::InvitationMailDay,
+            "So many invitations were mailed for this workspace today that no more are. Go on tomorrow.",
+        ),
+        false => (
+            RateClass::InvitationMailDayFree,
+            "So many invitations were mailed for this workspace today that no more are. Go on tomorrow. More a day are \
+             mailed once the owner's e-mail is verified and their plan is a paid one.",
+        ),
+    };
+    let to_one = "So many invitations were mailed to that address within an hour that no more are. Go on later.";
+    let (one, workspace) = (sha256_hex(email), caller.workspace_id.text());
+    counted.count(app, [(RateClass::InvitationMail, one, to_one), (of_a_day, workspace, to_all)]).await
 }
 
 fn new_invitation(app: &App) -> Invitation {
@@ -158,7 +206,7 @@ pub async fn list(app: &App, caller: &Caller, after: Option<&Cursor>, limit: Lim
     let users = store::user::many(&app.table, &ids).await?;
     let found = |membership: Membership| {
         let user = users.iter().find(|user| user.id == membership.user_id)?.clone();
-        Some(Client { user, membership })
+        Some(Client::new(user, membership))
     };
     Ok(Page { items: clients.into_iter().filter_map(found).collect(), next, total: None })
 }
@@ -178,7 +226,7 @@ async fn user_of(app: &App, id: Id<User>) -> Result<User> {
 /// `not_found` when the workspace has no such client.
 pub async fn find(app: &App, caller: &Caller, id: Id<User>) -> Result<Client> {
     let (member, user) = tokio::try_join!(load(app, caller, id), user_of(app, id))?;
-    Ok(Client { user, membership: member.body })
+    Ok(Client::new(user, member.body))
 }
 
 /// What an owner changes of a client. The person's own name, address and password are the person's.
@@ -214,23 +262,25 @@ pub async fn change(app: &App, caller: &Caller, id: Id<User>, changes: &Changes)
         _ => {}
     }
     store::workspace::replace_member(&mut unit, &membership, v)?;
-    Ok(Draft::new(unit, Client { user: user_of(app, id).await?, membership }))
+    Ok(Draft::new(unit, Client::new(user_of(app, id).await?, membership)))
 }
 
 /// Mails the invitation again, for another seven days; the link before ends.
 ///
 /// # Errors
-/// `not_found`, `invitation.accepted`.
-pub async fn invite_again(app: &App, caller: &Caller, id: Id<User>) -> Result<Draft<Client>> {
+/// `not_found`, `invitation.accepted`, `rate_limited`.
+pub async fn invite_again(app: &App, caller: &Caller, id: Id<User>, counted: &Counted) -> Result<Draft<Client>> {
     let Versioned { body: mut membership, v } = load(app, caller, id).await?;
     if membership.status != MembershipStatus::Invited {
         return Err(Error::new(Code::InvitationAccepted));
     }
+    let user = user_of(app, id).await?;
+    count_mail(app, caller, &user.email, counted).await?;
     membership.invitation = Some(new_invitation(app));
     let mut unit = Unit::new();
     emit(&mut unit, &app.events().client_invited(&membership))?;
     store::workspace::replace_member(&mut unit, &membership, v)?;
-    Ok(Draft::new(unit, Client { user: user_of(app, id).await?, membership }))
+    Ok(Draft::new(unit, Client::new(user, membership)))
 }
 
 /// Removes a client with all that is granted to them, at once. The person stays where they belong to another workspace.

@@ -29,6 +29,7 @@ pub mod history;
 pub mod identity;
 pub mod lead;
 pub mod log;
+pub mod mail_limit;
 pub mod notify;
 pub mod outbox;
 pub mod password;

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{App, appointment_mail, payload};
 use crate::domain::billing::ReachedOf;
+use crate::domain::invitation::inviter;
 use crate::domain::tool::Builtin;
 use crate::domain::{Conversation, Event, User, Webhook, Workspace};
 use crate::events::catalog::kind;
@@ -64,17 +65,27 @@ pub async fn mail(app: &App, event: &Event) -> Result<()> {
     Ok(())
 }
 
-/// The link of an invitation that still holds.
+/// The link of an invitation that still holds. Anybody can register and invite anybody: nothing of the mail is in the words
+/// of whoever invites but their name, as far as it is harmless.
 async fn about_invitation(app: &App, workspace: &Workspace, invited: &User) -> Result<Option<(String, String)>> {
     let membership = store::workspace::membership(&app.table, workspace.id, invited.id).await?;
     let invitation = membership.and_then(|membership| membership.invitation);
     let Some(invitation) = invitation.filter(|invitation| invitation.expires_at > app.now()) else { return Ok(None) };
     let token = invitation.token(&app.keys().await?.link, workspace.id, invited.id);
+    let owner = store::user::get(&app.table, workspace.owner_user_id).await?;
+    let who = inviter(&workspace.name, owner.as_ref().map_or("", |owner| &owner.email));
+    let doubt = match owner {
+        Some(owner) if owner.email_verified => "",
+        _ => "They have not shown that this e-mail address is theirs.\n\n",
+    };
+    let address = &app.config.public_base_url;
     let text = format!(
-        "{} invites you to look after agents there.\n\nAccept within seven days: {}/auth/invitation#token={token}\n",
-        workspace.name, app.config.public_base_url,
+        "{who} invites you to look after their AI agents at {address}: to read what people write to these agents on web \
+         pages and by WhatsApp, and to answer them.\n\n{doubt}\
+         Accept within seven days: {address}/auth/invitation#token={token}\n\n\
+         If you do not know who invites you, do nothing: without you nothing comes of it.\n",
     );
-    Ok(Some((format!("{} invites you", workspace.name), text)))
+    Ok(Some(("You are invited to look after AI agents".to_owned(), text)))
 }
 
 /// Notes that the mail went out. To fail here would send it once more, which is worse than not to know.

@@ -7,12 +7,28 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
+use super::text::{harmless_address, harmless_name};
 use super::{User, Workspace};
 use crate::kernel::secret::{constant_time_eq, hmac_sha256};
 use crate::kernel::{Id, Keyring, Time};
 
 /// How long an invitation holds: seven days.
 pub const LIFETIME: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3600);
+
+/// The longest name that somebody invited is shown.
+const NAME_CHARS: usize = 60;
+
+/// Who invites, as somebody who does not know them may be told: `"Acme" (ana@example.com)`. What mail programs would make a
+/// link of is left out.
+#[must_use]
+pub fn inviter(name: &str, email: &str) -> String {
+    match (harmless_name(name, NAME_CHARS), harmless_address(email)) {
+        (Some(name), Some(email)) => format!("\"{name}\" ({email})"),
+        (Some(name), None) => format!("\"{name}\""),
+        (None, Some(email)) => email.to_owned(),
+        (None, None) => "Somebody".to_owned(),
+    }
+}
 
 const MAC_BYTES: usize = 15;
 
@@ -100,6 +116,29 @@ mod tests {
         assert_eq!((read.workspace_id.int(), read.user_id.int()), (1, 2));
         assert!(read.fits(&keys(1), &invitation("a")));
         assert!(!read.fits(&keys(1), &invitation("b")) && !read.fits(&keys(2), &invitation("a")));
+    }
+
+    #[test]
+    fn who_invites_is_told_without_anything_that_becomes_a_link() {
+        let email = "ana.lee+x@example.com";
+        for (name, told) in [
+            ("Acme, Inc. & Co", "\"Acme, Inc. & Co\" (ana.lee+x@example.com)"),
+            ("Acme\r\nBcc:  x", "\"Acme Bcc: x\" (ana.lee+x@example.com)"),
+            ("\"Bank\" \u{202e}moc", "\"Bank moc\" (ana.lee+x@example.com)"),
+            ("At https://evil.example/pay - DHL", email),
+            ("pay at evil.example", email),
+            ("pay at evil\u{200b}.\u{2060}example", email),
+            ("pay at evil\u{3002}example", email),
+            ("write to me@evil", email),
+            ("mailto:me", email),
+            ("call +34 600 11 12 22", email),
+            ("\u{200b}\"", email),
+        ] {
+            assert_eq!(inviter(name, email), told, "{name:?}");
+        }
+        let long = inviter(&"word ".repeat(40), "evil.example/pay@example.com");
+        assert_eq!((long.chars().count(), long.ends_with("…\"")), (62, true), "{long}");
+        assert_eq!(inviter("evil.example", "evil.example/pay@example.com"), "Somebody");
     }
 
     #[test]

@@ -114,6 +114,47 @@ pub fn shorten(text: &str, max: usize) -> String {
     if chars.next().is_some() { format!("{}…", head.trim_end()) } else { head }
 }
 
+/// A name that may be shown to somebody who does not know whose it is: one line, shortened, without quotation marks and
+/// what cannot be seen. `None` for one that mail programs would make a link of, or that says nothing.
+#[must_use]
+pub fn harmless_name(name: &str, max: usize) -> Option<String> {
+    let seen = name.chars().filter(|c| !is_unseen(*c) && !is_quote(*c));
+    let line: String = seen.map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let is_fit = !line.is_empty() && !is_like_link(&line);
+    is_fit.then(|| shorten(&line, max - 1))
+}
+
+/// An e-mail address that may be shown to somebody who does not know whose it is: none that holds a link of its own.
+#[must_use]
+pub fn harmless_address(email: &str) -> Option<&str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+' | '@');
+    Some(email).filter(|email| is_email(email) && email.chars().all(plain))
+}
+
+/// What takes no place of its own, or turns the direction of what follows.
+const fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}')
+        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+const fn is_quote(c: char) -> bool {
+    matches!(c, '"' | '<' | '>' | '\u{ab}' | '\u{bb}' | '\u{201c}'..='\u{201f}' | '\u{ff02}')
+}
+
+/// Whether mail programs may make a link of something in it: a dot or a colon within a word, an `@`, two slashes, or as
+/// many digits as a phone number has.
+fn is_like_link(text: &str) -> bool {
+    let chars: Vec<char> = text.chars().collect();
+    let is_dot = |c: char| matches!(c, '.' | '\u{2024}' | '\u{3002}' | '\u{ff0e}' | '\u{ff61}');
+    let goes_on = |next: char| next.is_alphanumeric() || matches!(next, '/' | '\\' | '-');
+    let joins = |pair: &[char]| (is_dot(pair[0]) || matches!(pair[0], ':' | '\u{ff1a}')) && goes_on(pair[1]);
+    chars.windows(2).any(joins)
+        || chars.iter().any(|c| matches!(c, '@' | '\u{ff20}' | '\u{fe6b}'))
+        || text.contains("//")
+        || chars.iter().filter(|c| c.is_numeric()).count() >= 7
+}
+
 /// Lower case without accents, in the languages that our users write: what people type differently and mean alike.
 #[must_use]
 pub fn fold(text: &str) -> String {

@@ -61,7 +61,7 @@ codes! {
     ClientAlreadyExists      "client.already_exists"      Conflict         "That person is in this workspace already.";
     ClientLimitReached       "client.limit_reached"       Conflict         "A workspace can have 500 clients. Remove one first.";
     GrantLimitReached        "grant.limit_reached"        Conflict         "A client can have 100 agents. Take one away first.";
-    InvitationAccepted       "invitation.accepted"        Conflict         "This invitation was accepted already. Log in instead.";
+    InvitationAccepted       "invitation.accepted"        Conflict         "They have accepted already, and can log in.";
     InvitationInvalid        "invitation.invalid"         Malformed        "This link does not hold, or no longer. Ask for a new invitation.";
     ResetInvalid             "reset.invalid"              Malformed        "This link does not hold, or no longer. Ask for a new one: POST /api/auth/forgot-password.";
     SubscriptionActive       "subscription.active"        Conflict         "There is a subscription already. Change it with PATCH /api/billing/subscription.";

@@ -94,7 +94,10 @@ async fn an_invited_client_sets_a_password_by_the_mailed_link_and_logs_in() {
     assert_eq!(log_in(&test, "carla@example.com", "").await.code(401), "invalid_credentials");
     test.workers().run().await;
     let mail = test.mail.sent().pop().unwrap();
-    assert_eq!((mail.to.as_str(), mail.subject.as_str()), ("carla@example.com", "Olivia Owner invites you"));
+    assert_eq!(
+        (mail.to.as_str(), mail.subject.as_str()),
+        ("carla@example.com", "You are invited to look after AI agents")
+    );
     let accept = async |token: &str, password: &str| {
         let body = json!({"token": token, "password": password, "name": "Carla Client"});
         test.anonymous().post("/api/auth/invitations/accept", body).await
@@ -108,6 +111,8 @@ async fn an_invited_client_sets_a_password_by_the_mailed_link_and_logs_in() {
         (&json!("client"), &json!(owner.user_id))
     );
     assert_eq!((&session["user"]["name"], &session["user"]["email_verified"]), (&json!("Carla Client"), &json!(true)));
+    let by = format!("\"Olivia Owner\" ({})", owner.email);
+    assert_eq!(session["invited_by"], by, "as the mail told it");
     let client = test.anonymous().with_bearer(session["access_token"].as_str().unwrap());
     let mine = client.get("/api/clients/me/agents").await.expect(200);
     assert_eq!((&mine["items"][0]["id"], mine["items"].as_array().unwrap().len()), (&json!(one.id), 1));
@@ -134,7 +139,9 @@ async fn an_invitation_ends_after_seven_days_or_with_the_next_one() {
     assert_eq!(accept(&second).await.code(400), "invitation_invalid");
     owner.session.post(&invite, Value::Null).await.expect(200);
     accept(&test.invitation_token(&owner, id).await).await.expect(200);
-    assert_eq!(owner.session.post(&invite, Value::Null).await.code(409), "invitation_accepted");
+    let again = owner.session.post(&invite, Value::Null).await.expect(409);
+    assert_eq!(again["code"], "invitation_accepted");
+    assert_eq!(again["detail"], "They have accepted already, and can log in.", "it is told to who invited them");
 }
 
 #[tokio::test]
@@ -303,7 +310,9 @@ async fn a_person_changes_their_name_and_password_and_stays_logged_in_where_they
         let body = json!({"current_password": current, "new_password": new});
         owner.session.post("/api/auth/password", body).await
     };
-    assert_eq!(change("wrong horse", "another horse").await.code(401), "invalid_credentials");
+    let wrong = change("wrong horse", "another horse").await.expect(422);
+    assert_eq!((&wrong["code"], &wrong["field"]), (&json!("validation_error"), &json!("current_password")));
+    assert_eq!(owner.session.get("/api/auth/me").await.status, 200, "the session holds on");
     assert_eq!(change(PASSWORD, "short").await.expect(422)["field"], "new_password");
     assert_eq!(change(PASSWORD, "another horse").await.status, 204);
     assert_eq!(owner.session.get("/api/auth/me").await.expect(200)["name"], "Olive");

@@ -211,6 +211,8 @@ async fn an_erased_person_is_gone_with_everything_that_they_said_and_nobody_else
     ] {
         assert_eq!(owner.session.post("/api/contacts/erase", body).await.expect(422)["field"], field);
     }
+    let nobody = owner.session.post("/api/contacts/erase", json!({"email": " "})).await.expect(422);
+    assert_eq!(nobody["detail"], "give email or phone or both, or agent_id and user_id together");
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ mod history;
 mod identity;
 mod inbox;
 mod injection;
+mod invitations;
 mod journal;
 mod leaks;
 mod mail;

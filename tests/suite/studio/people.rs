@@ -75,6 +75,18 @@ async fn a_user_is_shown_with_account_and_agents_and_without_what_is_theirs_alon
 }
 
 #[tokio::test]
+async fn of_the_statuses_of_a_user_only_those_that_can_be_set_are_offered() {
+    let (_test, owner, _, root) = set().await;
+    for status in ["bogus", "deleted"] {
+        let refused = root.patch(&at(&owner, "/status"), json!({"status": status})).await.expect(422);
+        let told = refused["detail"].as_str().unwrap();
+        let offered = told.split_once("expected").map_or("", |(_, offered)| offered);
+        assert!(offered.contains("active") && offered.contains("suspended"), "{told}");
+        assert!(!offered.contains("deleted"), "{told}");
+    }
+}
+
+#[tokio::test]
 async fn the_installation_is_counted() {
     let (test, owner, agent, root) = set().await;
     test.paying_owner().await;
