@@ -5,7 +5,7 @@
 
 use jiff::tz::TimeZone;
 
-use super::{App, appointment};
+use super::{App, appointment, verification};
 use crate::domain::language::Lang;
 use crate::domain::scheduling::{Invite, Method, Source, Status, spoken};
 use crate::domain::{Agent, Appointment, Event};
@@ -43,7 +43,7 @@ pub(super) fn is_wanted(event: &Event) -> bool {
 pub(super) async fn mail(app: &App, event: &Event) -> Result<()> {
     let Some(told) = read(app, event).await?.filter(|told| !told.is_overtaken()) else { return Ok(()) };
     let host = match appointment::provider(app, &told.appointment).await {
-        Ok(provider) => provider.email,
+        Ok(provider) => provider,
         Err(error) if error.code() == Code::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
@@ -53,10 +53,13 @@ pub(super) async fn mail(app: &App, event: &Event) -> Result<()> {
         let (subject, text) = told.to_guest();
         told.send(app, GUEST, &guest, (subject, text), &[&guest]).await?;
     }
+    if !verification::may_be_told(app, &host).await? {
+        return Ok(());
+    }
     let (subject, text) = told.to_host(app).await?;
     let guest = told.appointment.email.as_deref();
-    let attendees: Vec<&str> = guest.into_iter().chain([host.as_str()]).collect();
-    told.send(app, HOST, &host, (subject, text), &attendees).await
+    let attendees: Vec<&str> = guest.into_iter().chain([host.email.as_str()]).collect();
+    told.send(app, HOST, &host.email, (subject, text), &attendees).await
 }
 
 /// Whether a guest hears of it: of a cancellation if they were invited, and of anything else unless it is cancelled.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{App, appointment_mail, payload};
+use super::{App, appointment_mail, payload, verification};
 use crate::domain::billing::ReachedOf;
 use crate::domain::invitation::inviter;
 use crate::domain::tool::Builtin;
@@ -42,6 +42,9 @@ pub async fn mail(app: &App, event: &Event) -> Result<()> {
     let invited = event.id_in::<User>("user").filter(|_| event.kind == kind::CLIENT_INVITED);
     let told = invited.unwrap_or(workspace.body.owner_user_id);
     let Some(told) = store::user::get(&app.table, told).await? else { return Ok(()) };
+    if invited.is_none() && !verification::may_be_told(app, &told).await? {
+        return Ok(());
+    }
     if store::mail::was_sent(&app.table, event.workspace_id, event.id, None).await? {
         return Ok(());
     }

@@ -125,6 +125,16 @@ pub fn is_awaited(app: &App, account: &BillingAccount) -> bool {
     app.config.verify_email && account.awaits_verification
 }
 
+/// Whether an owner is mailed what happens at their agents. Where addresses are verified, one that is not may be anybody's,
+/// who has nothing to do with what visitors write there.
+pub(super) async fn may_be_told(app: &App, owner: &User) -> Result<bool> {
+    if owner.email_verified || !app.config.verify_email {
+        return Ok(true);
+    }
+    let account = store::billing::get(&app.table, owner.billing_account_id).await?;
+    Ok(!is_awaited(app, &account))
+}
+
 /// Makes sure that a model may be asked at the cost of an account: not while it is suspended, and one of the installation's
 /// only if its owner's address is known to be theirs. The offline model costs nobody anything.
 ///

@@ -301,3 +301,24 @@ async fn who_accepts_an_invitation_with_their_own_password_keeps_what_they_have(
     assert_eq!((key.get("/api/agents").await.status.as_u16(), is_verified(&other.session).await), (200, true));
     assert!(!test.db_account(&other).await.awaits_verification);
 }
+
+#[tokio::test]
+async fn an_owner_who_has_shown_no_address_is_mailed_nothing_of_what_visitors_write() {
+    let model = ScriptedModel::new();
+    let test = gated(&model).await;
+    let owner = test.owner().await;
+    let own_key = json!({"ai": {"api_key": "sk-own"}});
+    let body = json!({"name": "Soporte", "tools": ["send_whatsapp_handoff"], "config": own_key, "publish": true});
+    let agent = owner.agent_with(body).await;
+    let mails = || test.mail.sent().into_iter().filter(|mail| !mail.text.contains("/auth/verify#token=")).count();
+    for (asked, told) in [("first", 0), ("second", 1)] {
+        model.calls("send_whatsapp_handoff", json!({"reason": asked}));
+        model.says("A person will write to you.");
+        test.visitor(&agent).says("I want a person").await;
+        test.workers().run().await;
+        assert_eq!(mails(), told, "after the {asked} visitor");
+        if told == 0 {
+            verifies(&test, &owner).await;
+        }
+    }
+}
