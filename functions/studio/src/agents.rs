@@ -31,7 +31,8 @@ shared::ops! {
     PATCH "/api/agents/{id}" => update_agent, [User Developer] Editor "agents:write" General Any Known Audited Keyed also [409] + assisted;
     /// Publish an agent.
     ///
-    /// The first publication mints its `public_slug`.
+    /// The first publication mints its `public_slug`. One that is published, with nothing changed since its newest version,
+    /// is left as it is.
     POST "/api/agents/{id}/publish" => publish_agent, [User Developer] Editor "agents:write" General Any Known Audited Keyed also [402] + assisted;
     /// Take an agent off the air.
     ///

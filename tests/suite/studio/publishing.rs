@@ -69,18 +69,22 @@ async fn agents_of_one_name_that_are_published_at_once_all_get_an_address() {
 }
 
 #[tokio::test]
-async fn each_publication_is_a_new_version_and_an_edit_is_none() {
+async fn each_publication_of_something_new_is_a_new_version_and_an_edit_is_none() {
     let test = TestApp::new().await;
     let owner = test.owner().await;
     let id = draft(&owner, "Soporte").await;
     let version = |agent: Value| agent["version"].as_str().unwrap().to_owned();
     assert_eq!(version(publish(&owner, id).await.expect(200)), "1.1");
+    assert_eq!(version(publish(&owner, id).await.expect(200)), "1.1", "nothing is new");
+    let edit = async |text: String| {
+        owner.session.patch(&format!("/api/agents/{id}"), json!({"description": text})).await.expect(200)
+    };
+    assert_eq!(version(edit("d".into()).await), "1.1");
     assert_eq!(version(publish(&owner, id).await.expect(200)), "1.2");
-    let edited = owner.session.patch(&format!("/api/agents/{id}"), json!({"description": "d"})).await.expect(200);
-    assert_eq!(version(edited), "1.2");
     assert_eq!(version(unpublish(&owner, id).await), "1.2");
     assert_eq!(version(publish(&owner, id).await.expect(200)), "1.3");
-    for _ in 4..=10 {
+    for number in 4..=10 {
+        edit(format!("The {number}th.")).await;
         publish(&owner, id).await.expect(200);
     }
     assert_eq!(version(owner.session.get(&format!("/api/agents/{id}")).await.expect(200)), "1.10");
