@@ -31,7 +31,8 @@ shared::ops! {
     /// Bring a version back.
     ///
     /// It is published as a new version. What it replaces is kept as one too, unless the newest version is the same:
-    /// `kept_version` names it. Secrets, and where they are sent, stay as they are.
+    /// `kept_version` names it. Secrets, and where they are sent, stay as they are. 422 when its
+    /// provider could never be asked.
     POST "/api/agents/{id}/versions/{number}/restore" => restore_version,
         [User Developer] Editor "agents:write" General Any Known Audited Keyed also [402] + assisted;
 }

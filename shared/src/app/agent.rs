@@ -77,8 +77,9 @@ const MAX_SECRET: usize = 4_096;
 /// Makes an agent.
 ///
 /// # Errors
-/// `validation_error`, also for a model key that its provider refuses; `agent_limit_reached` when it is to be published
-/// and the plan's number is reached, or when there are too many drafts.
+/// `validation_error`, also for a model key that its provider refuses, and for a provider that nobody knows where to
+/// find; `agent_limit_reached` when it is to be published and the plan's number is reached, or when there are too many
+/// drafts.
 pub async fn create(app: &App, caller: &Caller, command: &Create) -> Result<Draft<Detail>> {
     keep_secrets(caller, &command.changes)?;
     let workspace = store::workspace::get(&app.table, caller.workspace_id).await?;
@@ -208,6 +209,9 @@ fn apply(app: &App, checks: &mut Checks, agent: &mut Agent, definition: &mut Def
     {
         checks.fail("config.ai.base_url", "egress_refused", error.message());
     }
+    if changes.provider.is_present() || changes.ai_base_url.is_present() {
+        ai_key::check_provider(app, checks, agent);
+    }
     changes.line.apply(checks, agent);
     let secrets = changes.line.secrets().map(|(_, name, change)| (name, change));
     for (name, change) in secrets.into_iter().chain([("config.ai.api_key", &changes.ai_api_key)]) {
@@ -258,8 +262,10 @@ async fn put_secrets(app: &App, unit: &mut Unit, agent: &mut Agent, changes: &Ch
     Ok(secrets)
 }
 
-/// Marks an agent as published: counts it on the plan and mints its public slug, both when it was not published yet.
+/// Marks an agent as published, if it can answer: counts it on the plan and mints its public slug, both when it was not
+/// published yet.
 pub(super) async fn go_live(app: &App, unit: &mut Unit, agent: &mut Agent, workspace: &Workspace) -> Result<()> {
+    ai_key::ensure_can_answer(app, agent)?;
     if !agent.is_published() {
         let account = store::billing::get(&app.table, workspace.billing_account_id).await?;
         store::agent::count_published(unit, account.id, account.effective_plan());
@@ -383,6 +389,7 @@ pub async fn change(app: &App, caller: &Caller, agent: Id<Agent>, changes: &Chan
     if changes.ai_api_key.is_present() {
         editing.secrets.ai_key = secrets.ai_key;
     }
+    ai_key::ensure_stays(app, &editing.agent.body, &changes)?;
     if changes.system_prompt.is_some() {
         store::agent::put_section(&mut unit, &editing.agent.body, Section::Playbooks, &editing.definition)?;
     }
@@ -396,11 +403,12 @@ pub async fn change(app: &App, caller: &Caller, agent: Id<Agent>, changes: &Chan
 /// version is left as it is.
 ///
 /// # Errors
-/// `not_found`, `agent_limit_reached`.
+/// `not_found`, `agent_limit_reached`, `validation_error` when its provider cannot be asked.
 pub async fn publish(app: &App, caller: &Caller, agent: Id<Agent>) -> Result<Draft<Detail>> {
     let mut editing = edit(app, caller, agent).await?;
     let mut unit = Unit::new();
     let head = &mut editing.agent.body;
+    ai_key::ensure_can_answer(app, head)?;
     if head.is_published() && version::unkept(app, caller, head, &editing.definition).await?.is_none() {
         return with_counts(app, editing.save(app, unit)?).await;
     }

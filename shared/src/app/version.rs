@@ -151,7 +151,8 @@ pub struct Restored {
 /// holds it, so that this can be undone too. Secrets, and where they are sent, stay as they are.
 ///
 /// # Errors
-/// `not_found`, `agent_limit_reached` when the agent is not published and no further one may be.
+/// `not_found`, `agent_limit_reached` when the agent is not published and no further one may be, `validation_error` when
+/// the provider that it would have cannot be asked.
 pub async fn restore(app: &App, caller: &Caller, agent: Id<Agent>, number: u32) -> Result<Draft<Restored>> {
     let version = find(app, caller, agent, number).await?;
     let mut editing = agent::edit(app, caller, agent).await?;
