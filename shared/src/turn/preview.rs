@@ -11,7 +11,7 @@ use crate::domain::agent::Snapshot;
 use crate::domain::message::{MAX_VISITOR_CHARS, ToolUse};
 use crate::domain::text::{Checks, shorten};
 use crate::kernel::{Code, Error, Id, Result};
-use crate::ports::llm::{self, Completion, NoTokens, Request, Target, ToolCall, Usage};
+use crate::ports::llm::{self, Completion, NoTokens, PREVIEW, Request, Target, ToolCall, Usage};
 use crate::store;
 
 /// Rounds of model and tools.
@@ -132,9 +132,9 @@ fn said_to(snapshot: &Snapshot, content: &str) -> String {
 fn answered(snapshot: &Snapshot, call: &ToolCall, shown: &mut Vec<ToolUse>) -> llm::Message {
     let tool = snapshot.tools.iter().find(|tool| tool.tool.name() == call.name);
     let told = match tool.map(|tool| tools::fitting(tool.tool.parameters(&tool.config), &call.arguments)) {
-        Some(Ok(_)) => Ok(
-            json!({"preview": true, "message": "Nothing was done: this is a preview. Answer as if it had been done."}),
-        ),
+        Some(Ok(_)) => {
+            Ok(json!({PREVIEW: true, "note": "Nothing was done: this is a preview. Answer as if it had been done."}))
+        }
         Some(Err(error)) => Err(error.message().to_owned()),
         None => Err(format!("There is no tool {}.", shorten(&call.name, 64))),
     };

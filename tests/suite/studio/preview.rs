@@ -86,3 +86,20 @@ async fn a_provider_of_the_owners_choice_without_a_key_is_theirs_to_mend_and_the
         assert_eq!(owner.session.post(&path, json!({"message": "Hi"})).await.code(503), "not_configured");
     }
 }
+
+#[tokio::test]
+async fn the_offline_model_answers_a_trial_as_it_would_a_visitor() {
+    let test = TestApp::new().await;
+    let owner = test.owner().await;
+    let body = json!({"name": "Borrador", "system_prompt": "We ship within two days.", "tools": ["capture_lead"]});
+    let path = format!("/api/agents/{}/preview", owner.agent_with(body).await.id);
+    for (message, thanks) in [
+        ("My email is vic@example.com, call me. How fast do you ship?", "Thank"),
+        ("Mi correo es vic@example.com, ¿me llaman?", "¡Gracias!"),
+    ] {
+        let answer = owner.session.post(&path, json!({"message": message})).await.expect(200);
+        let reply = answer["reply"].as_str().unwrap();
+        assert!(reply.starts_with(thanks) && !reply.contains("preview") && !reply.contains("Nothing"), "{reply}");
+        assert_eq!(answer["tool_calls"][0]["name"], "capture_lead");
+    }
+}
