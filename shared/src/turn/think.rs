@@ -13,7 +13,7 @@ use super::load::Scene;
 use super::{prompt, schedule, sight, tools};
 use crate::app::{App, verification};
 use crate::domain::agent::{SecretField, Snapshot, SnapshotTool};
-use crate::domain::message::{Message, ToolUse};
+use crate::domain::message::{Message, ToolUse, Unanswered};
 use crate::domain::text::shorten;
 use crate::domain::tool::Builtin;
 use crate::domain::{Agent, Conversation, Workspace};
@@ -43,6 +43,8 @@ pub(super) struct Thought {
     pub(super) tool_calls: Vec<ToolUse>,
     /// Whether the visitor stopped it.
     pub(super) stopped: bool,
+    /// Why it is the fallback text.
+    pub(super) unanswered: Option<Unanswered>,
 }
 
 /// How thinking ended.
@@ -136,15 +138,31 @@ impl<'a> Thinking<'a> {
             ended = tokio::time::timeout(budget, self.rounds()) => ended,
             interrupted = watch.interrupted() => return self.interrupted(interrupted),
         };
-        let failure = match ended {
+        let (failure, unanswered) = match ended {
             Ok(Ok(thought)) => return Ended::Thought(thought),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "the budget of the turn is used up".into(),
+            Ok(Err(error)) => (error.to_string(), self.unanswered(&error)),
+            Err(_) => ("the budget of the turn is used up".into(), Unanswered::Timeout),
         };
         self.audience.discard(Discarded::Failed);
         tracing::warn!(agent = %self.scene.snapshot.agent_id.text(), failure, "the fallback text stands in for a reply");
         let content = self.scene.snapshot.fallback_message.clone().unwrap_or_else(|| FALLBACK.into());
-        Ended::Thought(Thought { content, tool_calls: self.so_far.tool_calls.clone(), ..Thought::default() })
+        let tool_calls = self.so_far.tool_calls.clone();
+        Ended::Thought(Thought { content, tool_calls, unanswered: Some(unanswered), ..Thought::default() })
+    }
+
+    /// What the owner is told of a failure.
+    fn unanswered(&self, error: &Error) -> Unanswered {
+        match error.code() {
+            Code::Forbidden => Unanswered::Suspended,
+            Code::EmailNotVerified => Unanswered::EmailNotVerified,
+            Code::NotConfigured | Code::EgressRefused => Unanswered::NotConfigured,
+            // The agent's key does not open.
+            _ if self.broken.is_some() => Unanswered::NotConfigured,
+            Code::UpstreamError => Unanswered::ModelUnavailable,
+            Code::Timeout => Unanswered::Timeout,
+            _ if self.is_spent() => Unanswered::Limit,
+            _ => Unanswered::Internal,
+        }
     }
 
     /// What was told by the time that the visitor stopped it is the reply.
@@ -181,7 +199,7 @@ impl<'a> Thinking<'a> {
             let content = completion.content.trim();
             if completion.tool_calls.is_empty() {
                 if content.is_empty() {
-                    return Err(Error::internal("the model answered nothing"));
+                    return Err(Error::with_message(Code::UpstreamError, "The model answered nothing."));
                 }
                 if completion.finish == Finish::Length {
                     let agent = self.scene.snapshot.agent_id.text();
