@@ -13,7 +13,8 @@ use super::load::Scene;
 use super::{prompt, schedule, sight, tools};
 use crate::app::{App, verification};
 use crate::domain::agent::{SecretField, Snapshot, SnapshotTool};
-use crate::domain::message::{Message, ToolUse, Unanswered};
+use crate::domain::language::Lang;
+use crate::domain::message::{Author, Message, ToolUse, Unanswered};
 use crate::domain::text::shorten;
 use crate::domain::tool::Builtin;
 use crate::domain::{Agent, Conversation, Workspace};
@@ -30,7 +31,11 @@ const MAX_CONTENT: usize = 16_000;
 /// The longest arguments of a tool call, in bytes of JSON.
 const MAX_ARGUMENTS: usize = 16 * 1024;
 /// What is said when nothing can be.
-const FALLBACK: &str = "Sorry, I cannot answer right now. Please try again in a moment.";
+const FALLBACK: [&str; 3] = [
+    "Sorry, I cannot answer right now. Please try again in a moment.",
+    "Lo siento, ahora no puedo responder. Inténtalo de nuevo en un momento.",
+    "Desculpe, não consigo responder agora. Tente novamente em instantes.",
+];
 
 /// What came of thinking.
 #[derive(Debug, Clone, Default)]
@@ -74,6 +79,8 @@ pub(super) struct Thinking<'a> {
     anchor: Id<Message>,
     request: Request,
     guard: Guard,
+    /// The visitor's language, as far as it can be told, else the agent's.
+    lang: Lang,
     /// Why the model cannot be asked at all.
     broken: Option<Error>,
     /// Rounds of the whole turn, also those before newer messages came in.
@@ -112,6 +119,7 @@ impl<'a> Thinking<'a> {
             anchor: anchor.ok_or_else(|| Error::internal("a turn without a message"))?,
             request,
             guard: Guard::new(&scene.snapshot.prompt),
+            lang: spoken(&said).unwrap_or_else(|| scene.snapshot.lang()),
             broken,
             rounds: 0,
             calls: 0,
@@ -125,6 +133,7 @@ impl<'a> Thinking<'a> {
         if matches!(self.request.messages.last(), Some(llm::Message::Assistant { .. })) {
             self.request.messages.pop();
         }
+        self.lang = spoken(&messages.iter().collect::<Vec<_>>()).unwrap_or(self.lang);
         let mut told: Vec<llm::Message> = messages.iter().map(prompt::said).collect();
         sight::show(self.app, &self.request.target, &messages.iter().collect::<Vec<_>>(), &mut told).await;
         self.request.messages.extend(told);
@@ -145,7 +154,8 @@ impl<'a> Thinking<'a> {
         };
         self.audience.discard(Discarded::Failed);
         tracing::warn!(agent = %self.scene.snapshot.agent_id.text(), failure, "the fallback text stands in for a reply");
-        let content = self.scene.snapshot.fallback_message.clone().unwrap_or_else(|| FALLBACK.into());
+        let content = self.scene.snapshot.fallback_message.clone();
+        let content = content.unwrap_or_else(|| self.lang.of(FALLBACK).to_owned());
         let tool_calls = self.so_far.tool_calls.clone();
         Ended::Thought(Thought { content, tool_calls, unanswered: Some(unanswered), ..Thought::default() })
     }
@@ -302,6 +312,12 @@ impl<'a> Thinking<'a> {
         self.so_far.tool_calls.push(ToolUse { name, arguments, ok });
         Ok(result(call, &outcome))
     }
+}
+
+/// The language of the last message of a visitor's that tells one.
+fn spoken(said: &[&Message]) -> Option<Lang> {
+    let by_visitor = said.iter().rev().filter(|message| message.author == Author::Visitor);
+    by_visitor.map(|message| message.content.as_str()).find_map(Lang::detect)
 }
 
 /// Looks from time to time whether a turn may go on.

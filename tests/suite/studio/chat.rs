@@ -170,6 +170,27 @@ async fn reasons(owner: &Owner, agent: &Agent) -> Vec<Value> {
     replies.map(|reply| reply["meta"]["reason"].clone()).collect()
 }
 
+#[tokio::test]
+async fn the_owner_is_told_that_a_provider_has_no_key_here_and_the_visitor_in_their_own_language_that_nobody_answers() {
+    let test = TestApp::new().await;
+    let owner = test.owner().await;
+    let body = json!({"name": "Soporte", "provider": "openai", "greeting_message": "Olá! Em que posso ajudar?",
+        "publish": true});
+    let agent = owner.agent_with(body).await;
+    for (message, says) in [
+        ("¿Cuánto cuesta el envío?", "Lo siento, ahora no puedo responder. Inténtalo de nuevo en un momento."),
+        ("What does it cost?", "Sorry, I cannot answer right now. Please try again in a moment."),
+        ("12345", "Desculpe, não consigo responder agora. Tente novamente em instantes."),
+    ] {
+        assert_eq!(test.visitor(&agent).says(message).await["reply"], says);
+        assert_eq!(reasons(&owner, &agent).await, ["not_configured"]);
+    }
+    let mut visitor = test.visitor(&agent);
+    visitor.says("¿Cuánto cuesta?").await;
+    let answer = visitor.says("12345").await["reply"].clone();
+    assert!(answer.as_str().unwrap().starts_with("Lo siento"), "the last words that tell: {answer}");
+}
+
 /// Breaks the set-up of a published agent with a customer's key, as a changed installation does.
 async fn db_break(test: &TestApp, owner: &Owner, agent: &Agent, broken: fn(&mut Snapshot)) {
     let (workspace, id) = (test.db_workspace(owner).await.id, Id::from_int(agent.id).unwrap());
