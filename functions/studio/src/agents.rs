@@ -31,7 +31,8 @@ shared::ops! {
     PATCH "/api/agents/{id}" => update_agent, [User Developer] Editor "agents:write" General Any Known Audited Keyed also [409] + assisted;
     /// Publish an agent.
     ///
-    /// The first publication mints its `public_slug`.
+    /// The first publication mints its `public_slug`. One that is published, with nothing changed since its newest version,
+    /// is left as it is. 422 names what is missing when its provider could never be asked.
     POST "/api/agents/{id}/publish" => publish_agent, [User Developer] Editor "agents:write" General Any Known Audited Keyed also [402] + assisted;
     /// Take an agent off the air.
     ///
@@ -78,7 +79,8 @@ struct AgentIn {
     /// What it knows and how it behaves; up to 32,000 characters.
     #[serde(default)]
     system_prompt: Option<String>,
-    /// `openai`, `anthropic`, or the name of a compatible provider with `config.ai.base_url`.
+    /// `openai`, `anthropic`, `offline`, or any name for a compatible provider with `config.ai.base_url`; absent is the
+    /// installation's own.
     #[serde(default)]
     provider: Patch<String>,
     #[serde(default)]

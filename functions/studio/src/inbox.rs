@@ -142,7 +142,8 @@ pub(crate) struct MessageOut {
     role: &'static str,
     content: String,
     /// Who wrote it, and for replies: model, tokens, time, tools. `tokens_cached` is a part of `tokens_in`,
-    /// `tokens_reasoning` of `tokens_out`. On WhatsApp also `delivery` (`status` and what went wrong) of what went out,
+    /// `tokens_reasoning` of `tokens_out`. Where `fallback` is true no model answered, and `reason` says why:
+    /// `model_unavailable`, `not_configured`, `timeout`, `email_not_verified`, `suspended`, `limit` or `internal`. On WhatsApp also `delivery` (`status` and what went wrong) of what went out,
     /// and `file` of what came in: its `id`, `type`, `mime`, `name`, size in `bytes`, the `link` to download it by, or why it
     /// is `missing`.
     meta: Value,
@@ -170,6 +171,7 @@ impl MessageOut {
         }
         if let Some(reply) = message.reply {
             meta["fallback"] = json!(reply.is_fallback());
+            meta["reason"] = json!(reply.reason);
             meta["key_source"] = json!(reply.key_source);
             meta["model"] = json!(reply.model);
             meta["tokens_in"] = json!(reply.tokens_in);

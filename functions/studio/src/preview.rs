@@ -18,9 +18,9 @@ shared::ops! {
     /// Ask an agent without a trace: nothing is stored, nothing is billed, and no tool is carried out.
     ///
     /// It answers as it is now, published or not. `tool_calls` tells what it would have done. Ten times a minute, and two hundred times a day in a
-    /// workspace. 502: the
-    /// model failed. 504: it took longer than a reply may.
-    POST "/api/agents/{id}/preview" => preview_agent, [User] Editor "" AiAssist Any Known Unaudited Own also [502 504];
+    /// workspace. 422 also names what a provider of your choice lacks. 502: the
+    /// model failed. 503: the installation has no key for its own. 504: it took longer than a reply may.
+    POST "/api/agents/{id}/preview" => preview_agent, [User] Editor "" AiAssist Any Known Unaudited Own also [502 503 504];
 }
 
 /// A message to try.

@@ -129,7 +129,8 @@ async fn auth_page(_: State<App>, _: Visit, Path(name): Path<String>) -> Result<
 
 async fn chat_page(State(app): State<App>, _: Visit, Path(slug): Path<String>) -> Result<Asset> {
     let snapshot = agent::public(&app, &slug).await?;
-    let (name, description) = (&snapshot.name, &snapshot.description);
-    let page = page("chat.html", context! { name, description, greeting => &snapshot.greeting_message });
+    let (name, text) = (&snapshot.name, |text: &Option<String>| text.clone().unwrap_or_default());
+    let (description, greeting) = (text(&snapshot.description), text(&snapshot.greeting_message));
+    let page = page("chat.html", context! { name, description, greeting });
     Ok(Asset { framable: true, ..page })
 }

@@ -1,9 +1,10 @@
-//! `/api/agents/{id}/versions`: what an agent was at each publication; rows of the group [`crate::agents`].
+//! `/api/agents/{id}/versions`: what an agent was at each publication and before what replaced it; rows of the group [`crate::agents`].
 
 use axum::extract::State;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use shared::app::version::Restored;
 use shared::app::{App, version};
 use shared::domain::Agent;
 use shared::domain::agent::{AgentVersion, Difference};
@@ -16,8 +17,9 @@ use crate::wire::{ListOut, actor};
 shared::ops! {
     /// List the versions of an agent, newest first.
     ///
-    /// Each explicit publication makes one; the last fifty are kept. Edits of a published agent go live at once and make
-    /// none.
+    /// Each publication of something new makes one, and so does a roll-back of what it replaces. Edits of a published agent go
+    /// live at once: one keeps what it replaces where that had been live for ten minutes and is in no version. The last fifty
+    /// are kept and always listed as a whole: there is no `limit`.
     GET "/api/agents/{id}/versions" => list_versions,
         [User Developer] Viewer "agents:read" General Any Known Unaudited Safe;
     /// One version of an agent, whole.
@@ -28,7 +30,9 @@ shared::ops! {
         [User Developer] Viewer "agents:read" General Any Known Unaudited Safe;
     /// Bring a version back.
     ///
-    /// It is published as a new version. Secrets, and where they are sent, stay as they are.
+    /// It is published as a new version. What it replaces is kept as one too, unless the newest version is the same:
+    /// `kept_version` names it. Secrets, and where they are sent, stay as they are. 422 when its
+    /// provider could never be asked.
     POST "/api/agents/{id}/versions/{number}/restore" => restore_version,
         [User Developer] Editor "agents:write" General Any Known Audited Keyed also [402] + assisted;
 }
@@ -42,11 +46,14 @@ struct VersionOut {
     version: String,
     agent_id: Int<Agent>,
     name: String,
-    /// Who published it: `user_` or `key_` with the id.
+    /// Who published it, or replaced it if it was kept: `user_` or `key_` with the id.
     author: String,
+    /// When it was published, or replaced.
     published_at: Time,
     /// The version that it brought back, if it did.
     restored: Option<u32>,
+    /// Whether nobody published it: an edit or a roll-back replaced it, and it was kept.
+    kept: bool,
 }
 
 /// A version, whole.
@@ -68,6 +75,7 @@ impl From<&AgentVersion> for VersionOut {
             author: actor(&version.author),
             published_at: version.published_at,
             restored: version.restored,
+            kept: version.kept,
         }
     }
 }
@@ -134,12 +142,25 @@ async fn diff_version(
     Ok(Json(DiffOut { from, to: query.to, changes: changes.into_iter().map(ChangeOut::from).collect() }))
 }
 
+/// An agent with a version brought back.
+#[derive(Debug, Serialize, JsonSchema)]
+struct RestoredOut {
+    #[serde(flatten)]
+    agent: AgentOut,
+    /// The version that holds what was replaced; null when the newest one did already.
+    kept_version: Option<u32>,
+}
+
 async fn restore_version(
     State(app): State<App>,
     call: Call,
     Path((id, number)): Path<(Int<Agent>, u32)>,
-) -> Result<Done<AgentOut>> {
+) -> Result<Done<RestoredOut>> {
     let owner = call.caller.owner_user_id;
     let restore = || version::restore(&app, &call.caller, id.0, number);
-    call.run(&app, restore, |detail| AgentOut::new(&app, owner, detail)).await
+    call.run(&app, restore, |Restored { detail, kept }| RestoredOut {
+        agent: AgentOut::new(&app, owner, detail),
+        kept_version: kept,
+    })
+    .await
 }

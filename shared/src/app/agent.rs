@@ -7,8 +7,8 @@ use super::{App, Draft, ai_key, tool_config, version};
 use crate::access::Caller;
 use crate::domain::Workspace;
 use crate::domain::agent::{
-    Agent, AgentStatus, Definition, MAX_DRAFTS, MAX_TOOLS, PublicAlias, SecretField, Snapshot, SnapshotSecrets,
-    ToolBinding, Widget, compile,
+    Agent, AgentStatus, AgentVersion, Definition, MAX_DRAFTS, MAX_TOOLS, PublicAlias, SecretField, Snapshot,
+    SnapshotSecrets, ToolBinding, Widget, compile,
 };
 use crate::domain::slug::{public_slug_candidate, slugify};
 use crate::domain::text::Checks;
@@ -77,8 +77,9 @@ const MAX_SECRET: usize = 4_096;
 /// Makes an agent.
 ///
 /// # Errors
-/// `validation_error`, also for a model key that its provider refuses; `agent_limit_reached` when it is to be published
-/// and the plan's number is reached, or when there are too many drafts.
+/// `validation_error`, also for a model key that its provider refuses, and for a provider that nobody knows where to
+/// find; `agent_limit_reached` when it is to be published and the plan's number is reached, or when there are too many
+/// drafts.
 pub async fn create(app: &App, caller: &Caller, command: &Create) -> Result<Draft<Detail>> {
     keep_secrets(caller, &command.changes)?;
     let workspace = store::workspace::get(&app.table, caller.workspace_id).await?;
@@ -104,7 +105,7 @@ pub async fn create(app: &App, caller: &Caller, command: &Create) -> Result<Draf
     line::follow(app, &mut unit, (None, agent.line().as_ref()), (true, is_proven)).await?;
     if command.publish {
         go_live(app, &mut unit, &mut agent, &workspace.body).await?;
-        version::keep(app, caller, &mut unit, (&agent, &definition), None)?;
+        version::published(app, caller, &mut unit, (&agent, &definition), None)?;
         crate::events::emit(&mut unit, &events.agent_published(&agent))?;
         put_compiled(&mut unit, &agent, &definition, &workspace.body, secrets)?;
     }
@@ -208,6 +209,9 @@ fn apply(app: &App, checks: &mut Checks, agent: &mut Agent, definition: &mut Def
     {
         checks.fail("config.ai.base_url", "egress_refused", error.message());
     }
+    if changes.provider.is_present() || changes.ai_base_url.is_present() {
+        ai_key::check_provider(app, checks, agent);
+    }
     changes.line.apply(checks, agent);
     let secrets = changes.line.secrets().map(|(_, name, change)| (name, change));
     for (name, change) in secrets.into_iter().chain([("config.ai.api_key", &changes.ai_api_key)]) {
@@ -258,8 +262,10 @@ async fn put_secrets(app: &App, unit: &mut Unit, agent: &mut Agent, changes: &Ch
     Ok(secrets)
 }
 
-/// Marks an agent as published: counts it on the plan and mints its public slug, both when it was not published yet.
+/// Marks an agent as published, if it can answer: counts it on the plan and mints its public slug, both when it was not
+/// published yet.
 pub(super) async fn go_live(app: &App, unit: &mut Unit, agent: &mut Agent, workspace: &Workspace) -> Result<()> {
+    ai_key::ensure_can_answer(app, agent)?;
     if !agent.is_published() {
         let account = store::billing::get(&app.table, workspace.billing_account_id).await?;
         store::agent::count_published(unit, account.id, account.effective_plan());
@@ -306,9 +312,17 @@ pub(super) struct Editing {
     pub(super) agent: Versioned<Agent>,
     pub(super) definition: Definition,
     pub(super) secrets: SnapshotSecrets,
+    /// What it was, if an edit must keep it.
+    unkept: Option<AgentVersion>,
 }
 
 pub(super) async fn edit(app: &App, caller: &Caller, agent: Id<Agent>) -> Result<Editing> {
+    let mut editing = load(app, caller, agent).await?;
+    editing.unkept = version::unkept_by_edits(app, caller, &editing.agent.body, &editing.definition).await?;
+    Ok(editing)
+}
+
+async fn load(app: &App, caller: &Caller, agent: Id<Agent>) -> Result<Editing> {
     let (table, id) = (&app.table, caller.workspace_id);
     let (workspace, agent, definition, secrets) = tokio::try_join!(
         store::workspace::get(table, id),
@@ -316,15 +330,20 @@ pub(super) async fn edit(app: &App, caller: &Caller, agent: Id<Agent>) -> Result
         store::agent::definition(table, id, agent),
         store::agent::secrets(table, id, agent),
     )?;
-    Ok(Editing { workspace, agent, definition, secrets })
+    Ok(Editing { workspace, agent, definition, secrets, unkept: None })
 }
 
 impl Editing {
-    /// Writes the head back, and the snapshot when the agent is live.
+    /// Writes the head back, and the snapshot when the agent is live. What an edit replaced is kept if it has to be.
     pub(super) fn save(mut self, app: &App, mut unit: Unit) -> Result<Draft<Detail>> {
         let agent = &mut self.agent.body;
         agent.updated_at = app.now();
         agent.revision += 1;
+        // A publication has kept it by now.
+        let unkept = self.unkept.filter(|was| agent.minor < was.number);
+        if let Some(was) = unkept {
+            version::keep(&mut unit, agent, &was)?;
+        }
         store::agent::replace(&mut unit, agent, self.agent.v)?;
         if agent.is_published() {
             put_compiled(&mut unit, agent, &self.definition, &self.workspace.body, self.secrets)?;
@@ -341,7 +360,7 @@ impl Editing {
 /// # Errors
 /// `not_found`.
 pub async fn compiled(app: &App, caller: &Caller, agent: Id<Agent>) -> Result<Snapshot> {
-    let Editing { workspace, agent, definition, secrets } = edit(app, caller, agent).await?;
+    let Editing { workspace, agent, definition, secrets, .. } = load(app, caller, agent).await?;
     Ok(compile(&agent.body, &definition, &workspace.body, secrets))
 }
 
@@ -370,6 +389,7 @@ pub async fn change(app: &App, caller: &Caller, agent: Id<Agent>, changes: &Chan
     if changes.ai_api_key.is_present() {
         editing.secrets.ai_key = secrets.ai_key;
     }
+    ai_key::ensure_stays(app, &editing.agent.body, &changes)?;
     if changes.system_prompt.is_some() {
         store::agent::put_section(&mut unit, &editing.agent.body, Section::Playbooks, &editing.definition)?;
     }
@@ -379,15 +399,21 @@ pub async fn change(app: &App, caller: &Caller, agent: Id<Agent>, changes: &Chan
     with_counts(app, editing.save(app, unit)?).await
 }
 
-/// Publishes an agent: a new version goes live.
+/// Publishes an agent: a new version goes live. One that is published and of which nothing has changed since its newest
+/// version is left as it is.
 ///
 /// # Errors
-/// `not_found`, `agent_limit_reached`.
+/// `not_found`, `agent_limit_reached`, `validation_error` when its provider cannot be asked.
 pub async fn publish(app: &App, caller: &Caller, agent: Id<Agent>) -> Result<Draft<Detail>> {
     let mut editing = edit(app, caller, agent).await?;
     let mut unit = Unit::new();
-    go_live(app, &mut unit, &mut editing.agent.body, &editing.workspace.body).await?;
-    version::keep(app, caller, &mut unit, (&editing.agent.body, &editing.definition), None)?;
+    let head = &mut editing.agent.body;
+    ai_key::ensure_can_answer(app, head)?;
+    if head.is_published() && version::unkept(app, caller, head, &editing.definition).await?.is_none() {
+        return with_counts(app, editing.save(app, unit)?).await;
+    }
+    go_live(app, &mut unit, head, &editing.workspace.body).await?;
+    version::published(app, caller, &mut unit, (head, &editing.definition), None)?;
     crate::events::emit(&mut unit, &app.events().agent_published(&editing.agent.body))?;
     with_counts(app, editing.save(app, unit)?).await
 }
@@ -491,7 +517,7 @@ fn new_binding(app: &App, tool: Builtin, config: Map<String, Value>) -> ToolBind
 /// # Errors
 /// `not_found`, `confirmation_mismatch`.
 pub async fn delete(app: &App, caller: &Caller, agent: Id<Agent>, confirmation: &str) -> Result<Draft<()>> {
-    let Editing { mut workspace, agent, definition, .. } = edit(app, caller, agent).await?;
+    let Editing { mut workspace, agent, definition, .. } = load(app, caller, agent).await?;
     if confirmation != agent.body.name {
         let message = "confirmation must be the exact name of the agent.";
         return Err(Error::with_message(Code::ConfirmationMismatch, message));

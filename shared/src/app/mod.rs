@@ -5,7 +5,7 @@
 pub mod account;
 pub mod admin;
 pub mod agent;
-mod ai_key;
+pub(crate) mod ai_key;
 pub mod allowance;
 pub mod api_key;
 pub mod appointment;

@@ -179,7 +179,7 @@ impl Tool {
                 (fields, vec!["agent_id"])
             }
             Self::SetModel => (
-                json!({"agent_id": id, "provider": text("Such as openai"), "model": text("A model of it")}),
+                json!({"agent_id": id, "provider": text("openai, anthropic or offline; another name only where the agent has an address of it"), "model": text("A model of it")}),
                 vec!["agent_id"],
             ),
             Self::SetPersonality => (json!({"agent_id": id, "text": text("How it speaks")}), vec!["agent_id", "text"]),

@@ -90,6 +90,29 @@ pub struct Reply {
     /// Whether the visitor stopped it: the text is what had been written by then.
     #[serde(default)]
     pub stopped: bool,
+    /// Why it is the fallback text; `None` for a model's answer, and for fallbacks of before this was kept.
+    #[serde(default)]
+    pub reason: Option<Unanswered>,
+}
+
+/// Why a model did not answer, for the owner. In our words: what a provider said may hold anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unanswered {
+    /// The provider failed, is busy, refused the key or has no such model; or it answered nothing.
+    ModelUnavailable,
+    /// There is no key to ask with, or the agent's key or address does not hold any more.
+    NotConfigured,
+    /// The time of the turn was up.
+    Timeout,
+    /// The owner's address is not verified.
+    EmailNotVerified,
+    /// The account is suspended.
+    Suspended,
+    /// The rounds or the tokens of the turn were used up.
+    Limit,
+    /// Something of ours failed.
+    Internal,
 }
 
 /// A tool call as the thread shows it.
@@ -120,6 +143,6 @@ mod tests {
     fn a_reply_of_before_cached_and_reasoning_tokens_were_kept_is_read() {
         let stored = serde_json::json!({"answers": [], "tokens_in": 7, "tokens_out": 2});
         let reply: Reply = serde_json::from_value(stored).unwrap();
-        assert_eq!((reply.tokens_in, reply.tokens_cached, reply.tokens_reasoning), (7, 0, 0));
+        assert_eq!((reply.tokens_in, reply.tokens_cached, reply.tokens_reasoning, reply.reason), (7, 0, 0, None));
     }
 }

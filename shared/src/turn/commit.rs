@@ -174,6 +174,7 @@ fn reply(app: &App, scene: &Scene, turn: &OwnTurn, thought: &Thought) -> Message
             // What a fallback took is given back.
             free_messages_remaining: turn.charge.free_remaining.map(|left| left + u64::from(thought.is_fallback())),
             stopped: thought.stopped,
+            reason: thought.unanswered,
         }),
         author_user_id: None,
         delivery: turn.head.whatsapp.as_ref().map(|_| Delivery::of(&thought.content)),

@@ -5,13 +5,13 @@ use serde_json::json;
 use super::guard::{self, Guard};
 use super::{Reported, prompt, schedule, think, tools};
 use crate::access::Caller;
-use crate::app::{App, agent, verification};
+use crate::app::{App, agent, ai_key, verification};
 use crate::domain::Agent;
 use crate::domain::agent::Snapshot;
 use crate::domain::message::{MAX_VISITOR_CHARS, ToolUse};
 use crate::domain::text::{Checks, shorten};
 use crate::kernel::{Code, Error, Id, Result};
-use crate::ports::llm::{self, Completion, NoTokens, Request, Target, ToolCall, Usage};
+use crate::ports::llm::{self, Completion, NoTokens, PREVIEW, Request, Target, ToolCall, Usage};
 use crate::store;
 
 /// Rounds of model and tools.
@@ -39,8 +39,9 @@ pub struct Preview {
 /// is a preview.
 ///
 /// # Errors
-/// `not_found`, `validation_error`, `forbidden` while the account is suspended, `email.not_verified`, `upstream_error` when the
-/// model fails, `timeout` when it takes longer than a turn may.
+/// `not_found`, `validation_error`, also for a provider of the owner's choice that cannot be asked, `forbidden` while the
+/// account is suspended, `email.not_verified`, `not_configured` where the installation's own provider has no key,
+/// `upstream_error` when the model fails, `timeout` when it takes longer than a turn may.
 pub async fn preview(
     app: &App,
     caller: &Caller,
@@ -51,6 +52,8 @@ pub async fn preview(
     check(history, message)?;
     let (snapshot, account) =
         tokio::try_join!(agent::compiled(app, caller, id), store::billing::get(&app.table, caller.billing_account_id))?;
+    let (has_address, has_key) = (snapshot.ai_base_url.is_some(), snapshot.ai_key.is_some());
+    ai_key::ensure_way(app, snapshot.provider.as_deref(), has_address, has_key)?;
     let target = think::target(app, &snapshot);
     verification::ensure_may_ask(app, &account, &target.provider, snapshot.key_source())?;
     let asked = Box::pin(ask(app, &snapshot, target, history, message));
@@ -94,7 +97,7 @@ async fn ask(
             break;
         }
         let Completion { content, tool_calls: calls, model, usage: used, kept, .. } =
-            app.llm.complete(&request, &NoTokens).await?;
+            app.llm.complete(&request, &NoTokens).await.map_err(|error| owners(app, snapshot, error))?;
         usage += used;
         if calls.is_empty() {
             let content = said_to(snapshot, content.trim());
@@ -108,6 +111,19 @@ async fn ask(
     Err(Error::with_message(Code::UpstreamError, message))
 }
 
+/// A failure as its owner is told it: that the provider which they chose has no key here is theirs to mend, and no fault
+/// of the installation, which answers for its own provider only.
+fn owners(app: &App, snapshot: &Snapshot, error: Error) -> Error {
+    let chosen = snapshot.provider.as_ref().filter(|provider| **provider != app.config.default_provider);
+    match chosen {
+        Some(_) if error.code() == Code::NotConfigured => {
+            let message = "There is no key for this provider here: set config.ai.api_key, or choose another provider.";
+            Error::field("config.ai.api_key", "required", message)
+        }
+        _ => error,
+    }
+}
+
 /// The reply as a visitor would be told it.
 fn said_to(snapshot: &Snapshot, content: &str) -> String {
     if Guard::new(&snapshot.prompt).is_leak(content) { guard::WITHHELD.into() } else { guard::without_images(content) }
@@ -116,9 +132,9 @@ fn said_to(snapshot: &Snapshot, content: &str) -> String {
 fn answered(snapshot: &Snapshot, call: &ToolCall, shown: &mut Vec<ToolUse>) -> llm::Message {
     let tool = snapshot.tools.iter().find(|tool| tool.tool.name() == call.name);
     let told = match tool.map(|tool| tools::fitting(tool.tool.parameters(&tool.config), &call.arguments)) {
-        Some(Ok(_)) => Ok(
-            json!({"preview": true, "message": "Nothing was done: this is a preview. Answer as if it had been done."}),
-        ),
+        Some(Ok(_)) => {
+            Ok(json!({PREVIEW: true, "note": "Nothing was done: this is a preview. Answer as if it had been done."}))
+        }
         Some(Err(error)) => Err(error.message().to_owned()),
         None => Err(format!("There is no tool {}.", shorten(&call.name, 64))),
     };

@@ -13,7 +13,8 @@ use super::load::Scene;
 use super::{prompt, schedule, sight, tools};
 use crate::app::{App, verification};
 use crate::domain::agent::{SecretField, Snapshot, SnapshotTool};
-use crate::domain::message::{Message, ToolUse};
+use crate::domain::language::Lang;
+use crate::domain::message::{Author, Message, ToolUse, Unanswered};
 use crate::domain::text::shorten;
 use crate::domain::tool::Builtin;
 use crate::domain::{Agent, Conversation, Workspace};
@@ -30,7 +31,11 @@ const MAX_CONTENT: usize = 16_000;
 /// The longest arguments of a tool call, in bytes of JSON.
 const MAX_ARGUMENTS: usize = 16 * 1024;
 /// What is said when nothing can be.
-const FALLBACK: &str = "Sorry, I cannot answer right now. Please try again in a moment.";
+const FALLBACK: [&str; 3] = [
+    "Sorry, I cannot answer right now. Please try again in a moment.",
+    "Lo siento, ahora no puedo responder. Inténtalo de nuevo en un momento.",
+    "Desculpe, não consigo responder agora. Tente novamente em instantes.",
+];
 
 /// What came of thinking.
 #[derive(Debug, Clone, Default)]
@@ -43,6 +48,8 @@ pub(super) struct Thought {
     pub(super) tool_calls: Vec<ToolUse>,
     /// Whether the visitor stopped it.
     pub(super) stopped: bool,
+    /// Why it is the fallback text.
+    pub(super) unanswered: Option<Unanswered>,
 }
 
 /// How thinking ended.
@@ -72,6 +79,8 @@ pub(super) struct Thinking<'a> {
     anchor: Id<Message>,
     request: Request,
     guard: Guard,
+    /// The visitor's language, as far as it can be told, else the agent's.
+    lang: Lang,
     /// Why the model cannot be asked at all.
     broken: Option<Error>,
     /// Rounds of the whole turn, also those before newer messages came in.
@@ -110,6 +119,7 @@ impl<'a> Thinking<'a> {
             anchor: anchor.ok_or_else(|| Error::internal("a turn without a message"))?,
             request,
             guard: Guard::new(&scene.snapshot.prompt),
+            lang: spoken(&said).unwrap_or_else(|| scene.snapshot.lang()),
             broken,
             rounds: 0,
             calls: 0,
@@ -123,6 +133,7 @@ impl<'a> Thinking<'a> {
         if matches!(self.request.messages.last(), Some(llm::Message::Assistant { .. })) {
             self.request.messages.pop();
         }
+        self.lang = spoken(&messages.iter().collect::<Vec<_>>()).unwrap_or(self.lang);
         let mut told: Vec<llm::Message> = messages.iter().map(prompt::said).collect();
         sight::show(self.app, &self.request.target, &messages.iter().collect::<Vec<_>>(), &mut told).await;
         self.request.messages.extend(told);
@@ -136,15 +147,32 @@ impl<'a> Thinking<'a> {
             ended = tokio::time::timeout(budget, self.rounds()) => ended,
             interrupted = watch.interrupted() => return self.interrupted(interrupted),
         };
-        let failure = match ended {
+        let (failure, unanswered) = match ended {
             Ok(Ok(thought)) => return Ended::Thought(thought),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "the budget of the turn is used up".into(),
+            Ok(Err(error)) => (error.to_string(), self.unanswered(&error)),
+            Err(_) => ("the budget of the turn is used up".into(), Unanswered::Timeout),
         };
         self.audience.discard(Discarded::Failed);
         tracing::warn!(agent = %self.scene.snapshot.agent_id.text(), failure, "the fallback text stands in for a reply");
-        let content = self.scene.snapshot.fallback_message.clone().unwrap_or_else(|| FALLBACK.into());
-        Ended::Thought(Thought { content, tool_calls: self.so_far.tool_calls.clone(), ..Thought::default() })
+        let content = self.scene.snapshot.fallback_message.clone();
+        let content = content.unwrap_or_else(|| self.lang.of(FALLBACK).to_owned());
+        let tool_calls = self.so_far.tool_calls.clone();
+        Ended::Thought(Thought { content, tool_calls, unanswered: Some(unanswered), ..Thought::default() })
+    }
+
+    /// What the owner is told of a failure.
+    fn unanswered(&self, error: &Error) -> Unanswered {
+        match error.code() {
+            Code::Forbidden => Unanswered::Suspended,
+            Code::EmailNotVerified => Unanswered::EmailNotVerified,
+            Code::NotConfigured | Code::EgressRefused => Unanswered::NotConfigured,
+            // The agent's key does not open.
+            _ if self.broken.is_some() => Unanswered::NotConfigured,
+            Code::UpstreamError => Unanswered::ModelUnavailable,
+            Code::Timeout => Unanswered::Timeout,
+            _ if self.is_spent() => Unanswered::Limit,
+            _ => Unanswered::Internal,
+        }
     }
 
     /// What was told by the time that the visitor stopped it is the reply.
@@ -181,7 +209,7 @@ impl<'a> Thinking<'a> {
             let content = completion.content.trim();
             if completion.tool_calls.is_empty() {
                 if content.is_empty() {
-                    return Err(Error::internal("the model answered nothing"));
+                    return Err(Error::with_message(Code::UpstreamError, "The model answered nothing."));
                 }
                 if completion.finish == Finish::Length {
                     let agent = self.scene.snapshot.agent_id.text();
@@ -284,6 +312,12 @@ impl<'a> Thinking<'a> {
         self.so_far.tool_calls.push(ToolUse { name, arguments, ok });
         Ok(result(call, &outcome))
     }
+}
+
+/// The language of the last message of a visitor's that tells one.
+fn spoken(said: &[&Message]) -> Option<Lang> {
+    let by_visitor = said.iter().rev().filter(|message| message.author == Author::Visitor);
+    by_visitor.map(|message| message.content.as_str()).find_map(Lang::detect)
 }
 
 /// Looks from time to time whether a turn may go on.

@@ -14,7 +14,6 @@ use super::schedule;
 use crate::app::whatsapp::handoff::{self, Notice, Told as TeamTold};
 use crate::app::{App, lead};
 use crate::domain::agent::SnapshotTool;
-use crate::domain::language::Lang;
 use crate::domain::lead::{Details, LeadSource};
 use crate::domain::schema::Schema;
 use crate::domain::tool::{Builtin, needs_body};
@@ -116,10 +115,7 @@ async fn effect(
     match tool.tool {
         Builtin::CaptureLead => capture_lead(app, place, arguments(&given)?).await,
         Builtin::SendWhatsappHandoff => hand_off(app, tool, place, &arguments::<HandOff>(&given)?).await,
-        Builtin::ScheduleAppointment => {
-            let lang = Lang::of_agent(scene.snapshot.greeting_message.as_deref(), &scene.snapshot.prompt);
-            schedule::schedule(app, place, lang, arguments(&given)?).await
-        }
+        Builtin::ScheduleAppointment => schedule::schedule(app, place, scene.snapshot.lang(), arguments(&given)?).await,
         Builtin::HttpRequest => http_request(app, tool, place, arguments(&given)?).await,
     }
 }

@@ -77,6 +77,7 @@ mod tests {
             tool_calls: Vec::new(),
             free_messages_remaining: None,
             stopped: false,
+            reason: None,
         };
         Message {
             id: Id::from_int(id).unwrap(),

@@ -16,7 +16,7 @@ async fn only_a_superadmin_reports_usage() {
     for persona in [&owner.session, &admin] {
         assert_eq!(persona.post(REPORT, json!({})).await.code(403), "forbidden");
     }
-    assert_eq!(owner.key().await.post(REPORT, json!({})).await.code(401), "unauthenticated");
+    assert_eq!(owner.key().await.post(REPORT, json!({})).await.code(403), "forbidden");
     let root = test.superadmin().await;
     let nothing = json!({"configured": false, "batches": 0, "events": 0, "paused_until": null});
     for body in [None, Some(json!({})), Some(json!({"force": true})), Some(json!({"force": false}))] {

@@ -467,7 +467,7 @@ async fn ten_messages_a_minute_are_enough_for_anybody() {
     }
     assert_eq!(owner.session.post(BUILDER, json!({"message": "Again."})).await.code(429), "rate_limited");
     let key = owner.key().await;
-    assert_eq!(key.post(BUILDER, json!({"message": "By a key."})).await.code(401), "unauthenticated");
+    assert_eq!(key.post(BUILDER, json!({"message": "By a key."})).await.code(403), "forbidden");
 }
 
 /// What a server of Chat Completions streams: one delta, then the reason why it ended.

@@ -126,7 +126,7 @@ async fn what_is_no_image_or_too_large_is_not_uploaded_and_nothing_is_stored() {
     assert!(objects(&test, &owner).await.is_empty());
     let (viewer, key) = (test.db_member(&owner, Role::Viewer).await, owner.key().await);
     assert_eq!(viewer.post(UPLOADS, json!({"data_url": PNG})).await.code(403), "forbidden");
-    assert_eq!(key.post(UPLOADS, json!({"data_url": PNG})).await.code(401), "unauthenticated");
+    assert_eq!(key.post(UPLOADS, json!({"data_url": PNG})).await.code(403), "forbidden");
 }
 
 #[tokio::test]

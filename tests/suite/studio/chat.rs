@@ -148,12 +148,47 @@ async fn a_failing_model_is_answered_with_the_fallback_text_and_nothing_is_bille
     model.fails();
     let answer = visitor.says("Hello").await;
     assert_eq!(answer["reply"], "Back in a minute.");
+    assert_eq!(reasons(&owner, &agent).await, ["model_unavailable"]);
     assert!(test.db_usage(&owner).await.is_empty());
     let account = owner.session.get("/api/billing/account").await.expect(200);
     assert_eq!(account["free_messages_remaining"], 50, "the allowance was given back");
     model.says("Here I am.");
     assert_eq!(visitor.says("And now?").await["reply"], "Here I am.");
     assert_eq!(test.db_usage(&owner).await.len(), 1);
+    assert_eq!(reasons(&owner, &agent).await, [json!("model_unavailable"), Value::Null], "an answer needs none");
+    let handle = answer["conversation_id"].as_str().unwrap();
+    let path = format!("/api/public/agents/{}/conversations/{handle}/messages", agent.slug);
+    let shown = test.anonymous().get(&path).await;
+    assert!(shown.status == 200 && !shown.text.contains("model_unavailable"), "{}", shown.text);
+}
+
+/// Why the replies of an agent's newest conversation are fallback texts, as its owner reads it.
+async fn reasons(owner: &Owner, agent: &Agent) -> Vec<Value> {
+    let id = owner.conversations(agent).await[0]["id"].as_u64().unwrap();
+    let thread = owner.conversation(agent, id).await;
+    let replies = thread["messages"].as_array().unwrap().iter().filter(|message| message["role"] == "assistant");
+    replies.map(|reply| reply["meta"]["reason"].clone()).collect()
+}
+
+#[tokio::test]
+async fn the_owner_is_told_that_a_provider_has_no_key_here_and_the_visitor_in_their_own_language_that_nobody_answers() {
+    let test = TestApp::new().await;
+    let owner = test.owner().await;
+    let body = json!({"name": "Soporte", "provider": "openai", "greeting_message": "Olá! Em que posso ajudar?",
+        "publish": true});
+    let agent = owner.agent_with(body).await;
+    for (message, says) in [
+        ("¿Cuánto cuesta el envío?", "Lo siento, ahora no puedo responder. Inténtalo de nuevo en un momento."),
+        ("What does it cost?", "Sorry, I cannot answer right now. Please try again in a moment."),
+        ("12345", "Desculpe, não consigo responder agora. Tente novamente em instantes."),
+    ] {
+        assert_eq!(test.visitor(&agent).says(message).await["reply"], says);
+        assert_eq!(reasons(&owner, &agent).await, ["not_configured"]);
+    }
+    let mut visitor = test.visitor(&agent);
+    visitor.says("¿Cuánto cuesta?").await;
+    let answer = visitor.says("12345").await["reply"].clone();
+    assert!(answer.as_str().unwrap().starts_with("Lo siento"), "the last words that tell: {answer}");
 }
 
 /// Breaks the set-up of a published agent with a customer's key, as a changed installation does.
@@ -187,6 +222,7 @@ async fn a_set_up_that_broke_is_answered_with_the_fallback_text_and_the_visitor_
         model.says("This must not be asked for with our key.");
         assert_eq!(visitor.says("Hello").await["reply"], "Back in a minute.");
     }
+    assert_eq!(reasons(&owner, &agent).await, ["not_configured", "not_configured"]);
     assert!(test.db_usage(&owner).await.is_empty());
     let account = owner.session.get("/api/billing/account").await.expect(200);
     assert_eq!(account["free_messages_remaining"], 50, "the allowance was given back");

@@ -117,6 +117,7 @@ async fn who_is_suspended_is_out_and_their_agents_say_politely_that_they_cannot_
     assert_eq!(key.get("/api/agents").await.code(401), "unauthenticated");
     let answer = visitor.says("Are you there?").await;
     assert!(answer["reply"].as_str().unwrap().starts_with("Sorry"), "{answer}");
+    assert!(test.db_dump().await.of("message").any(|message| message["reply"]["reason"] == "suspended"));
     let metrics = root.get("/api/admin/metrics").await.expect(200);
     assert_eq!(
         (&metrics["messages_current_period"], &metrics["accounts_suspended"]),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use shared::domain::Role;
-use tests::{Owner, ScriptedModel, TestApp};
+use tests::{Options, Owner, ScriptedModel, TestApp};
 
 async fn set() -> (TestApp, Owner, ScriptedModel) {
     let model = ScriptedModel::new();
@@ -67,4 +67,39 @@ async fn trials_are_few_a_minute() {
     }
     assert_eq!(statuses[..10], vec![json!(200); 10]);
     assert_eq!(statuses[10], 429);
+}
+
+#[tokio::test]
+async fn a_provider_of_the_owners_choice_without_a_key_is_theirs_to_mend_and_the_installations_own_is_not() {
+    let test = TestApp::new().await;
+    let owner = test.owner().await;
+    let draft = owner.agent_with(json!({"name": "Borrador", "provider": "openai"})).await;
+    let path = format!("/api/agents/{}/preview", draft.id);
+    let refused = owner.session.post(&path, json!({"message": "Hi"})).await.expect(422);
+    assert_eq!(refused["field"], "config.ai.api_key", "{refused}");
+    let variables = vec![("CHATIA_PROVIDER", "openai".to_owned())];
+    let test = TestApp::with(Options { variables, ..Options::default() }).await;
+    let owner = test.owner().await;
+    for body in [json!({"name": "Borrador"}), json!({"name": "Borrador", "provider": "openai"})] {
+        let draft = owner.agent_with(body).await;
+        let path = format!("/api/agents/{}/preview", draft.id);
+        assert_eq!(owner.session.post(&path, json!({"message": "Hi"})).await.code(503), "not_configured");
+    }
+}
+
+#[tokio::test]
+async fn the_offline_model_answers_a_trial_as_it_would_a_visitor() {
+    let test = TestApp::new().await;
+    let owner = test.owner().await;
+    let body = json!({"name": "Borrador", "system_prompt": "We ship within two days.", "tools": ["capture_lead"]});
+    let path = format!("/api/agents/{}/preview", owner.agent_with(body).await.id);
+    for (message, thanks) in [
+        ("My email is vic@example.com, call me. How fast do you ship?", "Thank"),
+        ("Mi correo es vic@example.com, ¿me llaman?", "¡Gracias!"),
+    ] {
+        let answer = owner.session.post(&path, json!({"message": message})).await.expect(200);
+        let reply = answer["reply"].as_str().unwrap();
+        assert!(reply.starts_with(thanks) && !reply.contains("preview") && !reply.contains("Nothing"), "{reply}");
+        assert_eq!(answer["tool_calls"][0]["name"], "capture_lead");
+    }
 }

@@ -3,6 +3,9 @@
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use shared::domain::plan::PlanKey;
+use shared::kernel::Id;
+use shared::store;
+use shared::table::Unit;
 use tests::{Answer, Owner, TestApp};
 
 async fn publish(owner: &Owner, agent: u64) -> Answer {
@@ -69,18 +72,22 @@ async fn agents_of_one_name_that_are_published_at_once_all_get_an_address() {
 }
 
 #[tokio::test]
-async fn each_publication_is_a_new_version_and_an_edit_is_none() {
+async fn each_publication_of_something_new_is_a_new_version_and_an_edit_is_none() {
     let test = TestApp::new().await;
     let owner = test.owner().await;
     let id = draft(&owner, "Soporte").await;
     let version = |agent: Value| agent["version"].as_str().unwrap().to_owned();
     assert_eq!(version(publish(&owner, id).await.expect(200)), "1.1");
+    assert_eq!(version(publish(&owner, id).await.expect(200)), "1.1", "nothing is new");
+    let edit = async |text: String| {
+        owner.session.patch(&format!("/api/agents/{id}"), json!({"description": text})).await.expect(200)
+    };
+    assert_eq!(version(edit("d".into()).await), "1.1");
     assert_eq!(version(publish(&owner, id).await.expect(200)), "1.2");
-    let edited = owner.session.patch(&format!("/api/agents/{id}"), json!({"description": "d"})).await.expect(200);
-    assert_eq!(version(edited), "1.2");
     assert_eq!(version(unpublish(&owner, id).await), "1.2");
     assert_eq!(version(publish(&owner, id).await.expect(200)), "1.3");
-    for _ in 4..=10 {
+    for number in 4..=10 {
+        edit(format!("The {number}th.")).await;
         publish(&owner, id).await.expect(200);
     }
     assert_eq!(version(owner.session.get(&format!("/api/agents/{id}")).await.expect(200)), "1.10");
@@ -261,4 +268,59 @@ async fn an_agent_that_is_taken_off_twice_at_once_counts_once() {
     let (first, _second) = (owner.agent("Uno").await, owner.agent("Dos").await);
     join_all((0..3).map(|_| unpublish(&owner, first.id))).await;
     assert_eq!(used(&owner).await, 1);
+}
+
+#[tokio::test]
+async fn a_provider_that_nobody_could_ask_is_refused_before_visitors_find_out() {
+    let test = TestApp::new().await;
+    let owner = test.paying_owner().await;
+    let before = test.db_dump().await;
+    for more in [json!({"publish": true}), json!({})] {
+        let mut body = json!({"name": "Luna", "provider": "nope", "model": "m"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let refused = owner.session.post("/api/developers/agents", body).await.expect(422);
+        assert_eq!(refused["field"], "provider", "{refused}");
+        assert!(refused["detail"].as_str().unwrap().contains("config.ai.base_url"), "it says what to do: {refused}");
+    }
+    assert!(test.db_dump().await.changes_since(&before).is_empty());
+    let ai = json!({"base_url": "https://models.example.com/v1"});
+    let draft = owner.agent_with(json!({"name": "Luna", "provider": "nope", "config": {"ai": ai}})).await.id;
+    let path = format!("/api/agents/{draft}");
+    assert_eq!(publish(&owner, draft).await.expect(422)["field"], "config.ai.api_key", "a server of theirs needs it");
+    owner.session.patch(&path, json!({"config": {"ai": {"api_key": "sk-1"}}})).await.expect(200);
+    publish(&owner, draft).await.expect(200);
+    let cleared = owner.session.patch(&path, json!({"config": {"ai": {"base_url": null}}})).await.expect(422);
+    assert_eq!(cleared["field"], "provider");
+    for lost in [json!({"api_key": null}), json!({"base_url": "https://others.example.com/v1"})] {
+        let refused = owner.session.patch(&path, json!({"config": {"ai": lost}})).await.expect(422);
+        assert_eq!(refused["field"], "config.ai.api_key", "it is live and needs its key: {refused}");
+    }
+    let moved = json!({"provider": "offline", "config": {"ai": {"base_url": null}}});
+    owner.session.patch(&path, moved).await.expect(200);
+    assert_eq!(owner.session.patch(&path, json!({"provider": "other"})).await.expect(422)["field"], "provider");
+    let restored = owner.session.post(&format!("{path}/versions/1/restore"), Value::Null).await.expect(422);
+    assert_eq!(restored["field"], "provider", "nor is it brought back: {restored}");
+    for known in ["openai", "anthropic", "offline"] {
+        owner.session.patch(&path, json!({"provider": known})).await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn an_agent_of_before_with_a_provider_that_nobody_could_ask_is_not_published_and_can_be_mended() {
+    let test = TestApp::new().await;
+    let owner = test.owner().await;
+    let id = draft(&owner, "Luna").await;
+    let (workspace, agent) = (test.db_workspace(&owner).await.id, Id::from_int(id).unwrap());
+    let found = store::agent::get(&test.app.table, workspace, agent).await.unwrap();
+    let (mut unit, mut stored) = (Unit::new(), found.body);
+    stored.provider = Some("nope".into());
+    store::agent::replace(&mut unit, &stored, found.v).unwrap();
+    test.app.commit(unit).await.unwrap();
+    assert_eq!(publish(&owner, id).await.expect(422)["field"], "provider");
+    let path = format!("/api/agents/{id}");
+    let tried = owner.session.post(&format!("{path}/preview"), json!({"message": "Hi"})).await.expect(422);
+    assert_eq!(tried["field"], "provider", "{tried}");
+    owner.session.patch(&path, json!({"name": "Sol"})).await.expect(200);
+    owner.session.patch(&path, json!({"provider": null})).await.expect(200);
+    publish(&owner, id).await.expect(200);
 }

@@ -225,3 +225,16 @@ async fn no_page_sets_a_cookie() {
     assert!(!answer.headers.contains_key("set-cookie"));
     let _: Value = answer.expect(200);
 }
+
+#[tokio::test]
+async fn what_an_agent_does_not_say_is_not_on_its_page() {
+    let test = TestApp::new().await;
+    let owner = test.owner().await;
+    let agent = owner.agent_with(json!({"name": "Soporte", "publish": true})).await;
+    let page = test.anonymous().call("GET", &format!("/{}", agent.slug), BROWSER, None).await.text;
+    assert!(page.contains(r#"<div class="bubble"></div>"#) && !page.contains("None"), "{page}");
+    let greeting = json!({"greeting_message": "Hello <you>"});
+    owner.session.patch(&format!("/api/agents/{}", agent.id), greeting).await.expect(200);
+    let page = test.anonymous().call("GET", &format!("/{}", agent.slug), BROWSER, None).await.text;
+    assert!(page.contains(r#"<div class="bubble">Hello &lt;you&gt;</div>"#), "{page}");
+}

@@ -91,5 +91,5 @@ async fn whoever_pays_sees_what_was_reported_and_nobody_else_does() {
         let member = test.db_member(&owner, role).await;
         assert_eq!(member.get(EVENTS).await.code(403), "forbidden", "{role:?}");
     }
-    assert_eq!(owner.key().await.get(EVENTS).await.code(401), "unauthenticated");
+    assert_eq!(owner.key().await.get(EVENTS).await.code(403), "forbidden");
 }

@@ -108,7 +108,7 @@ async fn another_link_is_mailed_to_whoever_asks_five_times_an_hour_until_they_ar
     let links = links(&test, &owner.email);
     assert_eq!(links.len(), 5);
     assert_eq!(test.anonymous().post(SEND, Value::Null).await.code(401), "unauthenticated");
-    assert_eq!(owner.key().await.post(SEND, Value::Null).await.code(401), "unauthenticated", "a key has no address");
+    assert_eq!(owner.key().await.post(SEND, Value::Null).await.code(403), "forbidden", "a key has no address");
     test.clock.advance(Duration::from_secs(3600));
     owner.session.post(SEND, Value::Null).await.expect(200);
     assert_eq!(verify(&test, &links[0]).await.status, 204, "the first one holds too");
@@ -151,7 +151,10 @@ async fn the_installations_models_answer_only_for_owners_who_verified_their_addr
     assert_eq!(told.clone().code(403), "email_not_verified");
     assert!(told.text.contains(SEND), "{}", told.text);
     assert!(model.heard().is_empty() && test.db_usage(&owner).await.is_empty(), "nothing is asked and nothing billed");
-    assert_eq!(owner.conversations(&agent).await.len(), 2, "what was written is kept");
+    let kept = owner.conversations(&agent).await;
+    assert_eq!(kept.len(), 2, "what was written is kept");
+    let thread = owner.conversation(&agent, kept[0]["id"].as_u64().unwrap()).await;
+    assert_eq!(thread["messages"][1]["meta"]["reason"], "email_not_verified", "and the owner is told why");
     verifies(&test, &owner).await;
     assert!(!waits(&owner).await);
     assert!(!visitor.says("And now?").await["reply"].as_str().unwrap().starts_with("Sorry"));

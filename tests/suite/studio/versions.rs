@@ -97,10 +97,86 @@ async fn a_version_is_brought_back_as_a_new_one_and_answers_at_once() {
     assert!(answer.expect(200)["reply"].as_str().unwrap().contains("9 to 18"));
 }
 
+/// The versions of an agent, newest first: number, whether it was kept, which one it brought back.
+async fn numbers(owner: &Owner, path: &str) -> Vec<(u64, bool, Option<u64>)> {
+    let list = owner.session.get(&format!("{path}/versions")).await.expect(200);
+    let one = |one: &Value| (one["number"].as_u64().unwrap(), one["kept"].as_bool().unwrap(), one["restored"].as_u64());
+    list["items"].as_array().unwrap().iter().map(one).collect()
+}
+
+#[tokio::test]
+async fn a_roll_back_can_be_rolled_back() {
+    let (_test, owner, _, path) = set().await;
+    publish(&owner, &path).await;
+    let restore = async |number: u64| {
+        owner.session.post(&format!("{path}/versions/{number}/restore"), Value::Null).await.expect(200)
+    };
+    owner.session.patch(&path, json!({"system_prompt": "We are open from 8 to 20."})).await.expect(200);
+    let restored = restore(1).await;
+    assert_eq!((&restored["version"], &restored["kept_version"]), (&json!("1.3"), &json!(2)));
+    assert_eq!(restored["system_prompt"], "We are open from 9 to 18.");
+    assert_eq!(numbers(&owner, &path).await, [(3, false, Some(1)), (2, true, None), (1, false, None)]);
+    let kept = owner.session.get(&format!("{path}/versions/2")).await.expect(200);
+    assert_eq!(kept["body"]["playbooks"][0]["body"], "We are open from 8 to 20.");
+    let back = restore(2).await;
+    assert_eq!((&back["version"], &back["kept_version"]), (&json!("1.4"), &Value::Null), "nothing was lost by that");
+    assert_eq!(back["system_prompt"], "We are open from 8 to 20.");
+    let published = owner.session.get(&path).await.expect(200);
+    assert_eq!((&published["version"], &published["status"]), (&json!("1.4"), &json!("published")));
+}
+
+#[tokio::test]
+async fn a_publication_of_nothing_new_makes_no_version_and_is_not_told() {
+    let (test, owner, _, path) = set().await;
+    let first = publish(&owner, &path).await;
+    let told = async || test.db_dump().await.of("event").filter(|event| event["type"] == "agent.published").count();
+    assert_eq!(told().await, 1);
+    for _ in 0..3 {
+        let again = publish(&owner, &path).await;
+        assert_eq!((&again["version"], &again["published_at"]), (&json!("1.1"), &first["published_at"]));
+    }
+    assert_eq!((numbers(&owner, &path).await.len(), told().await), (1, 1));
+    owner.session.post(&format!("{path}/unpublish"), Value::Null).await.expect(200);
+    assert_eq!(publish(&owner, &path).await["status"], "published");
+    assert_eq!((numbers(&owner, &path).await.len(), told().await), (2, 2), "it goes live again");
+    let live = json!({"name": "Ventas", "tools": ["capture_lead"], "publish": true});
+    let made = owner.session.post("/api/agents", live).await.expect(201)["id"].as_u64().unwrap();
+    let path = format!("/api/agents/{made}");
+    publish(&owner, &path).await;
+    assert_eq!(numbers(&owner, &path).await, [(1, false, None)], "it was published when it was made");
+}
+
+#[tokio::test]
+async fn what_was_live_for_a_while_is_kept_by_the_edit_that_replaces_it() {
+    let (test, owner, _, path) = set().await;
+    let edit = async |text: &str| owner.session.patch(&path, json!({"system_prompt": text})).await.expect(200);
+    edit("A draft.").await;
+    test.clock.advance(Duration::from_secs(3600));
+    edit("Another draft.").await;
+    assert_eq!(numbers(&owner, &path).await, [], "a draft was never live");
+    publish(&owner, &path).await;
+    test.clock.advance(Duration::from_secs(600));
+    for text in ["W", "We", "We sell."] {
+        edit(text).await;
+    }
+    assert_eq!(numbers(&owner, &path).await, [(1, false, None)], "what was live is the version, and typing makes none");
+    test.clock.advance(Duration::from_secs(600));
+    assert_eq!(edit("We are closed.").await["version"], "1.2");
+    edit("We are open.").await;
+    assert_eq!(numbers(&owner, &path).await, [(2, true, None), (1, false, None)]);
+    let kept = owner.session.get(&format!("{path}/versions/2")).await.expect(200);
+    assert_eq!(kept["body"]["playbooks"][0]["body"], "We sell.");
+    test.clock.advance(Duration::from_secs(600));
+    publish(&owner, &path).await;
+    assert_eq!(numbers(&owner, &path).await[0], (3, false, None), "published, it is kept once");
+    assert_eq!(numbers(&owner, &path).await.len(), 3);
+}
+
 #[tokio::test]
 async fn the_last_fifty_versions_are_kept_and_go_with_the_agent() {
     let (test, owner, _, path) = set().await;
-    for _ in 0..53 {
+    for number in 0..53 {
+        owner.session.patch(&path, json!({"description": format!("The {number}th.")})).await.expect(200);
         publish(&owner, &path).await;
     }
     let list = owner.session.get(&format!("{path}/versions")).await.expect(200);

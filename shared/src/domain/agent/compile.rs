@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Agent, Guardrails, Identity, Objective, Personality, Playbook, Skill, ToolBinding, Widget};
+use crate::domain::language::Lang;
 use crate::domain::tool::Builtin;
 use crate::domain::usage::KeySource;
 use crate::domain::{BillingAccount, Workspace};
@@ -118,6 +119,12 @@ impl Snapshot {
     #[must_use]
     pub const fn key_source(&self) -> KeySource {
         if self.ai_key.is_some() { KeySource::Byok } else { KeySource::Managed }
+    }
+
+    /// The language that it speaks.
+    #[must_use]
+    pub fn lang(&self) -> Lang {
+        Lang::of_agent(self.greeting_message.as_deref(), &self.prompt)
     }
 }
 

@@ -76,7 +76,7 @@ pub struct Agent {
     /// Where its page is; minted at the first publication.
     #[serde(default)]
     pub public_slug: Option<String>,
-    /// Minor part of the version: `1.<minor>`, one more with each explicit publication.
+    /// Minor part of the version: `1.<minor>`, one more with each version that is kept.
     #[serde(default)]
     pub minor: u32,
     /// One more with each compilation.

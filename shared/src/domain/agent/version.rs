@@ -1,4 +1,4 @@
-//! A version of an agent: what it was when it was published.
+//! A version of an agent: what it was when it was published, or when something took its place.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -11,7 +11,7 @@ use crate::kernel::{Id, Time};
 /// How many versions of an agent are kept.
 pub const MAX_VERSIONS: u32 = 50;
 
-/// What an agent was at an explicit publication. No secret is in it.
+/// What an agent was at an explicit publication, or before an edit or a roll-back. No secret is in it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AgentVersion {
     /// `1.<number>` is what people read.
@@ -20,13 +20,16 @@ pub struct AgentVersion {
     pub workspace_id: Id<Workspace>,
     /// Of which agent.
     pub agent_id: Id<Agent>,
-    /// Who published it, as the audit log names them.
+    /// Who published it, or replaced it if it was kept, as the audit log names them.
     pub author: String,
     /// When.
     pub published_at: Time,
     /// The version that it brought back, if it did.
     #[serde(default)]
     pub restored: Option<u32>,
+    /// Whether nobody published it: something else took its place, and it is kept so that it can be brought back.
+    #[serde(default)]
+    pub kept: bool,
     /// What it was, as JSON: the table's own form would cost three times the space.
     #[serde(with = "crate::kernel::json_text")]
     pub body: VersionBody,

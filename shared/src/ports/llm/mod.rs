@@ -41,6 +41,9 @@ pub use offline::OfflineModel;
 /// The provider that is no provider: its model is part of the program.
 pub const OFFLINE: &str = "offline";
 
+/// The field by which the result of a tool tells that nothing was done: an agent is only tried out.
+pub const PREVIEW: &str = "preview";
+
 /// Something that completes a conversation.
 #[async_trait]
 pub trait Llm: Send + Sync {

@@ -10,7 +10,7 @@ use super::language::{detect, fold, sentences, words};
 use super::mood::is_instruction;
 use super::phrases::*;
 use super::{Asked, CAPTURE_LEAD, HANDOFF, Outcome, SCHEDULE, Turn, brief, offered, written};
-use crate::ports::llm::Request;
+use crate::ports::llm::{PREVIEW, Request};
 
 /// The whole answer to a turn.
 pub(super) fn compose(request: &Request, turn: &Turn<'_>) -> String {
@@ -179,6 +179,8 @@ impl Reply<'_> {
 /// or the plain fields of the result go along.
 fn confirmation(lang: Lang, outcome: &Outcome<'_>) -> String {
     let content: Value = serde_json::from_str(outcome.content).unwrap_or_else(|_| outcome.content.into());
+    // What is said of a preview is meant for a model that reads.
+    let content = if content[PREVIEW] == true { Value::Null } else { content };
     let said = match &content {
         Value::String(text) => Some(text.as_str()),
         content => content["message"].as_str().or(content["error"].as_str().filter(|_| outcome.is_error)),
