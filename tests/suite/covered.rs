@@ -11,7 +11,11 @@ const COVERED: &[(&str, &str, &str)] = &[
     ("GET", "/api/agents", "agents::a_list_gives_every_agent_once_newest_first"),
     ("GET", "/api/agents/{id}", "agents::keys_are_write_only"),
     ("PATCH", "/api/agents/{id}", "agents::a_change_keeps_what_is_absent_clears_what_is_null_and_sets_the_rest"),
-    ("POST", "/api/agents/{id}/publish", "publishing::each_publication_is_a_new_version_and_an_edit_is_none"),
+    (
+        "POST",
+        "/api/agents/{id}/publish",
+        "publishing::each_publication_of_something_new_is_a_new_version_and_an_edit_is_none",
+    ),
     ("POST", "/api/agents/{id}/tools", "agents::a_tool_is_attached_once_and_configured_after"),
     ("DELETE", "/api/agents/{id}", "agents::a_deleted_agent_is_gone_everywhere_and_its_address_stays_taken"),
     (

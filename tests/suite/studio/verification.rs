@@ -314,11 +314,12 @@ async fn an_owner_who_has_shown_no_address_is_mailed_nothing_of_what_visitors_wr
     let body = json!({"name": "Soporte", "tools": ["send_whatsapp_handoff"], "config": own_key, "publish": true});
     let agent = owner.agent_with(body).await;
     let mails = || test.mail.sent().into_iter().filter(|mail| !mail.text.contains("/auth/verify#token=")).count();
+    let workers = test.workers();
     for (asked, told) in [("first", 0), ("second", 1)] {
         model.calls("send_whatsapp_handoff", json!({"reason": asked}));
         model.says("A person will write to you.");
         test.visitor(&agent).says("I want a person").await;
-        test.workers().run().await;
+        workers.run().await;
         assert_eq!(mails(), told, "after the {asked} visitor");
         if told == 0 {
             verifies(&test, &owner).await;

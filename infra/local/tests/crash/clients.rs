@@ -185,7 +185,7 @@ impl World {
         }
     }
 
-    /// Somebody who makes agents, and publishes each again and again.
+    /// Somebody who makes agents, and publishes each again and again, with something new: there is nothing to publish else.
     pub(crate) async fn builder(self, owner: usize, agents: usize, publications: usize) {
         let token = &self.owners[owner].token;
         for number in 0..agents {
@@ -194,7 +194,9 @@ impl World {
             let (made, sent) = self.client.insist(&request.once(&own_id(&self.rng))).await;
             let id = made["id"].as_u64().unwrap();
             self.told(|told| told.agents.push((owner, name, id)), sent);
-            for _ in 0..publications {
+            for edition in 0..publications {
+                let edit = json!({"description": format!("Edition {edition}")});
+                self.client.insist(&Request::patch(format!("/api/agents/{id}"), edit).bearer(token)).await;
                 let request = Request::post(format!("/api/agents/{id}/publish"), json!({})).bearer(token);
                 self.moments.ask(1).await;
                 self.moments.begins(Moment::Publishing);

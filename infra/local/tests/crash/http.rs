@@ -34,6 +34,10 @@ impl Request {
         Self { method: "GET", ..Self::post(path, Value::Null) }
     }
 
+    pub(crate) fn patch(path: impl Into<String>, body: Value) -> Self {
+        Self { method: "PATCH", ..Self::post(path, body) }
+    }
+
     pub(crate) fn bearer(mut self, token: &str) -> Self {
         self.bearer = Some(token.to_owned());
         self
