@@ -206,6 +206,9 @@ async fn several_wrong_fields_are_told_at_once() {
     for error in answer["errors"].as_array().unwrap() {
         assert!(error["code"].is_string() && error["message"].is_string(), "{error}");
     }
+    // What two parts of the program find wrong is told once.
+    let nameless = test.owner().await.session.post("/api/agents", json!({"name": ""})).await.expect(422);
+    assert_eq!((&nameless["field"], &nameless["errors"]), (&json!("name"), &Value::Null));
 }
 
 #[tokio::test]

@@ -199,6 +199,8 @@ async fn the_demo_is_made_once_and_works_after_a_restart() {
     assert_eq!(agents["items"].as_array().unwrap().len(), 1);
     let keys = client.get("/api/developers/api-keys").await;
     assert_eq!(keys["items"].as_array().unwrap().len(), 1, "the lost key was revoked");
+    let account = client.get("/api/billing/account").await;
+    assert_eq!((&account["plan"], &account["status"]), (&json!("agency"), &json!("none")), "given, and paid by nobody");
     let agent = json!({"name": "Second", "publish": true});
     client.post("/api/developers/agents", agent).await;
     let chat = format!("/api/public/agents/{}/chat", again.slug);

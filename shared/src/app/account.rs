@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::auth::{self, LoggedIn};
+use super::auth::{self, LoggedIn, Others};
 use super::deliver::Task;
 use super::{App, Draft, password, verification};
 use crate::access::{Caller, RateClass};
@@ -13,7 +13,7 @@ use crate::domain::workspace::MembershipStatus;
 use crate::domain::{Membership, User};
 use crate::kernel::secret::sha256_hex;
 use crate::kernel::{Code, Error, Result, Secret, work};
-use crate::ports::mail::{self, Mail};
+use crate::ports::mail::Mail;
 use crate::ports::queue::{Outgoing, QueueName};
 use crate::store;
 use crate::table::{Unit, Versioned};
@@ -70,11 +70,9 @@ pub async fn accept_invitation(
     store::workspace::replace_member(&mut unit, &joined, v)?;
     let owner = store::user::get(&app.table, workspace.owner_user_id).await?;
     let invited_by = inviter(&workspace.name, owner.as_ref().map_or("", |owner| &owner.email));
-    let Draft { unit, value: logged_in, then } = match claims {
-        Claims::FromAnother => auth::open_only_session(app, unit, user, &workspace, joined.role).await?,
-        Claims::Nothing | Claims::Unused => auth::open_session(app, unit, user, &workspace, joined.role).await?,
-    };
-    Ok(Draft { unit, value: Accepted { logged_in, invited_by }, then })
+    let others = if claims == Claims::FromAnother { Others::End } else { Others::GoOn };
+    let draft = auth::open_session(app, unit, user, &workspace, joined.role, others).await?;
+    Ok(draft.map(|logged_in| Accepted { logged_in, invited_by }))
 }
 
 /// What somebody who accepts an invitation takes with it.
@@ -151,13 +149,8 @@ pub async fn mail_reset(app: &App, email: &str) -> Result<()> {
         app.config.public_base_url,
     );
     let subject = "Set your password anew".to_owned();
-    match app.mailer.send(&Mail { to: user.email, subject, text, attachment: None }).await {
-        Err(error) if mail::is_refusal(&error) => {
-            tracing::warn!(user = user.id.text(), %error, "a link to set a password anew is not mailed");
-            Ok(())
-        }
-        outcome => outcome,
-    }
+    let whom = user.id.text();
+    app.mail(&whom, &Mail { to: user.email, subject, text, attachment: None }).await.map(drop)
 }
 
 /// Sets a password by a mailed link, which is used up, and ends all sessions; and all keys, if it is the first sign that the

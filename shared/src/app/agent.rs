@@ -322,7 +322,8 @@ pub(super) async fn edit(app: &App, caller: &Caller, agent: Id<Agent>) -> Result
     Ok(editing)
 }
 
-async fn load(app: &App, caller: &Caller, agent: Id<Agent>) -> Result<Editing> {
+/// The same for a command that keeps itself what it replaces.
+pub(super) async fn load(app: &App, caller: &Caller, agent: Id<Agent>) -> Result<Editing> {
     let (table, id) = (&app.table, caller.workspace_id);
     let (workspace, agent, definition, secrets) = tokio::try_join!(
         store::workspace::get(table, id),
@@ -339,9 +340,7 @@ impl Editing {
         let agent = &mut self.agent.body;
         agent.updated_at = app.now();
         agent.revision += 1;
-        // A publication has kept it by now.
-        let unkept = self.unkept.filter(|was| agent.minor < was.number);
-        if let Some(was) = unkept {
+        if let Some(was) = self.unkept {
             version::keep(&mut unit, agent, &was)?;
         }
         store::agent::replace(&mut unit, agent, self.agent.v)?;
@@ -405,12 +404,14 @@ pub async fn change(app: &App, caller: &Caller, agent: Id<Agent>, changes: &Chan
 /// # Errors
 /// `not_found`, `agent_limit_reached`, `validation_error` when its provider cannot be asked.
 pub async fn publish(app: &App, caller: &Caller, agent: Id<Agent>) -> Result<Draft<Detail>> {
-    let mut editing = edit(app, caller, agent).await?;
+    let mut editing = load(app, caller, agent).await?;
     let mut unit = Unit::new();
     let head = &mut editing.agent.body;
     ai_key::ensure_can_answer(app, head)?;
     if head.is_published() && version::unkept(app, caller, head, &editing.definition).await?.is_none() {
-        return with_counts(app, editing.save(app, unit)?).await;
+        let counts = AgentCounts::default();
+        return with_counts(app, Draft::done(Detail { agent: head.clone(), definition: editing.definition, counts }))
+            .await;
     }
     go_live(app, &mut unit, head, &editing.workspace.body).await?;
     version::published(app, caller, &mut unit, (head, &editing.definition), None)?;

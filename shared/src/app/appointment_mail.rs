@@ -11,7 +11,7 @@ use crate::domain::scheduling::{Invite, Method, Source, Status, spoken};
 use crate::domain::{Agent, Appointment, Event};
 use crate::events::catalog::kind;
 use crate::kernel::{Code, Error, Id, Result, Time};
-use crate::ports::mail::{self as post, Attachment, Mail};
+use crate::ports::mail::{Attachment, Mail};
 use crate::store;
 
 /// How the two mails about one event are told apart.
@@ -238,21 +238,13 @@ impl Told<'_> {
         let attachment = Attachment { name: "invite.ics".into(), content_type, body: invite.to_ics() };
         let subject = subject.replace(char::is_control, " ");
         let mail = Mail { to: to.to_owned(), subject, text, attachment: Some(attachment) };
-        match app.mailer.send(&mail).await {
-            Ok(()) => {
-                // To fail here would send it once more, which is worse than not to know.
-                if let Err(error) = store::mail::sent(&app.table, self.event, Some(whom), app.now()).await {
-                    tracing::warn!(%event, whom, %error, "it is not noted that a mail went out");
-                }
-                Ok(())
-            }
-            Err(error) if post::is_refusal(&error) => {
-                // The error names no address.
-                tracing::warn!(%event, whom, %error, "somebody is not told: their address takes no mail");
-                Ok(())
-            }
-            Err(error) => Err(error),
+        if app.mail(whom, &mail).await?
+            && let Err(error) = store::mail::sent(&app.table, self.event, Some(whom), app.now()).await
+        {
+            // To fail here would send it once more, which is worse than not to know.
+            tracing::warn!(%event, whom, %error, "it is not noted that a mail went out");
         }
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use crate::access::{Caller, Credential, RateClass};
 use crate::domain::api_key::KeyKind;
 use crate::domain::session::LIFETIME;
 use crate::domain::slug::slugify;
-use crate::domain::text::{Checks, is_email};
+use crate::domain::text::{Checks, is_email, local_part};
 use crate::domain::user::UserStatus;
 use crate::domain::workspace::{MembershipStatus, WorkspaceStatus};
 use crate::domain::{BillingAccount, Membership, Role, Session, User, Workspace};
@@ -83,8 +83,7 @@ async fn join(app: &App, command: &Register, is_trusted: bool) -> Result<Draft<L
     check_password(&mut checks, "password", &command.password);
     let name = checks.optional("name", command.name.as_deref(), 255);
     checks.finish()?;
-    let local_part = email.split('@').next().unwrap_or_default().to_owned();
-    let name = name.unwrap_or(local_part);
+    let name = name.unwrap_or_else(|| local_part(&email).to_owned());
     let mut user = new_user(app, email, &name, password::hash(&app.rng, &command.password).await?);
     user.email_verified = is_trusted;
     let mut unit = Unit::new();
@@ -227,7 +226,7 @@ pub async fn log_in(
     }
     let membership = way_in(app, &user, wanted).await?;
     let workspace = store::workspace::get(&app.table, membership.workspace_id).await?.body;
-    open_session(app, Unit::new(), user, &workspace, membership.role).await
+    open_session(app, Unit::new(), user, &workspace, membership.role, Others::GoOn).await
 }
 
 /// The membership that somebody comes in by.
@@ -247,32 +246,33 @@ pub(super) async fn way_in(app: &App, user: &User, wanted: Option<Id<Workspace>>
     }
 }
 
-/// Adds a session to what else is written. Of many sessions the oldest end.
+/// What becomes of somebody's other sessions when they log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Others {
+    /// They go on; of many the oldest end.
+    GoOn,
+    /// They end.
+    End,
+}
+
+/// Adds a session to what else is written.
 pub(super) async fn open_session(
     app: &App,
     mut unit: Unit,
     user: User,
     workspace: &Workspace,
     role: Role,
+    others: Others,
 ) -> Result<Draft<LoggedIn>> {
-    let known = store::session::of_user(&app.table, user.id).await?;
-    for oldest in known.iter().skip(store::session::MAX_SESSIONS - 1) {
-        store::session::delete(&mut unit, &oldest.sid);
+    match others {
+        Others::GoOn => {
+            let known = store::session::of_user(&app.table, user.id).await?;
+            for oldest in known.iter().skip(store::session::MAX_SESSIONS - 1) {
+                store::session::delete(&mut unit, &oldest.sid);
+            }
+        }
+        Others::End => store::session::delete_all(&app.table, &mut unit, user.id, None).await?,
     }
-    let session = add_session(app, &mut unit, &user, workspace, role)?;
-    let token = sign(app, &session).await?;
-    Ok(Draft::new(unit, LoggedIn { token, user, role, owner: workspace.owner_user_id }))
-}
-
-/// The same for somebody whose other sessions end.
-pub(super) async fn open_only_session(
-    app: &App,
-    mut unit: Unit,
-    user: User,
-    workspace: &Workspace,
-    role: Role,
-) -> Result<Draft<LoggedIn>> {
-    store::session::delete_all(&app.table, &mut unit, user.id, None).await?;
     let session = add_session(app, &mut unit, &user, workspace, role)?;
     let token = sign(app, &session).await?;
     Ok(Draft::new(unit, LoggedIn { token, user, role, owner: workspace.owner_user_id }))

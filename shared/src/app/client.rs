@@ -5,7 +5,7 @@ use super::{App, Draft, auth, password};
 use crate::access::{Caller, RateClass};
 use crate::domain::grant::{Grant, GrantScope};
 use crate::domain::invitation::{self, Invitation};
-use crate::domain::text::{Checks, is_email};
+use crate::domain::text::{Checks, is_email, local_part};
 use crate::domain::user::UserStatus;
 use crate::domain::workspace::{MAX_GRANTS, MembershipStatus};
 use crate::domain::{Agent, Membership, Role, User};
@@ -56,10 +56,6 @@ impl Client {
         let name = membership.name.clone().unwrap_or(own_name);
         Self { id: user.id, email: user.email, name, email_verified, membership }
     }
-}
-
-fn local_part(email: &str) -> &str {
-    email.split('@').next().unwrap_or_default()
 }
 
 /// Makes somebody a client of the caller's workspace.

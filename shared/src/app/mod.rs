@@ -64,7 +64,7 @@ use crate::kernel::{Clock, Error, Ids, Keyring, Result, Rng, Time};
 use crate::ports::egress::Egress;
 use crate::ports::journal::Journal;
 use crate::ports::llm::Llm;
-use crate::ports::mail::Mailer;
+use crate::ports::mail::{self, Mail, Mailer};
 use crate::ports::objects::Objects;
 use crate::ports::polar::Polar;
 use crate::ports::queue::{Outgoing, Queue, QueueName};
@@ -163,6 +163,11 @@ impl<T> Draft<T> {
     pub fn done(value: T) -> Self {
         Self::new(Unit::new(), value)
     }
+
+    /// The same, of something made of what it makes.
+    pub fn map<U>(self, to: impl FnOnce(T) -> U) -> Draft<U> {
+        Draft { unit: self.unit, value: to(self.value), then: self.then }
+    }
 }
 
 impl App {
@@ -228,6 +233,23 @@ impl App {
             self.0.committed.tell(events, outcome.is_ok());
         }
         outcome
+    }
+
+    /// Sends a mail. `false` when its address takes none, which is its owner's mistake and no fault of ours: it is logged for
+    /// `whom`, without the address, and to send it again would change nothing.
+    ///
+    /// # Errors
+    /// When the mail is not taken for another reason.
+    pub async fn mail(&self, whom: &str, mail: &Mail) -> Result<bool> {
+        match self.mailer.send(mail).await {
+            Ok(()) => Ok(true),
+            Err(error) if mail::is_refusal(&error) => {
+                let subject = &mail.subject;
+                tracing::warn!(whom, subject, %error, "somebody is not told: their address takes no mail");
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Carries out a draft as it is and gives what it made: for callers without a request, such as workers.

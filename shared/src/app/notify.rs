@@ -9,7 +9,7 @@ use crate::domain::tool::Builtin;
 use crate::domain::{Conversation, Event, User, Webhook, Workspace};
 use crate::events::catalog::kind;
 use crate::kernel::{Code, Result};
-use crate::ports::mail::{self as post, Mail};
+use crate::ports::mail::Mail;
 use crate::store;
 
 /// Whether somebody gets mail about an event: a visitor asked for a person or for an appointment, one was booked, a
@@ -56,14 +56,8 @@ pub async fn mail(app: &App, event: &Event) -> Result<()> {
     };
     let Some((subject, text)) = letter else { return Ok(()) };
     let subject = subject.replace(char::is_control, " ");
-    match app.mailer.send(&Mail { to: told.email, subject, text, attachment: None }).await {
-        Ok(()) => note(app, event).await,
-        Err(error) if post::is_refusal(&error) => {
-            let (user, event) = (told.id.text(), event.id);
-            // The error names no address.
-            tracing::warn!(%event, user, %error, "somebody is not told: their address takes no mail");
-        }
-        Err(error) => return Err(error),
+    if app.mail(&told.id.text(), &Mail { to: told.email, subject, text, attachment: None }).await? {
+        note(app, event).await;
     }
     Ok(())
 }

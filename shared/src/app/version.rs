@@ -155,7 +155,7 @@ pub struct Restored {
 /// the provider that it would have cannot be asked.
 pub async fn restore(app: &App, caller: &Caller, agent: Id<Agent>, number: u32) -> Result<Draft<Restored>> {
     let version = find(app, caller, agent, number).await?;
-    let mut editing = agent::edit(app, caller, agent).await?;
+    let mut editing = agent::load(app, caller, agent).await?;
     let mut unit = Unit::new();
     let (head, definition) = (&mut editing.agent.body, &mut editing.definition);
     let replaced = unkept(app, caller, head, definition).await?;
@@ -176,6 +176,6 @@ pub async fn restore(app: &App, caller: &Caller, agent: Id<Agent>, number: u32) 
     agent::go_live(app, &mut unit, head, &editing.workspace.body).await?;
     published(app, caller, &mut unit, (head, definition), Some(number))?;
     crate::events::emit(&mut unit, &app.events().agent_published(head))?;
-    let Draft { unit, value: detail, .. } = agent::with_counts(app, editing.save(app, unit)?).await?;
-    Ok(Draft::new(unit, Restored { detail, kept: replaced.map(|replaced| replaced.number) }))
+    let draft = agent::with_counts(app, editing.save(app, unit)?).await?;
+    Ok(draft.map(|detail| Restored { detail, kept: replaced.map(|replaced| replaced.number) }))
 }

@@ -81,7 +81,7 @@ async fn command(app: &App, caller: &Caller, tool: Tool, given: &Value) -> Resul
         Tool::Detach => {
             let (agent, ToolFields { name, .. }) = (agent_of(given)?, arguments(given)?);
             let draft = agent::detach_tool(app, caller, agent, &name).await?;
-            Ok(with(draft, |()| Made { agent_id: agent, output: json!({"agent_id": agent.int(), "detached": name}) }))
+            Ok(draft.map(|()| Made { agent_id: agent, output: json!({"agent_id": agent.int(), "detached": name}) }))
         }
         Tool::PublishAgent => Ok(told(agent::publish(app, caller, agent_of(given)?).await?)),
         Tool::UnpublishAgent => Ok(told(agent::unpublish(app, caller, agent_of(given)?).await?)),
@@ -98,7 +98,7 @@ async fn command(app: &App, caller: &Caller, tool: Tool, given: &Value) -> Resul
 pub(super) async fn delete(app: &App, actor: &Actor, agent: Id<Agent>, name: &str) -> Result<Draft<Made>> {
     let draft = agent::delete(app, &actor.caller, agent, name).await?;
     let output = json!({"agent_id": agent.int(), "deleted": true});
-    let mut draft = with(draft, |()| Made { agent_id: agent, output });
+    let mut draft = draft.map(|()| Made { agent_id: agent, output });
     audit(app, actor, Tool::DeleteAgent, &mut draft)?;
     Ok(draft)
 }
@@ -128,12 +128,8 @@ pub(super) fn note_down(app: &App, actor: &Actor, unit: &mut Unit, action: &str,
     store::audit::create(unit, &entry)
 }
 
-fn with<T>(draft: Draft<T>, value: impl FnOnce(T) -> Made) -> Draft<Made> {
-    Draft { unit: draft.unit, value: value(draft.value), then: draft.then }
-}
-
 fn told(draft: Draft<Detail>) -> Draft<Made> {
-    with(draft, |detail| Made { agent_id: detail.agent.id, output: brief(&detail.agent, &detail.definition) })
+    draft.map(|detail| Made { agent_id: detail.agent.id, output: brief(&detail.agent, &detail.definition) })
 }
 
 /// The agent that arguments name.
@@ -222,7 +218,7 @@ async fn attach(app: &App, caller: &Caller, agent: Id<Agent>, fields: ToolFields
     }
     let command = AttachTool { name: fields.name, config: fields.config, is_active: None };
     let draft = agent::attach_tool(app, caller, agent, &command).await?;
-    Ok(with(draft, |(binding, is_new)| {
+    Ok(draft.map(|(binding, is_new)| {
         let output = json!({
             "agent_id": agent.int(), "tool": binding.tool.name(), "new": is_new, "missing": binding.missing_fields(),
         });

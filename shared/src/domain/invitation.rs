@@ -1,15 +1,13 @@
 //! An invitation into a workspace, and the link that proves whom it was mailed to.
 //!
-//! The link's token is `inv_<key id>.<base64url of workspace and user (8 bytes each) and a MAC of 120 bits>`. The MAC is
-//! over the invitation's nonce too, so that the same link can be mailed again, and a new invitation ends the old one.
+//! The MAC of the link's token is over the invitation's nonce too, so that the same link can be mailed again, and a new
+//! invitation ends the old one.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
+use super::link::{self, Kind};
 use super::text::{harmless_address, harmless_name};
 use super::{User, Workspace};
-use crate::kernel::secret::{constant_time_eq, hmac_sha256};
 use crate::kernel::{Id, Keyring, Time};
 
 /// How long an invitation holds: seven days.
@@ -30,7 +28,7 @@ pub fn inviter(name: &str, email: &str) -> String {
     }
 }
 
-const MAC_BYTES: usize = 15;
+const LINK: Kind = Kind { prefix: "inv", purpose: b"" };
 
 /// An invitation that was not accepted yet; it lies in the membership that it is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,10 +43,7 @@ impl Invitation {
     /// The token of the link that is mailed.
     #[must_use]
     pub fn token(&self, keys: &Keyring, workspace: Id<Workspace>, user: Id<User>) -> String {
-        let (key_id, key) = keys.current();
-        let place = place(workspace, user);
-        let mac = hmac_sha256(key, &[&place, self.nonce.as_bytes()]);
-        format!("inv_{key_id}.{}", URL_SAFE_NO_PAD.encode([&place[..], &mac[..MAC_BYTES]].concat()))
+        LINK.token(keys, [workspace.int(), user.int()], &self.nonce)
     }
 }
 
@@ -59,41 +54,23 @@ pub struct InvitationToken {
     pub workspace_id: Id<Workspace>,
     /// Whose.
     pub user_id: Id<User>,
-    key_id: String,
-    mac: Vec<u8>,
+    token: link::Token,
 }
 
 impl InvitationToken {
     /// Reads a token.
     #[must_use]
     pub fn read(text: &str) -> Option<Self> {
-        let (key_id, encoded) = text.trim().strip_prefix("inv_")?.split_once('.')?;
-        let bytes = URL_SAFE_NO_PAD.decode(encoded).ok()?;
-        let (place, mac) = bytes.split_first_chunk::<16>()?;
-        let part = |at: usize| place[at..at + 8].try_into().ok().map(u64::from_be_bytes);
-        Some(Self {
-            workspace_id: Id::from_int(part(0)?)?,
-            user_id: Id::from_int(part(8)?)?,
-            key_id: key_id.to_owned(),
-            mac: mac.to_vec(),
-        })
+        let token = LINK.read(text)?;
+        let [workspace, user] = token.numbers;
+        Some(Self { workspace_id: Id::from_int(workspace)?, user_id: Id::from_int(user)?, token })
     }
 
     /// Whether we made it for this invitation.
     #[must_use]
     pub fn fits(&self, keys: &Keyring, invitation: &Invitation) -> bool {
-        let Some(key) = keys.find(&self.key_id) else { return false };
-        let place = place(self.workspace_id, self.user_id);
-        let expected = hmac_sha256(key, &[&place, invitation.nonce.as_bytes()]);
-        constant_time_eq(&self.mac, &expected[..MAC_BYTES])
+        LINK.fits(keys, &self.token, &invitation.nonce)
     }
-}
-
-fn place(workspace: Id<Workspace>, user: Id<User>) -> [u8; 16] {
-    let mut place = [0; 16];
-    place[..8].copy_from_slice(&workspace.int().to_be_bytes());
-    place[8..].copy_from_slice(&user.int().to_be_bytes());
-    place
 }
 
 #[cfg(test)]

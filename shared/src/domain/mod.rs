@@ -17,6 +17,7 @@ pub mod identity;
 pub mod invitation;
 pub mod language;
 pub mod lead;
+mod link;
 pub mod message;
 pub mod plan;
 pub mod scheduling;

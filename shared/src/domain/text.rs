@@ -114,6 +114,12 @@ pub fn shorten(text: &str, max: usize) -> String {
     if chars.next().is_some() { format!("{}…", head.trim_end()) } else { head }
 }
 
+/// What stands before the `@` of an e-mail address: a name for whoever gave none.
+#[must_use]
+pub fn local_part(email: &str) -> &str {
+    email.split('@').next().unwrap_or_default()
+}
+
 /// A name that may be shown to somebody who does not know whose it is: one line, shortened, without quotation marks and
 /// what cannot be seen. `None` for one that mail programs would make a link of, or that says nothing.
 #[must_use]

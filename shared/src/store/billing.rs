@@ -61,11 +61,7 @@ pub async fn many(
     accounts: &[Id<BillingAccount>],
     now: Time,
 ) -> Result<Vec<(BillingAccount, Allowance, u64)>> {
-    // No batch may name a key twice.
-    let mut once: Vec<Id<BillingAccount>> = accounts.to_vec();
-    once.sort_unstable();
-    once.dedup();
-    let keys: Vec<Key> = once.into_iter().map(keys::billing_account).collect();
+    let keys: Vec<Key> = accounts.iter().map(|account| keys::billing_account(*account)).collect();
     let found: Vec<BillingAccount> = table.batch_get(&keys).await?.into_iter().map(decode).collect::<Result<_>>()?;
     let counters = found
         .iter()

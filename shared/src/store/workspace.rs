@@ -49,11 +49,7 @@ pub async fn get(table: &Table, workspace: Id<Workspace>) -> Result<Versioned<Wo
 /// # Errors
 /// When the table cannot be read.
 pub async fn many(table: &Table, workspaces: &[Id<Workspace>]) -> Result<Vec<Workspace>> {
-    // No batch may name a key twice.
-    let mut once: Vec<Id<Workspace>> = workspaces.to_vec();
-    once.sort_unstable();
-    once.dedup();
-    let keys: Vec<_> = once.into_iter().map(keys::workspace).collect();
+    let keys: Vec<_> = workspaces.iter().map(|workspace| keys::workspace(*workspace)).collect();
     table.batch_get(&keys).await?.into_iter().map(decode).collect()
 }
 

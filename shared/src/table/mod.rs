@@ -15,7 +15,7 @@ mod row;
 mod scan;
 mod unit;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -175,8 +175,11 @@ impl Table {
     /// `unavailable` when the table cannot be reached or keeps back keys after several tries.
     pub async fn batch_get(&self, keys: &[Key]) -> Result<Vec<Item>> {
         let mut found: HashMap<Key, Item> = HashMap::with_capacity(keys.len());
+        // No batch may name a key twice.
+        let mut once = HashSet::with_capacity(keys.len());
+        let keys: Vec<&Key> = keys.iter().filter(|key| once.insert(*key)).collect();
         for chunk in keys.chunks(100) {
-            let mut wanted: Vec<Item> = chunk.iter().map(Key::item).collect();
+            let mut wanted: Vec<Item> = chunk.iter().map(|key| key.item()).collect();
             for attempt in 0.. {
                 let (items, rest) = self.batch_get_once(wanted).await?;
                 found.extend(items.into_iter().filter_map(|item| Some((Key::of(&item)?, item))));
@@ -190,7 +193,7 @@ impl Table {
                 wanted = rest;
             }
         }
-        Ok(keys.iter().filter_map(|key| found.remove(key)).collect())
+        Ok(keys.into_iter().filter_map(|key| found.remove(key)).collect())
     }
 
     async fn batch_get_once(&self, keys: Vec<Item>) -> Result<(Vec<Item>, Vec<Item>)> {

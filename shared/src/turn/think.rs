@@ -79,8 +79,8 @@ pub(super) struct Thinking<'a> {
     anchor: Id<Message>,
     request: Request,
     guard: Guard,
-    /// The visitor's language, as far as it can be told, else the agent's.
-    lang: Lang,
+    /// The visitor's language, as far as it can be told.
+    lang: Option<Lang>,
     /// Why the model cannot be asked at all.
     broken: Option<Error>,
     /// Rounds of the whole turn, also those before newer messages came in.
@@ -119,7 +119,7 @@ impl<'a> Thinking<'a> {
             anchor: anchor.ok_or_else(|| Error::internal("a turn without a message"))?,
             request,
             guard: Guard::new(&scene.snapshot.prompt),
-            lang: spoken(&said).unwrap_or_else(|| scene.snapshot.lang()),
+            lang: spoken(&said),
             broken,
             rounds: 0,
             calls: 0,
@@ -133,9 +133,10 @@ impl<'a> Thinking<'a> {
         if matches!(self.request.messages.last(), Some(llm::Message::Assistant { .. })) {
             self.request.messages.pop();
         }
-        self.lang = spoken(&messages.iter().collect::<Vec<_>>()).unwrap_or(self.lang);
+        let said: Vec<&Message> = messages.iter().collect();
+        self.lang = spoken(&said).or(self.lang);
         let mut told: Vec<llm::Message> = messages.iter().map(prompt::said).collect();
-        sight::show(self.app, &self.request.target, &messages.iter().collect::<Vec<_>>(), &mut told).await;
+        sight::show(self.app, &self.request.target, &said, &mut told).await;
         self.request.messages.extend(told);
     }
 
@@ -154,8 +155,9 @@ impl<'a> Thinking<'a> {
         };
         self.audience.discard(Discarded::Failed);
         tracing::warn!(agent = %self.scene.snapshot.agent_id.text(), failure, "the fallback text stands in for a reply");
-        let content = self.scene.snapshot.fallback_message.clone();
-        let content = content.unwrap_or_else(|| self.lang.of(FALLBACK).to_owned());
+        let snapshot = &self.scene.snapshot;
+        let usual = || self.lang.unwrap_or_else(|| snapshot.lang()).of(FALLBACK).to_owned();
+        let content = snapshot.fallback_message.clone().unwrap_or_else(usual);
         let tool_calls = self.so_far.tool_calls.clone();
         Ended::Thought(Thought { content, tool_calls, unanswered: Some(unanswered), ..Thought::default() })
     }

@@ -148,6 +148,7 @@ async fn a_failing_model_is_answered_with_the_fallback_text_and_nothing_is_bille
     model.fails();
     let answer = visitor.says("Hello").await;
     assert_eq!(answer["reply"], "Back in a minute.");
+    assert_eq!(answer["free_messages_remaining"], 50, "what it took is told as given back");
     assert_eq!(reasons(&owner, &agent).await, ["model_unavailable"]);
     assert!(test.db_usage(&owner).await.is_empty());
     let account = owner.session.get("/api/billing/account").await.expect(200);

@@ -326,3 +326,26 @@ async fn an_owner_who_has_shown_no_address_is_mailed_nothing_of_what_visitors_wr
         }
     }
 }
+
+#[tokio::test]
+async fn a_host_who_has_shown_no_address_is_mailed_no_appointment_and_the_guest_is() {
+    let test = gated(&ScriptedModel::new()).await;
+    let owner = test.owner().await;
+    owner.opens("UTC", Value::Null).await;
+    let book = async |start: &str| {
+        let body = json!({"start": start, "email": "guest@example.com", "outside_hours": true});
+        owner.session.post("/api/appointments", body).await.expect(201);
+    };
+    let workers = test.workers();
+    let told = || {
+        let of = |to: &str| test.mail.sent().iter().filter(|mail| mail.to == to && mail.attachment.is_some()).count();
+        (of("guest@example.com"), of(&owner.email))
+    };
+    book("2040-03-06T10:00").await;
+    workers.run().await;
+    assert_eq!(told(), (1, 0));
+    verifies(&test, &owner).await;
+    book("2040-03-06T12:00").await;
+    workers.run().await;
+    assert_eq!(told(), (2, 1));
+}

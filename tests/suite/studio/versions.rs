@@ -134,6 +134,8 @@ async fn a_publication_of_nothing_new_makes_no_version_and_is_not_told() {
     for _ in 0..3 {
         let again = publish(&owner, &path).await;
         assert_eq!((&again["version"], &again["published_at"]), (&json!("1.1"), &first["published_at"]));
+        assert_eq!(again["updated_at"], first["updated_at"], "it is left as it is");
+        test.clock.advance(Duration::from_secs(60));
     }
     assert_eq!((numbers(&owner, &path).await.len(), told().await), (1, 1));
     owner.session.post(&format!("{path}/unpublish"), Value::Null).await.expect(200);
